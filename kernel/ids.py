@@ -1,0 +1,46 @@
+"""The only source of identity and randomness in the house (no Django here).
+
+Ids are ``<prefix>_<26 characters>``: 48 bits of milliseconds, then 80 random bits, in Crockford's
+base 32, so that they sort by time of birth. The simulation installs its own source of bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from kernel import clock
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_random_bytes: Callable[[int], bytes] = os.urandom
+
+
+def install(random_bytes: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """Replace the source of randomness; returns the one that was there."""
+    global _random_bytes
+    previous, _random_bytes = _random_bytes, random_bytes
+    return previous
+
+
+def random_bytes(count: int) -> bytes:
+    """``count`` bytes nobody can guess (or, in the simulation, the seed's)."""
+    return _random_bytes(count)
+
+
+def _base32(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, 32)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def new(prefix: str) -> str:
+    """A fresh id such as ``prp_01jd…``; sortable by creation time to the millisecond."""
+    milliseconds = int(clock.now().timestamp() * 1000) & ((1 << 48) - 1)
+    return f"{prefix}_{_base32(milliseconds, 10)}{_base32(int.from_bytes(_random_bytes(10), 'big'), 16)}"
+
+
+def secret() -> str:
+    """256 random bits as 52 characters, for keys that are shown once."""
+    return _base32(int.from_bytes(_random_bytes(32), "big"), 52)
