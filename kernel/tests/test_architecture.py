@@ -1,0 +1,197 @@
+"""The house's laws over the whole tree (design/house.md, spec/proof.md "Detectors").
+
+Who is excused stands here, each with a reason; an excuse nobody needs any more fails too.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Iterable
+
+import pytest
+
+from kernel.tests import detectors
+from kernel.tests.detectors import Detector, Finding, Source
+
+#: Deciding modules: plain values in, plain values out. All of ours that they import must be pure too.
+PURE = frozenset(
+    """
+    agents.heuristics agents.corridor
+    commands.conversion commands.governor commands.interlocks commands.lifecycle
+    drivers.bullet.codec_r1 drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
+    kernel.canonical
+    roasts.rate_of_rise roasts.recorder
+    """.split()
+)
+
+#: Processes that must start and work without Django, database and broker.
+WITHOUT_DJANGO = ("drivers.keeper", "drivers.virtual.server", "agents.roastrunner")
+
+#: rule -> {module: why it may}. Tests are excused from the seams as a whole (they own their fakes).
+EXCUSED: dict[str, dict[str, str]] = {
+    "reads_clock": {
+        "kernel.clock": "the seam itself",
+    },
+    "draws_chance": {
+        "kernel.ids": "the seam itself",
+    },
+    "starts_thread": {},
+    "starts_process": {},
+    "talks_to_network": {
+        "agents.client": "the agents' HTTP client: the one door an agent has",
+    },
+    "speaks_to_keeper": {},
+    "broad_except": {},
+    "writes_status": {},
+    "publishes_directly": {
+        "kernel.work": "the seam itself",
+    },
+    "publishes_in_transaction": {},
+}
+
+
+@functools.cache
+def tree() -> tuple[Source, ...]:
+    return tuple(detectors.read_tree())
+
+
+def product() -> list[Source]:
+    return [source for source in tree() if not source.is_test and not source.is_migration]
+
+
+def check(detector: Detector, sources: Iterable[Source]) -> None:
+    rule = detector.__name__
+    excused = EXCUSED.get(rule, {})
+    found = [finding for source in sources for finding in detector(source)]
+    used = {finding.module for finding in found} & set(excused)
+    breaches = [str(finding) for finding in found if finding.module not in excused]
+    stale = sorted(set(excused) - used)
+    assert not breaches, f"{len(breaches)} of {rule}:\n" + "\n".join(breaches)
+    assert not stale, f"excused from {rule} without need: {stale}"
+
+
+def test_imports_run_downwards_only() -> None:
+    check(detectors.imports_upwards, tree())
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        detectors.reads_clock,
+        detectors.draws_chance,
+        detectors.starts_thread,
+        detectors.starts_process,
+        detectors.talks_to_network,
+        detectors.speaks_to_keeper,
+        detectors.broad_except,
+        detectors.guards_with_assert,
+        detectors.writes_status,
+        detectors.names_table,
+        detectors.bare_enum,
+        detectors.publishes_directly,
+        detectors.publishes_in_transaction,
+        detectors.view_imports_driver,
+        detectors.empty_name,
+    ],
+    ids=lambda detector: detector.__name__,
+)
+def test_the_product_keeps_the_law(detector: Detector) -> None:
+    check(detector, product())
+
+
+def test_no_function_and_no_file_is_too_long() -> None:
+    check(detectors.too_long, [source for source in tree() if not source.is_migration])
+
+
+def _ours(source: Source) -> set[str]:
+    """Modules of ours that this one imports (a name imported from a module counts as that module)."""
+    known = {other.module for other in tree()}
+    found = set()
+    for _, name in detectors.imports(source):
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        if name and name != source.module:
+            found.add(name)
+    return found
+
+
+def _closure(start: str) -> set[str]:
+    """Every module of ours that importing `start` brings in (packages' own __init__ left aside: all empty)."""
+    by_name = {source.module: source for source in tree()}
+    seen: set[str] = set()
+    queue = [start]
+    while queue:
+        name = queue.pop()
+        if name not in seen and name in by_name:
+            seen.add(name)
+            queue.extend(_ours(by_name[name]))
+    return seen
+
+
+def test_packages_are_empty_so_that_importing_one_module_imports_one_module() -> None:
+    heavy = [s.module for s in product() if s.module in detectors.ROOMS and list(detectors.imports(s))]
+    assert heavy in ([], ["roastops"]), heavy  # roastops/__init__ may load the Celery app
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_a_deciding_module_is_pure_and_so_is_all_it_imports(module: str) -> None:
+    by_name = {source.module: source for source in tree()}
+    assert module in by_name, f"{module} is listed as pure and is not there"
+    breaches: list[Finding] = []
+    for name in _closure(module):
+        breaches += detectors.impure(by_name[name])
+    assert not breaches, "\n".join(map(str, breaches))
+
+
+def test_drivers_have_no_models_and_django_only_at_the_edge() -> None:
+    breaches: list[Finding] = []
+    for source in product():
+        if source.room == "drivers":
+            breaches += detectors.declares_model(source)
+            if source.leaf not in {"apps"} and ".management." not in source.module:
+                breaches += detectors.imports_django(source)
+    assert not breaches, "\n".join(map(str, breaches))
+
+
+def test_built_in_agents_import_nothing_of_ours_but_their_own_room() -> None:
+    outside = [
+        f"{source.module} imports {name}"
+        for source in product()
+        if source.room == "agents" and source.leaf not in {"apps", "models"} and ".management." not in source.module
+        for name in _ours(source)
+        if not name.startswith("agents.")
+    ]
+    assert not outside, outside
+
+
+@pytest.mark.parametrize("module", WITHOUT_DJANGO)
+def test_a_process_of_its_own_starts_without_django(module: str) -> None:
+    program = (
+        f"import sys, importlib; importlib.import_module({module!r}); "
+        "print(sorted(n for n in sys.modules if n.split('.')[0] in "
+        "('django', 'rest_framework', 'celery', 'redis', 'psycopg', 'sqlite3', 'kombu')))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=detectors.ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "[]"
+
+
+def test_nobody_imports_the_project_or_the_simulation() -> None:
+    outside = [
+        f"{source.module} imports {name}"
+        for source in tree()
+        for _, name in detectors.imports(source)
+        if name.split(".")[0] in {"roastops", "simulation"} and source.room not in {name.split(".")[0], "simulation"}
+    ]
+    assert not outside, outside
+
+
+@pytest.mark.django_db
+def test_migrations_equal_models() -> None:
+    from django.core.management import call_command
+
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
