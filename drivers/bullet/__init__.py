@@ -1,0 +1,1 @@
+"""Aillio Bullet: the codec (pure), the USB port (the only module that knows libusb), the driver."""
