@@ -256,3 +256,37 @@ class Driver(Protocol):
     def make_safe(self, deadline_s: float) -> Receipt: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteNote:
+    """What a driver is about to put on the wire for an order, told before the first byte leaves."""
+
+    data_hex: str
+    meaning: str
+    order_id: str
+    step: int  # 1-based
+    steps: int  # how many this order plans to write
+
+
+class Hooks(Protocol):
+    """Who owns a driver may listen. Called in the thread that reads or writes; must be quick, never raise."""
+
+    def before_write(self, note: WriteNote) -> None: ...
+
+    def after_write(self, note: WriteNote, monotonic_s: float) -> None: ...
+
+    def on_reading(self, reading: Reading) -> None: ...
+
+
+class NoHooks:
+    """Nobody listens."""
+
+    def before_write(self, note: WriteNote) -> None:
+        return
+
+    def after_write(self, note: WriteNote, monotonic_s: float) -> None:
+        return
+
+    def on_reading(self, reading: Reading) -> None:
+        return
