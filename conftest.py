@@ -1,0 +1,120 @@
+"""Fixtures of every room's tests: an organisation, its people, a stranger, clients by session and by key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from kernel import clock, draining, keys, live, principals
+from kernel.models import Agent, Membership, Organization, Role, Site
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Who works here, and one who does not."""
+
+    operator: User
+    second_operator: User
+    lead: User
+    judge: User
+    viewer: User
+    stranger: User  # a lead of the other organisation
+    stranger_organization: Organization
+
+    def principal(self, name: str) -> principals.Principal:
+        """The Principal of one of them, as by session: `people.principal("operator")`."""
+        return principals.for_user(getattr(self, name))
+
+
+def _person(username: str, organization: Organization, *roles: Role) -> User:
+    user = User.objects.create_user(username, password=f"{username}-password")
+    for role in roles:
+        Membership.objects.create(organization=organization, user=user, role=role.value)
+    return user
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process_state() -> Iterator[None]:
+    """No reading, drain flag or sign-in count of another test."""
+    from django.core.cache import cache
+
+    yield
+    draining.reset()
+    live.forget_readings()
+    cache.clear()
+
+
+@pytest.fixture
+def organization(db: None) -> Organization:
+    return Organization.objects.create(slug="demo", name="Demo", created_at=clock.now())
+
+
+@pytest.fixture
+def site(organization: Organization) -> Site:
+    return Site.objects.create(organization=organization, name="Roastery")
+
+
+@pytest.fixture
+def people(organization: Organization) -> People:
+    other = Organization.objects.create(slug="other", name="Other", created_at=clock.now())
+    return People(
+        operator=_person("operator", organization, Role.OPERATOR),
+        second_operator=_person("second", organization, Role.OPERATOR),
+        lead=_person("lead", organization, Role.LEAD),
+        judge=_person("judge", organization, Role.JUDGE),
+        viewer=_person("viewer", organization, Role.VIEWER),
+        stranger=_person("stranger", other, Role.LEAD, Role.OPERATOR),
+        stranger_organization=other,
+    )
+
+
+@pytest.fixture
+def agent(organization: Organization, people: People) -> Agent:
+    """An agent owned by the lead."""
+    return Agent.objects.create(
+        organization=organization, name="roastrunner", owner=people.lead, created_at=clock.now()
+    )
+
+
+@pytest.fixture
+def agent_principal(agent: Agent) -> principals.Principal:
+    """The agent as by a key with the scopes read and propose."""
+    key, _plain = keys.create_key(agent.organization, agent=agent, scopes=["read", "propose"], now=clock.now())
+    return principals.for_key(key)
+
+
+@pytest.fixture
+def api() -> APIClient:
+    """A JSON client that is nobody."""
+    return APIClient()
+
+
+@pytest.fixture
+def signed_in() -> Callable[[User], APIClient]:
+    """`signed_in(people.operator)`: a client with that person's session (CSRF not enforced)."""
+
+    def client(user: User) -> APIClient:
+        browser = APIClient()
+        browser.force_login(user, backend="kernel.sign_in.ThrottledBackend")
+        return browser
+
+    return client
+
+
+@pytest.fixture
+def api_by_key(organization: Organization) -> Callable[..., APIClient]:
+    """`api_by_key(user=…, scopes=[…])` or `(agent=…)`: a client with a fresh key of theirs."""
+
+    def client(*, scopes: list[str], user: User | None = None, agent: Agent | None = None, **extra: Any) -> APIClient:
+        holder = extra.pop("organization", organization)
+        _key, plain = keys.create_key(holder, user=user, agent=agent, scopes=scopes, now=clock.now(), **extra)
+        caller = APIClient()
+        caller.credentials(HTTP_AUTHORIZATION=f"Bearer {plain}")
+        return caller
+
+    return client

@@ -1,0 +1,97 @@
+"""API keys: made once, shown once, kept as a digest."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import DatabaseError
+
+from kernel import ids
+from kernel.models import Agent, ApiKey, Organization
+from kernel.principals import SCOPES
+
+PREFIX_CHARACTERS = 10
+MAX_KEY_CHARACTERS = 200
+_LAST_USED_EVERY = dt.timedelta(seconds=60)
+
+
+class UnknownScope(ValueError):
+    """A scope that no key can have; names the known ones."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"{scope!r} is not a scope. Known: {', '.join(SCOPES)}.")
+
+
+class BadKey(Exception):
+    """A key that opens nothing. ``code`` says why: key_unknown, key_expired, key_revoked, key_disabled."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def create_key(
+    organization: Organization,
+    *,
+    scopes: Iterable[str],
+    now: dt.datetime,
+    user: AbstractBaseUser | None = None,
+    agent: Agent | None = None,
+    expires_at: dt.datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key of one person or one agent, and its plain text ``ro_<prefix>_<secret>``, which is not kept."""
+    wanted = sorted({scope.strip() for scope in scopes if scope.strip()})
+    for scope in wanted:
+        if scope not in SCOPES:
+            raise UnknownScope(scope)
+    prefix = ids.secret()[:PREFIX_CHARACTERS]
+    plain = f"ro_{prefix}_{ids.secret()}"
+    key = ApiKey.objects.create(
+        organization=organization,
+        prefix=prefix,
+        digest=digest_key(plain),
+        user=user,
+        agent=agent,
+        scopes=wanted,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return key, plain
+
+
+def digest_key(plain: str) -> str:
+    """What is stored of a key. The secret has 256 random bits, so one SHA-256 is enough."""
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def find_key(plain: str, *, now: dt.datetime) -> ApiKey:
+    """The live key with this plain text, holder loaded; BadKey says why there is none."""
+    parts = plain.split("_")
+    if len(plain) > MAX_KEY_CHARACTERS or len(parts) != 3 or parts[0] != "ro" or not plain.isascii() or "\0" in plain:
+        raise BadKey("key_unknown", "This API key is not known.")
+    key = ApiKey.objects.select_related("organization", "user", "agent").filter(prefix=parts[1]).first()
+    if key is None or not hmac.compare_digest(key.digest, digest_key(plain)):
+        raise BadKey("key_unknown", "This API key is not known.")
+    if key.revoked_at is not None:
+        raise BadKey("key_revoked", "This API key was revoked.")
+    if key.expires_at is not None and key.expires_at <= now:
+        raise BadKey("key_expired", "This API key has expired.")
+    holder = key.user or key.agent
+    if holder is None or not holder.is_active:
+        raise BadKey("key_disabled", "The holder of this API key is disabled.")
+    return key
+
+
+def note_use(key: ApiKey, *, now: dt.datetime) -> None:
+    """Remember, at most once a minute, that the key was used; a busy database may lose this."""
+    if key.last_used_at is not None and now - key.last_used_at < _LAST_USED_EVERY:
+        return
+    try:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    except DatabaseError:
+        return

@@ -1,0 +1,154 @@
+"""What consoles and loops hear of: readings (ephemeral), decisions (durable, numbered), and nudges.
+
+In one process everything goes through memory. In the fleet (`REDIS_URL`) `kernel.fan_out` carries the same
+messages between processes; where Redis is away, sleepers wake by their own time-out and read the database.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from kernel import clock, fan_out
+from kernel.models import Organization, StreamEvent
+
+logger = logging.getLogger(__name__)
+SEALER_TOPIC = "sealer"
+DECISIONS_TOPIC = "decisions"
+
+ReadingListener = Callable[[str, str, dict[str, Any]], None]
+
+_lock = threading.Lock()
+_latest: dict[str, dict[str, Any]] = {}
+_waiters: dict[str, set[Waiter]] = {}
+_reading_listeners: list[ReadingListener] = []
+
+
+class Waiter:
+    """Somebody who sleeps until a topic is nudged. Close it, or use it in a `with`."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self._event = threading.Event()
+
+    def wait(self, timeout_s: float) -> bool:
+        """True when nudged since the last wait, False after ``timeout_s`` seconds."""
+        was_nudged = clock.wait(self._event, timeout_s)
+        self._event.clear()
+        return was_nudged
+
+    def nudge(self) -> None:
+        self._event.set()
+
+    def close(self) -> None:
+        with _lock:
+            sleepers = _waiters.get(self.topic, set())
+            sleepers.discard(self)
+            if not sleepers:
+                _waiters.pop(self.topic, None)
+
+    def __enter__(self) -> Waiter:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def waiter(topic: str) -> Waiter:
+    """A sleeper on ``topic`` (e.g. `machine:mch_…`); nudges from now on are not missed."""
+    sleeper = Waiter(topic)
+    with _lock:
+        _waiters.setdefault(topic, set()).add(sleeper)
+    if settings.IS_FLEET:
+        fan_out.bridge().start_listening(_hear)
+    return sleeper
+
+
+def wake(topic: str) -> None:
+    """Nudge every sleeper on ``topic``, here and in other processes. Never blocks, never raises."""
+    _wake_here(topic)
+    if settings.IS_FLEET:
+        fan_out.bridge().send({"wake": topic})
+
+
+def wake_sealer() -> None:
+    """Something was committed that wants a seal or a number."""
+    wake(SEALER_TOPIC)
+
+
+def _wake_here(topic: str) -> None:
+    with _lock:
+        sleepers = list(_waiters.get(topic, ()))
+    for sleeper in sleepers:
+        sleeper.nudge()
+
+
+def publish_decision(
+    organization: Organization,
+    kind: str,
+    subject_id: str,
+    machine_id: str | None,
+    payload: Mapping[str, Any],
+    *,
+    now: dt.datetime,
+) -> StreamEvent:
+    """Write a durable event in the caller's transaction; consoles see it when the sealer has numbered it."""
+    event = StreamEvent.objects.create(
+        organization=organization,
+        machine_id=machine_id or "",
+        kind=kind,
+        subject_id=subject_id,
+        payload=dict(payload),
+        at=now,
+    )
+    transaction.on_commit(wake_sealer)
+    return event
+
+
+def publish_reading(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
+    """Show a reading to whoever is looking. Ephemeral; never raises, never blocks; ``payload`` is JSON values."""
+    _reading_here(organization_id, machine_id, payload)
+    if settings.IS_FLEET:
+        fan_out.bridge().send({"reading": payload, "organization": organization_id, "machine": machine_id})
+
+
+def latest_reading(machine_id: str) -> dict[str, Any] | None:
+    """The newest payload given to publish_reading for this machine, in any process; None when there was none."""
+    if settings.IS_FLEET:
+        fan_out.bridge().start_listening(_hear)
+    return _latest.get(machine_id)
+
+
+def forget_readings() -> None:
+    """Only for tests and `demo --reset`: nobody has said anything yet."""
+    _latest.clear()
+
+
+def listen_to_readings(listener: ReadingListener) -> None:
+    """Call ``listener(organization_id, machine_id, payload)`` for every reading, from the publisher's thread."""
+    if listener not in _reading_listeners:
+        _reading_listeners.append(listener)
+    if settings.IS_FLEET:
+        fan_out.bridge().start_listening(_hear)
+
+
+def _reading_here(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
+    _latest[machine_id] = payload
+    for listener in _reading_listeners:
+        listener(organization_id, machine_id, payload)
+
+
+def _hear(message: dict[str, Any]) -> None:
+    """A message of another process."""
+    topic = message.get("wake")
+    if isinstance(topic, str):
+        _wake_here(topic)
+    payload = message.get("reading")
+    if isinstance(payload, dict):
+        _reading_here(str(message.get("organization")), str(message.get("machine")), payload)

@@ -1,0 +1,93 @@
+"""Bodies and filters, strictly read: an unknown name is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
+from rest_framework.parsers import JSONParser
+
+from kernel.errors import Malformed
+
+MAX_DEPTH = 12
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """`Did you mean …?`, or the list of what is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"Did you mean `{close[0]}`?"
+    return f"Known: {', '.join(names)}." if names else "Nothing is expected here."
+
+
+class StrictSerializer(serializers.Serializer):
+    """A serializer that refuses fields it does not know, and fields of other shapes than an object."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            known = [name for name, field in self.fields.items() if not field.read_only]
+            unknown = {
+                str(name): [ErrorDetail(f"Unknown field. {nearest_hint(str(name), known)}", code="unknown_field")]
+                for name in data
+                if name not in known
+            }
+            if unknown:
+                raise ValidationError(unknown)
+        return super().to_internal_value(data)
+
+
+class StrictJSONParser(JSONParser):
+    """JSON with bounds: no NaN, no nesting beyond MAX_DEPTH, no NUL and no half characters in any text."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            data = super().parse(stream, media_type, parser_context)
+            _refuse_nonsense(data, 0)
+        except RecursionError:
+            raise ParseError("The body is nested too deeply.") from None
+        return data
+
+
+def _refuse_nonsense(value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ParseError("Text may not hold a NUL character.")
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ParseError("Text holds half a character (a lone surrogate).")
+    elif isinstance(value, bool | float) or value is None:
+        return
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ParseError("A whole number does not fit into 64 bits.")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_nonsense(key, depth)
+            _refuse_nonsense(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_nonsense(inner, depth + 1)
+
+
+def read_body(serializer_class: type[serializers.Serializer], request: Any) -> Any:
+    """The validated body of a DRF request; anything but an object is 400."""
+    if not isinstance(request.data, Mapping):
+        raise Malformed("malformed_body", "The body must be one JSON object.", "Send {…} with the documented fields.")
+    serializer = serializer_class(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return serializer.validated_data
+
+
+def read_filters(serializer_class: type[serializers.Serializer], request: Any) -> Any:
+    """The validated query parameters; an unknown filter, or one given twice, is 400."""
+    for name, values in request.query_params.lists():
+        if len(values) > 1:
+            raise Malformed("repeated_filter", f"`{name}` is given twice.", "Give every filter once.")
+    serializer = serializer_class(data=request.query_params.dict())
+    serializer.is_valid(raise_exception=True)
+    return serializer.validated_data
