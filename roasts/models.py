@@ -109,6 +109,8 @@ class MachineReading(models.Model):
     are_beans_proved = models.BooleanField(default=False)  # probe fell >= 25 °C within 20 s of the start
     is_orders_paused = models.BooleanField(default=False)  # after a replug: until a person resumes
     identity = models.JSONField(default=dict)
+    connection_id = models.CharField(max_length=60, default="", blank=True)  # keeper boot of `filed_sequence`
+    filed_sequence = models.BigIntegerField(default=0)  # every reading up to this one is recorded or needed no record
     written_at = models.DateTimeField(null=True)
 
 
@@ -141,7 +143,7 @@ class Roast(models.Model):
     started_at = models.DateTimeField()
     device_start_ms = models.BigIntegerField()
     ended_at = models.DateTimeField(null=True, blank=True)
-    connection_id = models.CharField(max_length=60, default="", blank=True)  # keeper boot that device time belongs to
+    connection_id = models.CharField(max_length=60, default="", blank=True)  # keeper boot of `device_start_ms`
 
     objects = RoastQuerySet.as_manager()
 

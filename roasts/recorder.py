@@ -1,0 +1,367 @@
+"""Readings in, decisions out: when a roast opens, what is recorded of it, and when it closes. Pure.
+
+``step(state, reading)`` returns the next state and what is to be written. Time is the machine's own
+(``device_ms``): a virtual machine may run faster than the wall. Marks are causal: nothing is decided
+from a reading that has not come yet. The state owns its rate window and ``step`` consumes it: use each
+state once.
+
+- charge: the machine enters *roasting* (4→6, or a spurious start from preheat): elapsed 0;
+- beans proved: the probe fell at least 25 °C within 20 s of it;
+- turning point: the lowest probe temperature after charge (the latest of equals), once the probe has
+  risen 1.0 °C above it, more than 20 s after charge, and only if the probe fell 10 °C at all;
+- drop: the machine leaves *roasting* for *cooling* (or shutdown);
+- beans still in the drum: after a drop, no infrared jump of at least 10 °C within 20 s;
+- cool end: the machine leaves *cooling*; the roast is finished;
+- a machine that leaves *roasting* for anything else for 10 s: the roast is aborted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field, replace
+
+from drivers.port import MachineState, Quality, Reading
+from roasts.rate_of_rise import WINDOW_S, RateOfRise
+
+BEANS_FALL_C = 25.0
+BEANS_WITHIN_MS = 20_000
+TURNING_FALL_C = 10.0
+TURNING_RISE_C = 1.0
+TURNING_AFTER_MS = 20_000
+JUMP_C = 10.0
+JUMP_WITHIN_MS = 20_000
+LEFT_FOR_MS = 10_000
+#: After our own restart: a roast clock this far behind the recorded roast belongs to another roast.
+RESTARTED_MS = 30_000
+#: Wall time between two readings that counts as a hole (the Bullet is read at 10 Hz).
+GAP_S = 1.5
+
+DROPPED_INTO = frozenset({MachineState.COOLING, MachineState.SHUTDOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRoast:
+    """A roast began at this device time. ``is_late``: we came after the charge."""
+
+    device_start_ms: int
+    at: dt.datetime
+    is_late: bool
+    is_spurious: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSample:
+    """One reading of the open roast, with our rate."""
+
+    elapsed_ms: int
+    reading: Reading
+    rate_of_rise_c_per_min: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkEvent:
+    """A mark on the curve; ``source`` is ``device`` or ``inferred``."""
+
+    kind: str
+    elapsed_ms: int
+    source: str
+    confidence: float
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """The roast's own status moves: ``roasting`` or ``cooling``."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGap:
+    """No readings from one elapsed time to another, and why."""
+
+    from_ms: int
+    to_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rebase:
+    """Device time started anew (another connection): where elapsed 0 of the open roast lies in it."""
+
+    device_start_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeansStillInDrum:
+    """Dropped, but the jump that leaving beans make did not come."""
+
+    elapsed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRoast:
+    """The roast is over: ``finished`` or ``aborted``."""
+
+    status: str
+    at: dt.datetime
+
+
+Decision = OpenRoast | RecordSample | MarkEvent | SetStatus | RecordGap | Rebase | BeansStillInDrum | CloseRoast
+
+
+@dataclass(frozen=True, slots=True)
+class OpenState:
+    """What must be remembered of the open roast."""
+
+    offset_ms: int  # elapsed = device_ms + offset
+    status: str = "charged"
+    last_elapsed_ms: int = -1
+    charge_bean_temp_c: float | None = None
+    lowest_c: float | None = None
+    lowest_ms: int = 0
+    is_turned: bool = False
+    are_beans_proved: bool = False
+    dropped_ms: int | None = None
+    drop_infrared_c: float | None = None  # lowest infrared since the drop
+    is_jump_settled: bool = False
+    left_ms: int | None = None  # since when the machine is neither roasting nor cooling
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderState:
+    """All the recorder knows between two readings."""
+
+    connection_id: str = ""
+    last_device_ms: int | None = None
+    last_at: dt.datetime | None = None
+    last_state: MachineState | None = None
+    last_clock_s: int | None = None
+    gap_reason: str = "loop_lost"
+    roast: OpenState | None = None
+    is_resumed: bool = False  # the roast was read from the store; nothing of it seen yet
+    rate: RateOfRise = field(default_factory=RateOfRise, compare=False)
+
+    @property
+    def elapsed_ms(self) -> int | None:
+        """Device time since charge of the last reading, while a roast is open."""
+        return self.roast.last_elapsed_ms if self.roast else None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one reading led to."""
+
+    state: RecorderState
+    decisions: tuple[Decision, ...]
+    rate_of_rise_c_per_min: float | None
+
+
+def step(state: RecorderState, reading: Reading, connection_id: str = "") -> Step:
+    """Take one reading. A device time already seen on this connection leads to nothing."""
+    is_same_connection = connection_id == state.connection_id and state.last_device_ms is not None
+    if is_same_connection and reading.device_ms == state.last_device_ms:
+        return Step(state, (), state.rate.rate)
+    decisions: list[Decision] = []
+    state = _continued(state, reading, connection_id, decisions)
+    state = _moved(state, reading, decisions)
+    rate = state.rate.step(reading.device_ms, _believed(reading, "bean_temp_c"))
+    if state.roast is not None:
+        state = replace(state, roast=_followed(state.roast, reading, rate, decisions))
+    state = _closed(state, reading, decisions)
+    clock_s = reading.roast_clock_s if reading.roast_clock_s is not None else state.last_clock_s
+    state = replace(
+        state,
+        connection_id=connection_id,
+        last_device_ms=reading.device_ms,
+        last_at=reading.at,
+        last_state=reading.state if reading.state is not MachineState.UNKNOWN else state.last_state,
+        last_clock_s=clock_s,
+        is_resumed=False,
+    )
+    return Step(state, tuple(decisions), rate)
+
+
+def note_loss(state: RecorderState, reason: str) -> RecorderState:
+    """Say why the readings that follow come after a hole: unplugged | keeper_lost | loop_lost."""
+    return replace(state, gap_reason=reason)
+
+
+def _believed(reading: Reading, name: str) -> float | None:
+    """A field's value unless the driver marks it stale or absent."""
+    return getattr(reading, name) if reading.quality.get(name, Quality.FRESH) is Quality.FRESH else None
+
+
+def _continued(
+    state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]
+) -> RecorderState:
+    """Carry the open roast over a hole or into another connection, whose device time starts anew."""
+    roast = state.roast
+    if state.last_at is None or state.last_device_ms is None:
+        return state
+    is_rebased = connection_id != state.connection_id or reading.device_ms < state.last_device_ms
+    wall_s = (reading.at - state.last_at).total_seconds()
+    if is_rebased:
+        state.rate.reset()
+    if roast is None or not (is_rebased or wall_s > GAP_S):
+        return state
+    before_ms = max(0, roast.last_elapsed_ms)
+    if is_rebased:
+        elapsed_ms = before_ms + _missed_ms(state, reading, wall_s)
+        roast = replace(roast, offset_ms=elapsed_ms - reading.device_ms)
+        decisions.append(Rebase(-roast.offset_ms))
+    after_ms = reading.device_ms + roast.offset_ms
+    if wall_s > GAP_S and after_ms > before_ms:
+        decisions.append(RecordGap(before_ms, after_ms, state.gap_reason))
+    return replace(state, roast=roast, gap_reason="loop_lost")
+
+
+def _missed_ms(state: RecorderState, reading: Reading, wall_s: float) -> int:
+    """Best effort: device time passed across a hole, by the machine's roast clock where it went on."""
+    clock_s, last_s = reading.roast_clock_s, state.last_clock_s
+    if last_s is None and state.is_resumed and state.roast is not None and reading.state is MachineState.ROASTING:
+        last_s = state.roast.last_elapsed_ms // 1000  # the machine's clock counts from charge, too
+        return max(1, (clock_s - last_s) * 1000) if clock_s is not None else max(1, round(wall_s * 1000))
+    if clock_s is not None and last_s is not None and reading.state is state.last_state and clock_s >= last_s:
+        return max(1, (clock_s - last_s) * 1000)
+    return max(1, round(wall_s * 1000))
+
+
+def _moved(state: RecorderState, reading: Reading, decisions: list[Decision]) -> RecorderState:
+    """Open a roast at a charge; close the old one first if the machine began another."""
+    if reading.state is not MachineState.ROASTING or state.last_state is MachineState.ROASTING:
+        return state
+    if state.roast is not None:
+        if _is_same_roast(state, reading):
+            return state
+        decisions.append(CloseRoast("finished" if state.roast.dropped_ms is not None else "aborted", reading.at))
+    is_late = state.last_state is None
+    late_ms = (reading.roast_clock_s or 0) * 1000 if is_late else 0
+    decisions.append(
+        OpenRoast(
+            device_start_ms=reading.device_ms - late_ms,
+            at=reading.at,
+            is_late=is_late,
+            is_spurious=not is_late and state.last_state is not MachineState.CHARGE,
+        )
+    )
+    decisions.append(MarkEvent("charge", 0, "inferred" if is_late else "device", 0.5 if is_late else 1.0, reading.at))
+    if late_ms > GAP_S * 1000:
+        decisions.append(RecordGap(0, late_ms, "loop_lost"))
+    state.rate.reset()
+    return replace(state, roast=OpenState(offset_ms=late_ms - reading.device_ms))
+
+
+def _is_same_roast(state: RecorderState, reading: Reading) -> bool:
+    """Whether *roasting* after our restart, or after a short absence, is the open roast going on."""
+    roast = state.roast
+    if roast is None or roast.dropped_ms is not None:
+        return False
+    if state.is_resumed:
+        clock_ms = None if reading.roast_clock_s is None else reading.roast_clock_s * 1000
+        return clock_ms is None or clock_ms + RESTARTED_MS >= roast.last_elapsed_ms
+    return roast.left_ms is not None
+
+
+def _followed(
+    roast: OpenState, reading: Reading, rate: float | None, decisions: list[Decision]
+) -> OpenState:
+    """Record the reading in the open roast and draw what can be drawn from it."""
+    elapsed_ms = reading.device_ms + roast.offset_ms
+    if elapsed_ms <= roast.last_elapsed_ms:
+        return roast
+    decisions.append(RecordSample(elapsed_ms, reading, rate))
+    roast = replace(roast, last_elapsed_ms=elapsed_ms)
+    bean_temp_c = _believed(reading, "bean_temp_c")
+    if reading.state is MachineState.ROASTING:
+        roast = replace(roast, left_ms=None)
+        if bean_temp_c is not None:
+            roast = _beans(roast, elapsed_ms, bean_temp_c)
+            roast = _turned(roast, elapsed_ms, bean_temp_c, reading.at, decisions)
+        if roast.status == "charged" and (roast.are_beans_proved or elapsed_ms > BEANS_WITHIN_MS):
+            decisions.append(SetStatus("roasting"))
+            roast = replace(roast, status="roasting")
+        return roast
+    if reading.state in DROPPED_INTO:
+        return _dropped(roast, elapsed_ms, reading, decisions)
+    return roast
+
+
+def _beans(roast: OpenState, elapsed_ms: int, bean_temp_c: float) -> OpenState:
+    """Beans are proved by the probe's fall right after charge."""
+    if roast.charge_bean_temp_c is None:
+        if elapsed_ms > BEANS_WITHIN_MS:
+            return roast
+        return replace(roast, charge_bean_temp_c=bean_temp_c)
+    if elapsed_ms <= BEANS_WITHIN_MS:
+        highest_c = max(roast.charge_bean_temp_c, bean_temp_c)
+        is_proved = roast.are_beans_proved or highest_c - bean_temp_c >= BEANS_FALL_C
+        return replace(roast, charge_bean_temp_c=highest_c, are_beans_proved=is_proved)
+    return roast
+
+
+def _turned(
+    roast: OpenState, elapsed_ms: int, bean_temp_c: float, at: dt.datetime, decisions: list[Decision]
+) -> OpenState:
+    """The lowest probe temperature so far; a turning point once the rise confirms it."""
+    if roast.is_turned:
+        return roast
+    if roast.lowest_c is None or bean_temp_c <= roast.lowest_c:
+        return replace(roast, lowest_c=bean_temp_c, lowest_ms=elapsed_ms)
+    has_fallen = roast.charge_bean_temp_c is not None and roast.charge_bean_temp_c - roast.lowest_c >= TURNING_FALL_C
+    if not has_fallen or elapsed_ms <= TURNING_AFTER_MS or bean_temp_c < roast.lowest_c + TURNING_RISE_C:
+        return roast
+    decisions.append(MarkEvent("turning_point", roast.lowest_ms, "inferred", 0.9, at))
+    return replace(roast, is_turned=True)
+
+
+def _dropped(roast: OpenState, elapsed_ms: int, reading: Reading, decisions: list[Decision]) -> OpenState:
+    """The drop, and whether the beans really left."""
+    infrared_c = _believed(reading, "infrared_temp_c")
+    if roast.dropped_ms is None:
+        decisions.append(MarkEvent("drop", elapsed_ms, "device", 1.0, reading.at))
+        decisions.append(SetStatus("cooling"))
+        return replace(
+            roast, status="cooling", dropped_ms=elapsed_ms, drop_infrared_c=infrared_c, left_ms=None
+        )
+    if roast.is_jump_settled:
+        return roast
+    lowest_c = infrared_c if roast.drop_infrared_c is None else roast.drop_infrared_c
+    if infrared_c is not None and lowest_c is not None:
+        lowest_c = min(lowest_c, infrared_c)
+        if infrared_c - lowest_c >= JUMP_C:
+            return replace(roast, is_jump_settled=True)
+    if elapsed_ms - roast.dropped_ms > JUMP_WITHIN_MS:
+        decisions.append(BeansStillInDrum(elapsed_ms))
+        return replace(roast, is_jump_settled=True)
+    return replace(roast, drop_infrared_c=lowest_c)
+
+
+def _closed(state: RecorderState, reading: Reading, decisions: list[Decision]) -> RecorderState:
+    """Close at cool end, or when the machine left roasting for something that is no drop."""
+    roast = state.roast
+    if roast is None or reading.state in (MachineState.ROASTING, MachineState.UNKNOWN):
+        return state
+    elapsed_ms = reading.device_ms + roast.offset_ms
+    if roast.dropped_ms is not None:
+        if reading.state is MachineState.COOLING or (
+            reading.state is MachineState.SHUTDOWN and state.last_state is MachineState.ROASTING
+        ):
+            return state
+        decisions.append(MarkEvent("cool_end", elapsed_ms, "device", 1.0, reading.at))
+        decisions.append(CloseRoast("finished", reading.at))
+        return replace(state, roast=None)
+    left_ms = elapsed_ms if roast.left_ms is None else roast.left_ms
+    if elapsed_ms - left_ms >= LEFT_FOR_MS:
+        decisions.append(CloseRoast("aborted", reading.at))
+        return replace(state, roast=None)
+    return replace(state, roast=replace(roast, left_ms=left_ms))
+
+
+def prime_rate(state: RecorderState, points: list[tuple[int, float | None]]) -> RecorderState:
+    """Fill the rate's window with (device_ms, °C) already recorded, so that a restart leaves no hole in it."""
+    newest_ms = points[-1][0] if points else 0
+    for device_ms, bean_temp_c in points:
+        if newest_ms - device_ms <= WINDOW_S * 1000:
+            state.rate.step(device_ms, bean_temp_c)
+    return state

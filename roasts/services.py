@@ -1,0 +1,386 @@
+"""The only writer of roasts, samples, events and of a machine's latest reading. One transaction each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from drivers.port import Quality, Reading
+from kernel import audit, ids, live
+from kernel.errors import Conflict, Unprocessable
+from kernel.principals import Principal, system_principal
+from roasts import recorder
+from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, Roast, RoastEvent, RoastStatus, Sample
+
+MAX_EVENTS_PER_ROAST = 500
+#: A roast may be marked a little past its last sample (the person's page runs ahead of the store).
+MARK_SLACK_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """One decision of the recorder, to be written to the roast it belongs to."""
+
+    roast_id: str
+    connection_id: str
+    sequence: int
+    decision: recorder.Decision
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How a machine can be reached, in words a person can act on."""
+
+    link: str  # MachineReading.Link
+    code: str = ""
+    message: str = ""
+
+
+def file_decisions(machine: Machine, filings: Sequence[Filing], *, now: dt.datetime) -> int:
+    """Write what the recorder decided, in order; returns how many samples were new.
+
+    Idempotent: a decision filed before (crash between commit and journal) changes nothing.
+    """
+    new_samples = 0
+    with transaction.atomic():
+        pending: list[Sample] = []
+        for filing in filings:
+            if isinstance(filing.decision, recorder.RecordSample):
+                pending.append(_sample(filing.roast_id, filing.decision))
+                continue
+            new_samples += _insert(pending)
+            pending = []
+            _file_one(machine, filing, now=now)
+        new_samples += _insert(pending)
+        if filings:
+            last = filings[-1]
+            note_filed(machine.pk, connection_id=last.connection_id, sequence=last.sequence)
+    return new_samples
+
+
+def note_filed(machine_id: str, *, connection_id: str, sequence: int) -> None:
+    """Remember up to which reading of which keeper boot everything is filed: where a restart resumes."""
+    MachineReading.objects.filter(pk=machine_id).update(connection_id=connection_id, filed_sequence=sequence)
+
+
+def _insert(samples: list[Sample]) -> int:
+    if not samples:
+        return 0
+    Sample.objects.bulk_create(samples, ignore_conflicts=True)
+    return len(samples)
+
+
+def _sample(roast_id: str, decision: recorder.RecordSample) -> Sample:
+    reading = decision.reading
+    return Sample(
+        roast_id=roast_id,
+        elapsed_ms=decision.elapsed_ms,
+        sequence=reading.sequence,
+        at=reading.at,
+        state=reading.state.value,
+        bean_temp_c=reading.bean_temp_c,
+        infrared_temp_c=reading.infrared_temp_c,
+        exhaust_temp_c=reading.exhaust_temp_c,
+        rate_of_rise_c_per_min=decision.rate_of_rise_c_per_min,
+        machine_rate_c_per_min=reading.rate_of_rise_c_per_min,
+        heater_step=reading.heater_step,
+        fan_step=reading.fan_step,
+        drum_step=reading.drum_step,
+        fan_rpm=reading.fan_rpm,
+        voltage_v=reading.voltage_v,
+        quality=_quality(reading),
+    )
+
+
+def _quality(reading: Reading) -> dict[str, str]:
+    return {name: Quality(quality).value for name, quality in reading.quality.items()}
+
+
+def _file_one(machine: Machine, filing: Filing, *, now: dt.datetime) -> None:
+    decision = filing.decision
+    if isinstance(decision, recorder.OpenRoast):
+        open_roast(machine, decision, roast_id=filing.roast_id, connection_id=filing.connection_id, now=now)
+    elif isinstance(decision, recorder.MarkEvent):
+        _file_mark(machine, filing.roast_id, decision)
+    elif isinstance(decision, recorder.SetStatus):
+        Roast.objects.open().filter(pk=filing.roast_id).update(status=decision.status)
+    elif isinstance(decision, recorder.RecordGap):
+        record_gap(filing.roast_id, from_ms=decision.from_ms, to_ms=decision.to_ms, reason=decision.reason)
+    elif isinstance(decision, recorder.Rebase):
+        Roast.objects.filter(pk=filing.roast_id).update(
+            device_start_ms=decision.device_start_ms, connection_id=filing.connection_id
+        )
+    elif isinstance(decision, recorder.CloseRoast):
+        close_roast(machine, filing.roast_id, status=decision.status, ended_at=decision.at, now=now)
+
+
+def open_roast(
+    machine: Machine, decision: recorder.OpenRoast, *, roast_id: str, connection_id: str, now: dt.datetime
+) -> Roast:
+    """Open the roast under the id the loop gave it; one left open by a lost loop is aborted first."""
+    existing = Roast.objects.filter(pk=roast_id).first()
+    if existing is not None:
+        return existing
+    for left_open in Roast.objects.open().filter(machine=machine):
+        close_roast(machine, left_open.pk, status=RoastStatus.ABORTED.value, ended_at=decision.at, now=now)
+    roast = Roast.objects.create(
+        id=roast_id,
+        organization_id=machine.organization_id,
+        machine=machine,
+        status=RoastStatus.CHARGED.value,
+        started_at=decision.at,
+        device_start_ms=decision.device_start_ms,
+        connection_id=connection_id,
+    )
+    payload = {"status": roast.status, "is_late": decision.is_late, "is_spurious": decision.is_spurious}
+    _tell(machine, "roast_opened", "roast", roast.pk, payload, now=now)
+    return roast
+
+
+def close_roast(machine: Machine, roast_id: str, *, status: str, ended_at: dt.datetime, now: dt.datetime) -> bool:
+    """Close an open roast as finished or aborted; False when it was closed already."""
+    closed = Roast.objects.open().filter(pk=roast_id).update(status=status, ended_at=ended_at)
+    if closed:
+        _tell(machine, "roast_closed", "roast", roast_id, {"status": status}, now=now)
+    return bool(closed)
+
+
+def record_gap(roast_id: str, *, from_ms: int, to_ms: int | None, reason: str) -> Gap:
+    """Mark a stretch without readings; the same stretch again only learns its end."""
+    gap, _ = Gap.objects.update_or_create(
+        roast_id=roast_id, from_ms=from_ms, defaults={"to_ms": to_ms, "reason": reason}
+    )
+    return gap
+
+
+def _file_mark(machine: Machine, roast_id: str, decision: recorder.MarkEvent) -> None:
+    event, is_new = RoastEvent.objects.get_or_create(
+        roast_id=roast_id,
+        kind=decision.kind,
+        source=decision.source,
+        defaults={"elapsed_ms": decision.elapsed_ms, "confidence": decision.confidence, "at": decision.at},
+    )
+    if is_new:
+        _stream_event(machine.organization, machine.pk, event, now=decision.at)
+
+
+def _tell(
+    machine: Machine, verb: str, kind: str, subject_id: str, payload: dict[str, Any], *, now: dt.datetime
+) -> None:
+    """Audit and stream one fact about a machine, as the machine loop."""
+    organization = machine.organization
+    actor = system_principal("machine_loop", organization)
+    audit.record(organization, actor, verb, kind, subject_id, {"machine_id": machine.pk, **payload}, now=now)
+    live.publish_decision(organization, kind, subject_id, machine.pk, {"verb": verb, **payload}, now=now)
+
+
+def _stream_event(organization: Any, machine_id: str, event: RoastEvent, *, now: dt.datetime) -> None:
+    live.publish_decision(
+        organization,
+        "roast_event",
+        event.pk,
+        machine_id,
+        {
+            "roast_id": event.roast_id,
+            "kind": event.kind,
+            "elapsed_ms": event.elapsed_ms,
+            "source": event.source,
+            "is_withdrawn": event.withdrawn_at is not None,
+        },
+        now=now,
+    )
+
+
+def mark_event(
+    principal: Principal, roast: Roast, *, kind: str, elapsed_ms: int, text: str = "", now: dt.datetime
+) -> RoastEvent:
+    """A person's mark. It wins over the machine's and over an inference; both are kept.
+
+    A person's earlier mark of the same kind (notes apart) is withdrawn: the new one corrects it.
+    """
+    _check_mark(roast, elapsed_ms)
+    with transaction.atomic():
+        if kind != EventKind.NOTE.value:
+            earlier = roast.events.filter(kind=kind, source=EventSource.PERSON.value, withdrawn_at__isnull=True)
+            for event in earlier.select_for_update():
+                _withdraw(principal, roast, event, now=now)
+        event = RoastEvent.objects.create(
+            roast=roast,
+            kind=kind,
+            elapsed_ms=elapsed_ms,
+            source=EventSource.PERSON.value,
+            marked_by=principal.user,  # type: ignore[misc]
+            text=text,
+            at=now,
+        )
+        _audit_mark(principal, roast, "roast_event_marked", event, now=now)
+        _stream_event(roast.organization, roast.machine_id, event, now=now)
+    return event
+
+
+def correct_event(
+    principal: Principal, roast: Roast, event: RoastEvent, *, elapsed_ms: int, now: dt.datetime
+) -> RoastEvent:
+    """Move a mark: a new mark of the person at the right time. What a person marked before is withdrawn;
+    what the machine or an inference said stays beside it.
+    """
+    if event.withdrawn_at is not None:
+        raise Conflict("mark_withdrawn", "This mark was withdrawn.", "Set a new one.")
+    return mark_event(principal, roast, kind=event.kind, elapsed_ms=elapsed_ms, text=event.text, now=now)
+
+
+def withdraw_event(principal: Principal, roast: Roast, event: RoastEvent, *, now: dt.datetime) -> RoastEvent:
+    """Take a person's mark or an inference back; the machine's own marks are facts and stay."""
+    if event.source == EventSource.DEVICE.value:
+        raise Unprocessable(
+            "device_mark", "The machine itself said this; it cannot be withdrawn.", "Set your own mark: it wins."
+        )
+    with transaction.atomic():
+        _withdraw(principal, roast, event, now=now)
+    return event
+
+
+def _withdraw(principal: Principal, roast: Roast, event: RoastEvent, *, now: dt.datetime) -> None:
+    moved = RoastEvent.objects.filter(pk=event.pk, withdrawn_at__isnull=True).update(withdrawn_at=now)
+    if moved != 1:
+        raise Conflict("mark_withdrawn", "This mark was withdrawn already.", "Look at the roast again.")
+    event.withdrawn_at = now
+    _audit_mark(principal, roast, "roast_event_withdrawn", event, now=now)
+    _stream_event(roast.organization, roast.machine_id, event, now=now)
+
+
+def _check_mark(roast: Roast, elapsed_ms: int) -> None:
+    last = roast.samples.order_by("-elapsed_ms").values_list("elapsed_ms", flat=True).first()
+    if elapsed_ms < 0 or elapsed_ms > (last or 0) + MARK_SLACK_MS:
+        raise Unprocessable(
+            "outside_roast",
+            f"{elapsed_ms / 1000:.0f} s is outside this roast.",
+            f"Mark between 0 and {(last or 0) / 1000:.0f} s.",
+        )
+    if roast.events.count() >= MAX_EVENTS_PER_ROAST:
+        raise Conflict("too_many_marks", f"A roast holds {MAX_EVENTS_PER_ROAST} marks at most.", "Use those there are.")
+
+
+def _audit_mark(principal: Principal, roast: Roast, verb: str, event: RoastEvent, *, now: dt.datetime) -> None:
+    payload = {"roast_id": roast.pk, "kind": event.kind, "elapsed_ms": event.elapsed_ms, "source": event.source}
+    audit.record(roast.organization, principal, verb, "roast_event", event.pk, payload, now=now)
+
+
+def write_latest(
+    machine_id: str,
+    link: LinkState,
+    reading: Reading | None,
+    *,
+    rate_of_rise_c_per_min: float | None,
+    are_beans_proved: bool,
+    now: dt.datetime,
+) -> None:
+    """Rewrite the machine's one row of latest values (about 5 Hz). ``reading`` None: only the link."""
+    values: dict[str, Any] = {
+        "link": link.link,
+        "link_code": link.code[:40],
+        "link_message": link.message,
+        "are_beans_proved": are_beans_proved,
+        "written_at": now,
+    }
+    if reading is not None:
+        values |= _latest_values(reading) | {"rate_of_rise_c_per_min": rate_of_rise_c_per_min}
+    if MachineReading.objects.filter(pk=machine_id).update(**values) == 0:
+        MachineReading.objects.update_or_create(machine_id=machine_id, defaults=values)
+
+
+def _latest_values(reading: Reading) -> dict[str, Any]:
+    return {
+        "at": reading.at,
+        "sequence": reading.sequence,
+        "device_ms": reading.device_ms,
+        "state": reading.state.value,
+        "bean_temp_c": reading.bean_temp_c,
+        "infrared_temp_c": reading.infrared_temp_c,
+        "exhaust_temp_c": reading.exhaust_temp_c,
+        "heater_step": reading.heater_step,
+        "fan_step": reading.fan_step,
+        "drum_step": reading.drum_step,
+        "fan_rpm": reading.fan_rpm,
+        "voltage_v": reading.voltage_v,
+        "quality": _quality(reading),
+    }
+
+
+def note_identity(machine_id: str, identity: dict[str, Any]) -> None:
+    """Keep who the machine said it is (serial, firmware, hours)."""
+    MachineReading.objects.filter(pk=machine_id).update(identity=identity)
+
+
+def pause_orders(machine: Machine, *, reason: str, now: dt.datetime) -> bool:
+    """After a lost link: no orders until a person resumes. False when they were paused already."""
+    with transaction.atomic():
+        MachineReading.objects.get_or_create(machine=machine)
+        paused = MachineReading.objects.filter(pk=machine.pk, is_orders_paused=False).update(is_orders_paused=True)
+        if paused:
+            _tell(machine, "orders_paused", "machine", machine.pk, {"reason": reason}, now=now)
+    return bool(paused)
+
+
+def new_roast_id() -> str:
+    """The loop names a roast before the store hears of it, so that an outage loses nothing."""
+    return ids.new("rst")
+
+
+def resume_state(machine_id: str) -> tuple[str, recorder.RecorderState]:
+    """The open roast's id (or "") and the recorder's state, read back from what is filed."""
+    roast = Roast.objects.open().filter(machine_id=machine_id).order_by("-started_at").first()
+    latest = MachineReading.objects.filter(pk=machine_id).first()
+    if roast is None:
+        return "", recorder.RecorderState(connection_id=latest.connection_id if latest else "")
+    samples: list[Sample] = list(roast.samples.order_by("elapsed_ms").only("elapsed_ms", "at", "bean_temp_c", "state"))
+    marks = dict(roast.events.exclude(source=EventSource.PERSON.value).values_list("kind", "elapsed_ms"))
+    return roast.pk, _rebuilt(roast, samples, marks)
+
+
+def _rebuilt(roast: Roast, samples: Sequence[Sample], marks: dict[str, int]) -> recorder.RecorderState:
+    last = samples[-1] if samples else None
+    early = [s.bean_temp_c for s in samples if s.elapsed_ms <= recorder.BEANS_WITHIN_MS and s.bean_temp_c is not None]
+    lowest = _lowest(samples)
+    offset_ms = -roast.device_start_ms
+    open_state = recorder.OpenState(
+        offset_ms=offset_ms,
+        status=roast.status,
+        last_elapsed_ms=last.elapsed_ms if last else -1,
+        charge_bean_temp_c=max(early) if early else None,
+        lowest_c=lowest[1] if lowest else None,
+        lowest_ms=lowest[0] if lowest else 0,
+        is_turned="turning_point" in marks,
+        are_beans_proved=bool(early) and _has_fallen(early),
+        dropped_ms=marks.get("drop"),
+        is_jump_settled="drop" in marks,
+    )
+    state = recorder.RecorderState(
+        connection_id=roast.connection_id,
+        last_device_ms=last.elapsed_ms - offset_ms if last else None,
+        last_at=last.at if last else None,
+        roast=open_state,
+        is_resumed=True,
+    )
+    return recorder.prime_rate(state, [(s.elapsed_ms - offset_ms, s.bean_temp_c) for s in samples[-400:]])
+
+
+def _has_fallen(temps_c: Iterable[float]) -> bool:
+    highest_c = float("-inf")
+    for temp_c in temps_c:
+        highest_c = max(highest_c, temp_c)
+        if highest_c - temp_c >= recorder.BEANS_FALL_C:
+            return True
+    return False
+
+
+def _lowest(samples: Sequence[Sample]) -> tuple[int, float] | None:
+    lowest: tuple[int, float] | None = None
+    for sample in samples:
+        if sample.bean_temp_c is not None and (lowest is None or sample.bean_temp_c <= lowest[1]):
+            lowest = (sample.elapsed_ms, sample.bean_temp_c)
+    return lowest

@@ -1,0 +1,235 @@
+"""Readings in, decisions out: charge, beans, turning point, drop, cool end, gaps, restarts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.port import MachineState, Reading
+from roasts import decision_json, recorder
+from roasts.recorder import RecorderState
+from roasts.tests import real_logs
+
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+S = MachineState
+
+
+def reading(device_ms: int, state: S = S.ROASTING, bean_c: float | None = 150.0, **more: object) -> Reading:
+    values: dict = {
+        "sequence": device_ms // 100 + 1,
+        "at": START + dt.timedelta(milliseconds=device_ms),
+        "monotonic_s": device_ms / 1000,
+        "device_ms": device_ms,
+        "state": state,
+        "bean_temp_c": bean_c,
+        "infrared_temp_c": 200.0,
+        "heater_step": 5,
+    }
+    return Reading(**(values | more))
+
+
+def run(readings: Iterable[Reading], state: RecorderState | None = None, connection: str = "boot1"):
+    """(last state, all decisions)."""
+    state = state or RecorderState()
+    decisions: list[recorder.Decision] = []
+    for one in readings:
+        taken = recorder.step(state, one, connection)
+        state = taken.state
+        decisions += taken.decisions
+    return state, decisions
+
+
+def of(kind: type, decisions: list) -> list:
+    return [decision for decision in decisions if isinstance(decision, kind)]
+
+
+def marks(decisions: list) -> dict[str, int]:
+    return {mark.kind: mark.elapsed_ms for mark in of(recorder.MarkEvent, decisions)}
+
+
+def roast(*, charge_ms: int = 5000, cooling_ms: int = 120_000, end_ms: int = 180_000, fall_c: float = 60, jump=True):
+    """A made-up roast at 10 Hz: the probe falls for 60 s, rises, drops at ``cooling_ms``."""
+    for ms in range(0, end_ms, 100):
+        since_s = (ms - charge_ms) / 1000
+        if ms < charge_ms:
+            yield reading(ms, S.CHARGE, 160.0, infrared_temp_c=230.0)
+        elif ms < cooling_ms:
+            low = 160 - fall_c * min(since_s, 60) / 60 * (2 - min(since_s, 60) / 60)
+            yield reading(ms, S.ROASTING, low + max(0.0, since_s - 60) * 0.3)
+        else:
+            hot = jump and ms > cooling_ms + 3000
+            yield reading(ms, S.COOLING, 150.0, infrared_temp_c=238.0 if hot else 205.0, heater_step=0)
+    yield reading(end_ms, S.OFF, 90.0, heater_step=0)
+
+
+def test_a_whole_roast_is_opened_marked_and_finished() -> None:
+    state, decisions = run(roast())
+    opened = of(recorder.OpenRoast, decisions)
+    assert [(o.device_start_ms, o.is_late, o.is_spurious) for o in opened] == [(5000, False, False)]
+    assert marks(decisions) == {
+        "charge": 0, "turning_point": 60_000, "drop": 115_000, "cool_end": 175_000,
+    }  # fmt: skip
+    assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["finished"]
+    assert [s.status for s in of(recorder.SetStatus, decisions)] == ["roasting", "cooling"]
+    assert state.roast is None
+    samples = of(recorder.RecordSample, decisions)
+    assert [s.elapsed_ms for s in samples] == list(range(0, 175_001, 100)), "each reading once, by device time"
+
+
+def test_beans_are_proved_by_a_fall_of_25_degrees_within_20_seconds() -> None:
+    def proved(fall_at_20_s: float) -> bool:
+        state, _ = run(
+            [reading(0, S.CHARGE, 160.0)] + [reading(ms, S.ROASTING, 160 - fall_at_20_s * ms / 20_000)
+             for ms in range(100, 20_101, 100)]
+        )  # fmt: skip
+        assert state.roast is not None
+        return state.roast.are_beans_proved
+
+    assert proved(25.2)
+    assert not proved(24.8)
+
+
+def test_beans_that_fall_after_20_seconds_are_not_proved() -> None:
+    state, _ = run(
+        [reading(0, S.CHARGE, 160.0), reading(100, S.ROASTING, 160.0), reading(20_200, S.ROASTING, 100.0)]
+    )
+    assert state.roast is not None and not state.roast.are_beans_proved
+
+
+def test_turning_point_waits_for_the_rise_and_is_the_latest_of_equals() -> None:
+    temps = [160.0] * 5 + [120.0 - n for n in range(20)] + [100.0, 100.0, 100.5, 100.9]
+    readings = [reading(0, S.CHARGE, 160.0)] + [reading(1000 * (n + 1), bean_c=t) for n, t in enumerate(temps)]
+    state, decisions = run(readings)
+    assert "turning_point" not in marks(decisions)
+    _, more = run([reading(1000 * (len(temps) + 1), bean_c=101.0)], state)
+    assert marks(more) == {"turning_point": 26_000}
+
+
+def test_a_spurious_start_without_beans_has_no_turning_point() -> None:
+    state, decisions = run(
+        [reading(0, S.PREHEATING, 160.0)] + [reading(ms, bean_c=160 + ms / 10_000) for ms in range(100, 60_000, 100)]
+    )
+    assert of(recorder.OpenRoast, decisions)[0].is_spurious
+    assert "turning_point" not in marks(decisions)
+    assert state.roast is not None and not state.roast.are_beans_proved
+
+
+def test_beans_still_in_the_drum_when_no_jump_follows_the_drop() -> None:
+    _, with_jump = run(roast(jump=True))
+    _, without = run(roast(jump=False))
+    assert of(recorder.BeansStillInDrum, with_jump) == []
+    assert [b.elapsed_ms for b in of(recorder.BeansStillInDrum, without)] == [135_100]
+
+
+def test_a_repeated_device_time_is_recorded_once() -> None:
+    readings = [reading(0, S.CHARGE), reading(100), reading(100, sequence=99), reading(200)]
+    _, decisions = run(readings)
+    assert [s.elapsed_ms for s in of(recorder.RecordSample, decisions)] == [0, 100]
+
+
+def test_a_hole_is_marked_with_its_reason_and_the_roast_goes_on() -> None:
+    state, _ = run(list(roast())[:1000])
+    state = recorder.note_loss(state, "unplugged")
+    _, decisions = run([one for one in roast() if one.device_ms > 110_000], state)
+    assert of(recorder.OpenRoast, decisions) == []
+    gap = of(recorder.RecordGap, decisions)[0]
+    assert (gap.from_ms, gap.to_ms, gap.reason) == (94_900, 105_100, "unplugged")
+
+
+def test_a_new_connection_continues_by_the_machines_roast_clock() -> None:
+    """Device time starts anew after a replug; a virtual machine runs four times faster than the wall."""
+    state, _ = run([reading(0, S.CHARGE)] + [reading(ms, roast_clock_s=(ms - 100) // 1000) for ms in range(100, 60_100, 100)])
+    at = START + dt.timedelta(seconds=70)
+    later = [reading(5, roast_clock_s=99, at=at), reading(105, roast_clock_s=99, at=at + dt.timedelta(seconds=0.1))]
+    state, decisions = run(later, state, "boot2")
+    assert of(recorder.OpenRoast, decisions) == []
+    assert [s.elapsed_ms for s in of(recorder.RecordSample, decisions)] == [99_900, 100_000]
+    assert of(recorder.Rebase, decisions)[0].device_start_ms == 5 - 99_900
+    assert of(recorder.RecordGap, decisions)
+
+
+def test_coming_late_opens_at_the_machines_clock_with_a_gap() -> None:
+    _, decisions = run([reading(500_000, roast_clock_s=120)])
+    opened = of(recorder.OpenRoast, decisions)[0]
+    assert opened.is_late and opened.device_start_ms == 380_000
+    assert of(recorder.RecordGap, decisions) == [recorder.RecordGap(0, 120_000, "loop_lost")]
+
+
+def test_leaving_roasting_for_off_aborts_after_ten_seconds_and_a_return_goes_on() -> None:
+    begin = [reading(0, S.CHARGE)] + [reading(ms) for ms in range(100, 30_000, 100)]
+    away = [reading(ms, S.OFF) for ms in range(30_000, 39_900, 100)]
+    state, decisions = run([*begin, *away, reading(39_900)])
+    assert of(recorder.CloseRoast, decisions) == [] and state.roast is not None
+    state, decisions = run([*begin, *away, reading(40_000, S.OFF)])
+    assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["aborted"]
+
+
+def test_an_unknown_state_decides_nothing() -> None:
+    state, decisions = run([reading(0, S.CHARGE), reading(100), reading(200, S.UNKNOWN), reading(300)])
+    assert len(of(recorder.OpenRoast, decisions)) == 1
+    assert len(of(recorder.RecordSample, decisions)) == 3
+
+
+def test_a_second_charge_without_cool_end_finishes_the_first_roast() -> None:
+    readings = [reading(0, S.CHARGE), reading(100), reading(200, S.COOLING), reading(300)]
+    _, decisions = run(readings)
+    assert len(of(recorder.OpenRoast, decisions)) == 2
+    assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["finished"]
+
+
+STATES = st.sampled_from(list(MachineState))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(-3000, 30_000), STATES, st.none() | st.floats(-50, 400), st.sampled_from(["a", "a", "a", "b"])
+        ),
+        max_size=80,
+    )
+)
+def test_whatever_comes_roasts_open_and_close_in_turn_and_time_rises(rows: list) -> None:
+    state, device_ms = RecorderState(), 100_000
+    at = START
+    is_open, last_ms = False, -1
+    for step_ms, machine_state, bean_c, connection in rows:
+        device_ms = max(0, device_ms + step_ms)
+        at += dt.timedelta(milliseconds=abs(step_ms))
+        taken = recorder.step(state, reading(device_ms, machine_state, bean_c, at=at), connection)
+        state = taken.state
+        for decision in taken.decisions:
+            assert decision_json.encode(decision)["kind"]
+            if isinstance(decision, recorder.OpenRoast):
+                assert not is_open
+                is_open, last_ms = True, -1
+                continue
+            assert is_open, "nothing is recorded outside a roast"
+            if isinstance(decision, recorder.RecordSample):
+                assert decision.elapsed_ms > last_ms
+                last_ms = decision.elapsed_ms
+            if isinstance(decision, recorder.CloseRoast):
+                is_open = False
+        assert is_open == (state.roast is not None)
+
+
+@pytest.mark.parametrize("path", real_logs.paths(), ids=lambda path: path.stem)
+def test_marks_of_a_real_log_agree_with_artisans_summary(path) -> None:
+    log = real_logs.read(path)
+    state, decisions = run(real_logs.readings(log))
+    assert state.roast is not None and state.roast.are_beans_proved
+    assert of(recorder.BeansStillInDrum, decisions) == []
+    found, summary = marks(decisions), log.raw["computed"]
+    charge_s = log.times_s[log.raw["timeindex"][0]]
+    assert of(recorder.OpenRoast, decisions)[0].device_start_ms / 1000 == pytest.approx(charge_s, abs=3.1)
+    if "DROP_time" in summary:  # where the person marked no drop, Artisan's TP is of a wider window
+        assert found["turning_point"] / 1000 == pytest.approx(summary["TP_time"], abs=1.1)
+        assert found["drop"] / 1000 == pytest.approx(summary["DROP_time"], abs=3.1)
+
+
+def test_the_real_logs_are_there_where_they_must_be() -> None:
+    real_logs.need_logs()
