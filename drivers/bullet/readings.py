@@ -73,7 +73,7 @@ class SensorCheck:
 
     def see(self, status: Status, monotonic_s: float) -> str:
         """``not_checked``, ``ok``, ``mismatch`` or ``inconclusive`` (no reset was seen at the last start)."""
-        if status.state_code == 6 and self._state_code in (4, 5):
+        if status.state_code == 6 and self._state_code not in (None, 6):
             self._roasting_since_s = monotonic_s
         elif status.state_code != 6:
             self._roasting_since_s = None

@@ -131,15 +131,16 @@ class UsbPort:
             raise InDoubt(f"only {written} of {len(data)} bytes were taken")
         return at_s
 
-    def ask(self, request: bytes) -> bytes:
+    def ask(self, request: bytes, timeout_ms: int | None = None) -> bytes:
         """Send a request and read its answer. NoAnswer, ProtocolError (short read), Unplugged, InDoubt."""
         length = codec.REQUESTS[request]
+        wait_ms = timeout_ms or self._options.read_timeout_ms
         if self.is_suspect:
             self.drain()
         self.write(request)
         with self._using() as device:
             try:
-                answer = bytes(device.read(codec.ENDPOINT_IN, codec.FRAME_BYTES, self._options.read_timeout_ms))
+                answer = bytes(device.read(codec.ENDPOINT_IN, codec.FRAME_BYTES, wait_ms))
             except (usb.core.USBError, ValueError) as error:
                 self.is_suspect = True
                 raise self._why_not_read(device, error) from error
@@ -156,9 +157,9 @@ class UsbPort:
             for count in range(_DRAIN_READS_MAX):
                 try:
                     device.read(codec.ENDPOINT_IN, codec.FRAME_BYTES, _DRAIN_READ_MS)
-                except usb.core.USBTimeoutError:
-                    return count
                 except (usb.core.USBError, ValueError) as error:
+                    if _is_timeout(error):
+                        return count
                     raise self._why_not_read(device, error) from error
                 if clock.monotonic() > until_s:
                     break
@@ -237,8 +238,8 @@ class UsbPort:
 
     def _why_not_read(self, device: Any, error: Exception) -> DriverError:
         """A failed read: gone, silent, or stalled."""
-        if isinstance(error, usb.core.USBTimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT:
-            return NoAnswer(f"no answer within {self._options.read_timeout_ms} ms")
+        if _is_timeout(error):
+            return NoAnswer("the roaster did not answer in time", HOW_TO_REPLUG)
         if self._is_gone(error):
             return Unplugged("the roaster was unplugged", HOW_TO_REPLUG)
         self._clear_stall(device, codec.ENDPOINT_IN, error)
@@ -267,6 +268,11 @@ class UsbPort:
             device.clear_halt(endpoint)
         except (usb.core.USBError, NotImplementedError):
             self.is_suspect = True
+
+
+def _is_timeout(error: Exception) -> bool:
+    """Nothing came in time (backends say it in two ways)."""
+    return isinstance(error, usb.core.USBTimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT
 
 
 def _dispose(device: Any) -> None:

@@ -1,0 +1,290 @@
+"""How an order becomes writes on a Bullet R1: fresh read, check, step, read back, stop at the first surprise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drivers.bullet import codec_r1 as codec
+from drivers.port import (
+    Control,
+    DriverError,
+    InDoubt,
+    MachineState,
+    NotSent,
+    Outcome,
+    Quality,
+    Reading,
+    Receipt,
+    SettingOrder,
+    StateOrder,
+    WireWrite,
+)
+from kernel import clock
+
+if TYPE_CHECKING:
+    from drivers.bullet.driver import BulletR1
+
+HEAT_UP_MAX_AGE_S = 1.0
+SETTLE_S = 1.0  # an echo that has not come by then does not come
+STATE_SETTLE_S = 3.0
+_POLL_PAUSE_S = 0.03
+
+#: (state code before the press, state wanted) → states that prove the press. Nothing else is ever pressed:
+#: no press out of CHARGE (a roast is started by hand, with beans), none in the short states 5 and 7.
+PRESSES: dict[tuple[int, MachineState], frozenset[MachineState]] = {
+    (0x00, MachineState.PREHEATING): frozenset({MachineState.PREHEATING, MachineState.STABILISING}),
+    (0x02, MachineState.CHARGE): frozenset({MachineState.CHARGE}),
+    (0x03, MachineState.CHARGE): frozenset({MachineState.CHARGE}),
+    (0x06, MachineState.COOLING): frozenset({MachineState.COOLING}),
+    (0x08, MachineState.SHUTDOWN): frozenset({MachineState.SHUTDOWN, MachineState.OFF}),
+    (0x09, MachineState.OFF): frozenset({MachineState.OFF}),
+}
+ASKABLE_STATES = frozenset(target for _, target in PRESSES)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What has happened so far to one order; becomes its receipt."""
+
+    order_id: str
+    started_s: float
+    value_before: int | None = None
+    value_after: int | None = None
+    writes: list[WireWrite] = field(default_factory=list)
+    has_tried: bool = False  # a write was begun: something may have left
+
+    def receipt(self, outcome: Outcome, reason: str = "", message: str = "", *, proof: Reading | None = None) -> Receipt:
+        """The receipt, as of now."""
+        return Receipt(
+            order_id=self.order_id, outcome=outcome, reason=reason, message=message, writes=tuple(self.writes),
+            value_before=self.value_before, value_after=self.value_after, proof=proof,
+            started_monotonic_s=self.started_s,
+            first_byte_monotonic_s=self.writes[0].monotonic_s if self.writes else None,
+            proved_monotonic_s=proof.monotonic_s if proof is not None and outcome is Outcome.PROVED else None,
+        )
+
+    def failed(self, error: DriverError) -> Receipt:
+        """An error of the wire: nothing left, or in doubt."""
+        is_unsent = not self.has_tried or (isinstance(error, NotSent) and not self.writes)
+        outcome = Outcome.NOT_SENT if is_unsent else Outcome.IN_DOUBT
+        return self.receipt(outcome, error.code, error.message)
+
+
+def apply_setting(machine: BulletR1, order: SettingOrder, deadline_s: float) -> Receipt:
+    """Bring heater, fan or drum to an absolute step. At most the steps needed at the fresh read; never more.
+
+    Outcomes: PROVED (read back at the target); DECLINED with a reason (nothing sent), or ``partial``,
+    ``contradicted``, ``stopped`` (steps sent, read back elsewhere); IN_DOUBT; NOT_SENT.
+    """
+    attempt = Attempt(order.order_id, clock.monotonic())
+    deadline_at_s = attempt.started_s + deadline_s
+    generation = machine.generation
+    try:
+        machine.wait_for_slot()
+        reading = machine.read()
+    except DriverError as error:
+        return attempt.failed(error)
+    attempt.value_before = attempt.value_after = reading.step_of(order.control)
+    refusal = refuse_setting(order, reading)
+    if refusal is not None:
+        return attempt.receipt(Outcome.DECLINED, *refusal)
+    before = attempt.value_before
+    if before is None:  # refuse_setting has said so already; this is for the type checker
+        return attempt.receipt(Outcome.DECLINED, "no_reading_of_control")
+    writes = codec.encode_setting(order.control, before, order.target_step)
+    if not writes:
+        return attempt.receipt(Outcome.PROVED, proof=reading)
+    try:
+        return _step(machine, order, attempt, writes, generation, deadline_at_s)
+    except DriverError as error:
+        return _read_back_after(machine, order, attempt, error)
+
+
+def refuse_setting(order: SettingOrder, reading: Reading) -> tuple[str, str] | None:
+    """(reason, message) where this order must not start from this reading, else None. Pure."""
+    limits = codec.RANGES[order.control]
+    if not limits.min_step <= order.target_step <= limits.max_step:
+        return "out_of_range", f"{order.control.value} goes from {limits.min_step} to {limits.max_step}"
+    current = reading.step_of(order.control)
+    if current is None or reading.quality.get(f"{order.control.value}_step", Quality.FRESH) is not Quality.FRESH:
+        return "stale_reading", f"the machine does not say where its {order.control.value} stands"
+    if order.from_step is not None and current != order.from_step:
+        return "moved_at_machine", f"{order.control.value} stands at {current}, not at {order.from_step}"
+    if order.allowed_states and reading.state not in order.allowed_states:
+        return "wrong_state", f"the machine is {reading.state.value}"
+    is_safe_direction = order.control is Control.HEATER and order.target_step <= current
+    if reading.state is MachineState.UNKNOWN and not is_safe_direction:
+        return "unknown_state", f"state code {reading.state_code} is not in the table"
+    if order.control is Control.HEATER and order.target_step > current and reading.state is not MachineState.ROASTING:
+        return "wrong_state", f"heat goes up only while roasting; the machine is {reading.state.value}"
+    return None
+
+
+def _step(
+    machine: BulletR1, order: SettingOrder, attempt: Attempt, writes: list[bytes], generation: int,
+    deadline_at_s: float,
+) -> Receipt:
+    """Write the steps, ten a second, reading back between them."""
+    max_age_s = min(order.max_reading_age_s, HEAT_UP_MAX_AGE_S)
+    for number, data in enumerate(writes, start=1):
+        if number > 1:
+            machine.wait_for_slot()
+            reading = machine.read()
+            surprise = _surprise(order, attempt, reading)
+            if surprise is not None:
+                return attempt.receipt(Outcome.DECLINED, *surprise, proof=reading)
+        if machine.generation != generation:
+            return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
+        now_s = clock.monotonic()
+        latest = machine.latest
+        is_stale = latest is None or latest.age_s(now_s) > max_age_s
+        if is_stale or now_s >= deadline_at_s:
+            if attempt.writes:
+                break
+            reason = "stale_reading" if is_stale else "deadline"
+            return attempt.receipt(Outcome.NOT_SENT, reason, "it took too long to get to the first byte")
+        attempt.has_tried = True
+        attempt.writes.append(machine.send(data, order_id=order.order_id, step=number, steps=len(writes)))
+    return _settle(machine, order, attempt, generation)
+
+
+def _surprise(order: SettingOrder, attempt: Attempt, reading: Reading) -> tuple[str, str] | None:
+    """(reason, message) where the machine is not on the way from before to target, else None.
+
+    An echo may lag, so anything between the last value seen and what was sent so far is on the way.
+    """
+    value = reading.step_of(order.control)
+    before, last = attempt.value_before, attempt.value_after
+    if value is None or before is None or last is None:
+        return "stale_reading", f"{order.control.value} cannot be read any more"
+    attempt.value_after = value
+    if order.control is Control.DRUM:
+        is_on_the_way = value in (before, order.target_step)
+    else:
+        sent = len(attempt.writes) if order.target_step > before else -len(attempt.writes)
+        low, high = sorted((last, before + sent))
+        is_on_the_way = low <= value <= high
+    if not is_on_the_way:
+        return "contradicted", f"{order.control.value} reads {value} after {len(attempt.writes)} step(s) from {before}"
+    is_up = order.control is Control.HEATER and order.target_step > before
+    if is_up and reading.state is not MachineState.ROASTING:
+        return "wrong_state", f"the machine went to {reading.state.value}"
+    if order.allowed_states and reading.state not in order.allowed_states:
+        return "wrong_state", f"the machine went to {reading.state.value}"
+    return None
+
+
+def _settle(machine: BulletR1, order: SettingOrder, attempt: Attempt, generation: int) -> Receipt:
+    """Read until the target is echoed; a value that stays elsewhere is ``partial``."""
+    until_s = clock.monotonic() + SETTLE_S
+    reading: Reading | None = None
+    error: DriverError | None = None
+    while clock.monotonic() < until_s:
+        try:
+            reading = machine.read()
+        except DriverError as failure:
+            error = failure
+            if not machine.port.is_open or failure.code == "unplugged":
+                break
+            continue
+        error = None
+        surprise = _surprise(order, attempt, reading)
+        if surprise is not None:
+            reason = "stopped" if machine.generation != generation else surprise[0]
+            return attempt.receipt(Outcome.DECLINED, reason, surprise[1], proof=reading)
+        if attempt.value_after == order.target_step:
+            return attempt.receipt(Outcome.PROVED, proof=reading)
+        clock.sleep(_POLL_PAUSE_S)
+    if error is not None or reading is None:
+        return attempt.receipt(Outcome.IN_DOUBT, error.code if error else "no_echo", "sent, but not read back")
+    message = f"{order.control.value} reads {attempt.value_after}, asked was {order.target_step}"
+    return attempt.receipt(Outcome.DECLINED, "partial", message, proof=reading)
+
+
+def _read_back_after(machine: BulletR1, order: SettingOrder, attempt: Attempt, error: DriverError) -> Receipt:
+    """A write or a read failed in mid-order: nothing more is sent; say where the control stands, if it can be read."""
+    if not isinstance(error, InDoubt):
+        return attempt.failed(error)
+    until_s = clock.monotonic() + SETTLE_S
+    while clock.monotonic() < until_s:
+        try:
+            reading = machine.read()
+        except DriverError as failure:
+            if failure.code == "unplugged":
+                break
+            clock.sleep(_POLL_PAUSE_S)
+            continue
+        attempt.value_after = reading.step_of(order.control)
+        if attempt.value_after == order.target_step:
+            return attempt.receipt(Outcome.PROVED, proof=reading)
+        clock.sleep(_POLL_PAUSE_S)
+    return attempt.failed(error)
+
+
+def apply_state(machine: BulletR1, order: StateOrder, deadline_s: float) -> Receipt:
+    """One press of the button, where the table knows what it does, and the state read afterwards.
+
+    ``value_before``/``value_after`` are state codes. Never retried: a second press is a second step of the ring.
+    """
+    attempt = Attempt(order.order_id, clock.monotonic())
+    generation = machine.generation
+    try:
+        machine.wait_for_slot()
+        reading = machine.read()
+    except DriverError as error:
+        return attempt.failed(error)
+    attempt.value_before = attempt.value_after = reading.state_code
+    if reading.state is order.target_state and not reading.quality.get("state"):
+        return attempt.receipt(Outcome.PROVED, proof=reading)
+    refusal = refuse_state(order, reading)
+    if refusal is not None:
+        return attempt.receipt(Outcome.DECLINED, *refusal)
+    if machine.generation != generation:
+        return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
+    attempt.has_tried = True
+    try:
+        attempt.writes.append(machine.send(codec.PRS, order_id=order.order_id, step=1, steps=1))
+    except DriverError as error:
+        return attempt.failed(error)
+    return _await_state(machine, order, attempt, min(deadline_s, STATE_SETTLE_S))
+
+
+def refuse_state(order: StateOrder, reading: Reading) -> tuple[str, str] | None:
+    """(reason, message) where the button must not be pressed, else None. Pure."""
+    if reading.quality.get("state"):
+        return "stale_reading", "the machine's state cannot be believed now"
+    if order.from_state is not None and reading.state is not order.from_state:
+        return "moved_at_machine", f"the machine is {reading.state.value}, not {order.from_state.value}"
+    if (reading.state_code or 0, order.target_state) not in PRESSES:
+        return "no_such_press", (
+            f"no press of the button is known to bring this machine from {reading.state.value} "
+            f"(code {reading.state_code}) to {order.target_state.value}: do it at the machine"
+        )
+    return None
+
+
+def _await_state(machine: BulletR1, order: StateOrder, attempt: Attempt, wait_s: float) -> Receipt:
+    """Poll until the press shows."""
+    before = attempt.value_before or 0
+    expected = PRESSES[before, order.target_state]
+    until_s = clock.monotonic() + wait_s
+    error: DriverError | None = None
+    while clock.monotonic() < until_s:
+        try:
+            reading = machine.read()
+        except DriverError as failure:
+            error = failure
+            if failure.code == "unplugged":
+                break
+            continue
+        attempt.value_after = reading.state_code
+        if reading.state in expected:
+            return attempt.receipt(Outcome.PROVED, proof=reading)
+        is_passing = reading.state_code in (before, 0x05, 0x07)
+        if not is_passing:
+            message = f"the button was pressed in state {before} and the machine went to {reading.state.value}"
+            return attempt.receipt(Outcome.DECLINED, "contradicted", message, proof=reading)
+        clock.sleep(_POLL_PAUSE_S)
+    reason = error.code if error is not None else "no_state_change"
+    return attempt.receipt(Outcome.IN_DOUBT, reason, "the button was pressed; no new state was read")

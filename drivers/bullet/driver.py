@@ -1,0 +1,216 @@
+"""The Bullet R1 behind the driver port: reads, and what reading, applying and making safe share.
+
+How an order becomes steps is in `applying.py`; how heat goes down is in `safing.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from drivers.bullet import applying, safing
+from drivers.bullet import codec_r1 as codec
+from drivers.bullet.codec_r1 import SensorMap
+from drivers.bullet.readings import FIELDS, DeviceClock, MachineTime, SensorCheck, make_reading
+from drivers.bullet.usb import NoAnswer, UsbOptions, UsbPort
+from drivers.port import (
+    Capabilities,
+    Hooks,
+    Identity,
+    NoHooks,
+    ProtocolError,
+    Reading,
+    Receipt,
+    SettingOrder,
+    StateOrder,
+    WireWrite,
+    WriteNote,
+)
+from kernel import clock
+
+MODEL = "Aillio Bullet R1"
+POLL_INTERVAL_S = 0.1
+STEP_INTERVAL_S = 0.102  # the machine takes at most ten commands a second
+_INFO_TRIES = 3
+_POLL_TRIES = 3  # one for an idle message, one for a slip, one for good
+_POLL_RETRIES_MAX_S = 0.5
+
+
+class BulletR1:
+    """Driver for the Aillio Bullet R1 (V1, V1.5, V2). See :class:`drivers.port.Driver`."""
+
+    def __init__(
+        self, *, usb_options: UsbOptions | None = None, hooks: Hooks | None = None,
+        sensor_map: SensorMap = SensorMap.PROBE_B, device_clock: DeviceClock = DeviceClock.WALL,
+        counter_hz: float = 10.0,
+    ) -> None:
+        self.port = UsbPort(usb_options)
+        self.hooks: Hooks = hooks or NoHooks()
+        self.identity = Identity(model=MODEL)
+        self.capabilities = Capabilities(
+            controls=dict(codec.RANGES), states=applying.ASKABLE_STATES,
+            poll_interval_s=POLL_INTERVAL_S, fields=FIELDS,
+        )
+        self.latest: Reading | None = None
+        self.generation = 0  # rises with every make_safe: an apply of an older one stops at its next step
+        self.is_applying = False
+        self.apply_lock = threading.Lock()
+        self.safe_lock = threading.Lock()
+        self.last_step_s = 0.0
+        self.counts = {"polls": 0, "other_messages": 0, "slips": 0, "no_answers": 0, "protocol_errors": 0}
+        self._poll_lock = threading.Lock()
+        self._sequence = 0
+        self._sensor_map = sensor_map
+        self._time = MachineTime(device_clock, counter_hz)
+        self._check = SensorCheck(sensor_map)
+
+    # -- the port --
+
+    def open(self) -> None:
+        """Claim the machine and ask who it is. NotFound, NoPermission, Busy, Unplugged, ProtocolError."""
+        with self._poll_lock:
+            self.port.open()
+            self.identity = self._ask_identity()
+
+    def read(self) -> Reading:
+        """One poll: frame A and frame B. Resynchronises by itself after a slip or an idle message.
+
+        Raises Unplugged; NoAnswer, ProtocolError or InDoubt where no telemetry could be had this time.
+        """
+        with self._poll_lock:
+            reading = self._poll_until_good()
+            self.latest = reading
+            self.hooks.on_reading(reading)
+        return reading
+
+    def apply(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
+        """Carry out one order, bounded by ``deadline_s``; everything that may happen is in the receipt."""
+        with self.apply_lock:
+            self.is_applying = True
+            try:
+                if isinstance(order, SettingOrder):
+                    return applying.apply_setting(self, order, deadline_s)
+                return applying.apply_state(self, order, deadline_s)
+            finally:
+                self.is_applying = False
+
+    def make_safe(self, deadline_s: float, order_id: str = "make_safe") -> Receipt:
+        """Heat down, from any thread, before anything else: see :func:`drivers.bullet.safing.make_safe`."""
+        self.generation += 1
+        with self.safe_lock:
+            return safing.make_safe(self, deadline_s, order_id)
+
+    def close(self) -> None:
+        """Let the machine go. It keeps its last settings: nothing is sent."""
+        self.port.close()
+
+    # -- for applying and safing --
+
+    def send(self, data: bytes, *, order_id: str, step: int, steps: int) -> WireWrite:
+        """Write one command, told to the hooks before and after. Unplugged, InDoubt, ProtocolError."""
+        meaning = codec.check_command(data)
+        note = WriteNote(data_hex=data.hex(), meaning=meaning, order_id=order_id, step=step, steps=steps)
+        self.hooks.before_write(note)
+        self.last_step_s = clock.monotonic()  # also where the write fails: it may have left
+        at_s = self.port.write(data)
+        self.last_step_s = at_s
+        self.hooks.after_write(note, at_s)
+        return WireWrite(monotonic_s=at_s, data_hex=note.data_hex, meaning=meaning)
+
+    def read_within(self, wait_s: float) -> Reading:
+        """Like :meth:`read`, but never longer than about twice ``wait_s``; for STOP, which must go on stepping.
+
+        Where another thread is in the middle of a poll, its reading counts, if it comes in time.
+        """
+        asked_at_s = clock.monotonic()
+        if not self._poll_lock.acquire(timeout=wait_s):
+            latest = self.latest
+            if latest is not None and latest.monotonic_s > asked_at_s:
+                return latest
+            raise NoAnswer(f"no answer within {wait_s * 1000:.0f} ms")
+        try:
+            reading = self._poll_until_good(round(wait_s * 1000))
+            self.latest = reading
+            self.hooks.on_reading(reading)
+        finally:
+            self._poll_lock.release()
+        return reading
+
+    def wait_for_slot(self) -> None:
+        """Sleep until the next command may go (at most ten a second)."""
+        clock.sleep(self.last_step_s + STEP_INTERVAL_S - clock.monotonic())
+
+    # -- inside --
+
+    def _poll_until_good(self, timeout_ms: int | None = None) -> Reading:
+        until_s = clock.monotonic() + _POLL_RETRIES_MAX_S
+        for attempt in range(1, _POLL_TRIES + 1):
+            try:
+                return self._poll_once(timeout_ms)
+            except codec.OtherMessage:
+                self.counts["other_messages"] += 1
+                if attempt == _POLL_TRIES or clock.monotonic() > until_s:
+                    raise
+            except NoAnswer:
+                self.counts["no_answers"] += 1
+                raise  # waiting again would only make the caller later; the next poll drains first
+            except ProtocolError as error:
+                self.counts["slips" if isinstance(error, codec.SlippedFrames) else "protocol_errors"] += 1
+                self.port.drain()
+                if attempt == _POLL_TRIES or clock.monotonic() > until_s:
+                    raise
+        raise ProtocolError("no telemetry")  # unreachable: the last attempt returns or raises
+
+    def _poll_once(self, timeout_ms: int | None) -> Reading:
+        frame_a = self.port.ask(codec.STATUS1, timeout_ms)
+        frame_b = self.port.ask(codec.STATUS2, timeout_ms)
+        try:
+            status = codec.decode_status(frame_a, frame_b)
+        except ProtocolError:
+            self.port.is_suspect = True
+            raise
+        self.counts["polls"] += 1
+        monotonic_s = clock.monotonic()
+        self._sequence += 1
+        return make_reading(
+            status, sequence=self._sequence, at=clock.now(), monotonic_s=monotonic_s,
+            device_ms=self._time.device_ms(status.sample_counter, monotonic_s),
+            sensor_map=self._sensor_map, sensor_check=self._check.see(status, monotonic_s),
+            is_frozen=self._time.is_frozen(monotonic_s),
+        )
+
+    def _ask_identity(self) -> Identity:
+        """INFO1 and INFO2; a machine that garbles them is still a machine, with unknown fields."""
+        identity = Identity(model=MODEL, extras={"usb_product_id": f"{self.port.product_id or 0:04x}"})
+        try:
+            first = codec.decode_info1(self._ask_patiently(codec.INFO1))
+            identity = replace(
+                identity, serial=str(first.serial), firmware=str(first.firmware),
+                extras=identity.extras | {"hardware": first.hardware, "made_on": list(first.made_on),
+                                          "has_ibts": first.infrared_sensor_type == 2},
+            )
+            second = codec.decode_info2(self._ask_patiently(codec.INFO2))
+        except ProtocolError as error:
+            self.port.is_suspect = True
+            return replace(identity, extras=identity.extras | {"identity_error": error.message})
+        extras: dict[str, Any] = identity.extras | {
+            "drum_motor_h": round(second.drum_motor_s / 3600, 2), "power_on_count": second.power_on_count,
+            "eeprom_failures": second.eeprom_failures, "roast_count_as_artisan": second.roast_count_as_artisan,
+        }
+        hours_on = round(second.seconds_on / 3600, 2)
+        return replace(identity, hours_on=hours_on, roast_count=second.roast_count, extras=extras)
+
+    def _ask_patiently(self, request: bytes) -> bytes:
+        """An info question, again after a garbled answer."""
+        for attempt in range(1, _INFO_TRIES + 1):
+            try:
+                answer = self.port.ask(request)
+                if request == codec.INFO1:
+                    codec.decode_info1(answer)
+                return answer
+            except ProtocolError:
+                self.port.drain()
+                if attempt == _INFO_TRIES:
+                    raise
+        raise ProtocolError("no identity")  # unreachable

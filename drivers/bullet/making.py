@@ -1,0 +1,102 @@
+"""JSON options → a Bullet driver. The one place that knows what an option may be."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from drivers.bullet import codec_r1 as codec
+from drivers.bullet.codec_r1 import SensorMap
+from drivers.bullet.driver import BulletR1
+from drivers.bullet.readings import DeviceClock
+from drivers.bullet.usb import UsbOptions
+from drivers.port import Hooks
+from drivers.registry import BadOption, nearest
+
+OPTIONS = ("product_id", "bus", "address", "backend", "device_clock", "counter_hz", "sensor_map",
+           "read_timeout_ms", "write_timeout_ms")
+_BACKENDS = ("virtual-socket", "libusb")
+
+Choice = TypeVar("Choice", SensorMap, DeviceClock)
+
+
+def make_r1(options: dict[str, Any], hooks: Hooks | None) -> BulletR1:
+    """A driver that is not open yet. BadOption names what is wrong.
+
+    ``backend``: null (the system's libusb), ``{"kind": "virtual-socket", "path": …}``, or, in process, a
+    ``usb.backend.IBackend``.
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise BadOption(f"a Bullet R1 has no option {name!r}{nearest(name, OPTIONS)}", f"Known: {', '.join(OPTIONS)}.")
+    product_id = _product_id(options.get("product_id"))
+    usb_options = UsbOptions(
+        backend=_backend(options.get("backend")),
+        product_id=product_id,
+        bus=_whole(options, "bus", None, 0, 255),
+        address=_whole(options, "address", None, 0, 255),
+        read_timeout_ms=_whole(options, "read_timeout_ms", 300, 10, 5000) or 300,
+        write_timeout_ms=_whole(options, "write_timeout_ms", 200, 10, 5000) or 200,
+    )
+    return BulletR1(
+        usb_options=usb_options, hooks=hooks,
+        sensor_map=_choice(SensorMap, "sensor_map", options.get("sensor_map"), SensorMap.PROBE_B),
+        device_clock=_choice(DeviceClock, "device_clock", options.get("device_clock"), DeviceClock.WALL),
+        counter_hz=float(_whole(options, "counter_hz", 10, 1, 1000) or 10),
+    )
+
+
+def _backend(value: Any) -> Any:
+    """None, an IBackend as it is, or the one a description names."""
+    if value is None or not isinstance(value, dict):
+        return value if value is None or hasattr(value, "enumerate_devices") else _refuse("backend", value)
+    kind = value.get("kind")
+    if kind == "libusb":
+        return None
+    if kind != "virtual-socket":
+        raise BadOption(f"there is no backend {kind!r}{nearest(str(kind), _BACKENDS)}", f"Known: {', '.join(_BACKENDS)}.")
+    path = value.get("path")
+    if not isinstance(path, str) or set(value) != {"kind", "path"}:
+        raise BadOption("the backend virtual-socket takes exactly kind and path")
+    from drivers.virtual import socket_backend  # a real machine's keeper does not load the virtual one
+
+    return socket_backend(path)
+
+
+def _product_id(value: Any) -> int | None:
+    """None, a number, or hexadecimal text; one of the two we speak to."""
+    if value is None:
+        return None
+    try:
+        number = int(value, 16) if isinstance(value, str) else int(value)
+    except (TypeError, ValueError):
+        return _refuse("product_id", value)
+    if number not in codec.PRODUCT_IDS:
+        raise BadOption(f"0x{number:04x} is no Bullet R1", "Known: 0x5741 and 0xa27e.")
+    return number
+
+
+def _whole(options: dict[str, Any], name: str, default: int | None, low: int, high: int) -> int | None:
+    """A whole number within bounds."""
+    value = options.get(name, default)
+    if value is None:
+        return default
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)  # the command line has only text
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadOption(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+    return value
+
+
+def _choice(kind: type[Choice], name: str, value: Any, default: Choice) -> Choice:
+    """A member of a small enum."""
+    if value is None:
+        return default
+    try:
+        return kind(value)
+    except ValueError:
+        known = [member.value for member in kind]
+        raise BadOption(f"{name} cannot be {value!r}{nearest(str(value), known)}", f"Known: {', '.join(known)}.") from None
+
+
+def _refuse(name: str, value: Any) -> Any:
+    raise BadOption(f"{name} cannot be {value!r}")
