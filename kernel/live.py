@@ -25,7 +25,7 @@ DECISIONS_TOPIC = "decisions"
 ReadingListener = Callable[[str, str, dict[str, Any]], None]
 
 _lock = threading.Lock()
-_latest: dict[str, dict[str, Any]] = {}
+_latest: dict[str, tuple[str, dict[str, Any]]] = {}  # machine -> organisation, newest payload
 _waiters: dict[str, set[Waiter]] = {}
 _reading_listeners: list[ReadingListener] = []
 
@@ -122,7 +122,17 @@ def latest_reading(machine_id: str) -> dict[str, Any] | None:
     """The newest payload given to publish_reading for this machine, in any process; None when there was none."""
     if settings.IS_FLEET:
         fan_out.bridge().start_listening(_hear)
-    return _latest.get(machine_id)
+    found = _latest.get(machine_id)
+    return found[1] if found else None
+
+
+def readings_of(organization_id: str, machine_id: str | None) -> list[dict[str, Any]]:
+    """The newest payload of each machine of the organisation (or of the one named)."""
+    return [
+        payload
+        for machine, (owner, payload) in list(_latest.items())
+        if owner == organization_id and machine_id in (None, machine)
+    ]
 
 
 def forget_readings() -> None:
@@ -139,7 +149,7 @@ def listen_to_readings(listener: ReadingListener) -> None:
 
 
 def _reading_here(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
-    _latest[machine_id] = payload
+    _latest[machine_id] = (organization_id, payload)
     for listener in _reading_listeners:
         listener(organization_id, machine_id, payload)
 

@@ -1,1 +1,224 @@
-"""Chains audit entries and numbers stream events, after the commit, one process at a time (WorkLease "sealer")."""
+"""Chains audit entries and numbers stream events after the commit: one process at a time, within 200 ms.
+
+A decision never waits for the chain. What is unsealed is found by looking, so a lost nudge costs a poll.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import threading
+from itertools import groupby
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connection, transaction
+
+from kernel import canonical, chain, clock, ids, leases, live
+from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
+
+logger = logging.getLogger(__name__)
+LEASE = "sealer"
+LEASE_S = 3.0
+POLL_S = 0.2
+BATCH = 500
+# Entries are looked for this far back; everything older is looked through when a sealer takes over and now and then.
+LOOK_BACK = dt.timedelta(minutes=10)
+FULL_LOOK_EVERY_S = 300.0
+
+
+def signing_key(path: Path) -> Ed25519PrivateKey:
+    """The key that signs checkpoints; made once, kept with mode 0600."""
+    try:
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip()))
+    except FileNotFoundError:
+        pass
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(ids.random_bytes(32).hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return signing_key(path)
+
+
+class Sealer:
+    """One candidate for the sealer's lease. Call ``tick`` as often as you like; it says whether it found work."""
+
+    def __init__(self, owner: str | None = None) -> None:
+        self.owner = owner or f"{settings.HOST_NAME}:{os.getpid()}:{ids.random_bytes(4).hex()}"
+        self.token: int | None = None
+        self._next_full_look_s = 0.0
+        self._lease_due_s = 0.0
+
+    def tick(self, now: dt.datetime) -> bool:
+        """Seal and number one batch if the lease is ours; True when there was something to do."""
+        if not self._has_lease(now):
+            return False
+        is_full_look = clock.monotonic() >= self._next_full_look_s
+        events = self._unnumbered()
+        entries = self._unsealed(now, is_full_look)
+        if is_full_look and len(entries) < BATCH:
+            self._next_full_look_s = clock.monotonic() + FULL_LOOK_EVERY_S
+        if not events and not entries:
+            return False
+        with transaction.atomic():
+            if self.token is None or not leases.hold(LEASE, self.owner, self.token):
+                self.token = None
+                return False
+            number_events(events)
+            seal_entries(entries, now=now, key=signing_key(settings.AUDIT_KEY_FILE))
+        if events:
+            live.wake(live.DECISIONS_TOPIC)
+        return True
+
+    def let_go(self, now: dt.datetime) -> None:
+        """Hand the lease to whoever comes next."""
+        if self.token is not None:
+            leases.give_up(LEASE, self.owner, now=now)
+            self.token = None
+
+    def _has_lease(self, now: dt.datetime) -> bool:
+        if self.token is not None and clock.monotonic() < self._lease_due_s:
+            return True
+        before, self.token = self.token, leases.take(LEASE, self.owner, now=now, length_s=LEASE_S)
+        self._lease_due_s = clock.monotonic() + LEASE_S / 3
+        if self.token is not None and self.token != before:
+            self._next_full_look_s = 0.0
+        return self.token is not None
+
+    def _unnumbered(self) -> list[StreamEvent]:
+        return list(StreamEvent.objects.filter(number__isnull=True).order_by("id")[:BATCH])
+
+    def _unsealed(self, now: dt.datetime, is_full_look: bool) -> list[AuditEntry]:
+        entries = AuditEntry.objects.filter(seal__isnull=True)
+        if not is_full_look:
+            entries = entries.filter(at__gt=now - LOOK_BACK)
+        return list(entries.order_by("at", "id")[:BATCH])
+
+
+def number_events(events: list[StreamEvent]) -> None:
+    """Give each event its organisation's next number, in the order of writing. Call with the lease's row locked."""
+    for organization_id, group in groupby(sorted(events, key=_event_order), key=lambda e: e.organization_id):
+        newest = (
+            StreamEvent.objects.filter(organization_id=organization_id, number__isnull=False)
+            .order_by("-number")
+            .values_list("number", flat=True)
+            .first()
+        )
+        batch = list(group)
+        for number, event in enumerate(batch, start=(newest or 0) + 1):
+            event.number = number
+        StreamEvent.objects.bulk_update(batch, ["number"])
+
+
+def _event_order(event: StreamEvent) -> tuple[str, int]:
+    return (event.organization_id, event.pk)
+
+
+def seal_entries(entries: list[AuditEntry], *, now: dt.datetime, key: Ed25519PrivateKey) -> None:
+    """Append the entries to their organisations' chains and sign where each chain ends now."""
+    for organization_id, group in groupby(sorted(entries, key=_entry_order), key=lambda e: e.organization_id):
+        last = AuditSeal.objects.filter(organization_id=organization_id).order_by("-sequence").first()
+        sequence, digest = (last.sequence, last.digest) if last else (0, chain.GENESIS)
+        seals = []
+        for entry in group:
+            sequence, previous = sequence + 1, digest
+            digest = chain.link_digest(sequence, previous, link_of(entry))
+            seals.append(
+                AuditSeal(
+                    entry=entry,
+                    organization_id=organization_id,
+                    sequence=sequence,
+                    previous_digest=previous,
+                    digest=digest,
+                )
+            )
+        AuditSeal.objects.bulk_create(seals)
+        statement = chain.checkpoint_statement(organization_id, sequence, digest, canonical.utc_text(now))
+        AuditCheckpoint.objects.create(
+            organization_id=organization_id,
+            sequence=sequence,
+            digest=digest,
+            at=now,
+            public_key=chain.public_key_of(key),
+            signature=key.sign(statement).hex(),
+        )
+
+
+def _entry_order(entry: AuditEntry) -> tuple[str, dt.datetime, str]:
+    return (entry.organization_id, entry.at, entry.pk)
+
+
+def link_of(entry: AuditEntry) -> chain.Link:
+    """The entry as the chain sees it."""
+    return chain.Link(
+        organization_id=entry.organization_id,
+        entry_id=entry.pk,
+        at=canonical.utc_text(entry.at),
+        actor_kind=entry.actor_kind,
+        actor_id=entry.actor_id,
+        actor_name=entry.actor_name,
+        verb=entry.verb,
+        subject_kind=entry.subject_kind,
+        subject_id=entry.subject_id,
+        payload_digest=entry.payload_digest,
+    )
+
+
+def wake() -> None:
+    """Something was committed."""
+    live.wake_sealer()
+
+
+class SealerThread:
+    """The sealer's loop: wakes on a nudge or every POLL_S, and outlives a database that is away."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """Seal what is left, hand over the lease, end."""
+        self._stop.set()
+        live.wake_sealer()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        sealer = Sealer()
+        with live.waiter(live.SEALER_TOPIC) as sleeper:
+            while True:
+                is_last = self._stop.is_set()
+                has_worked = self._tick(sealer)
+                if is_last:
+                    break
+                if not has_worked:
+                    sleeper.wait(POLL_S)
+        try:
+            sealer.let_go(clock.now())
+        except DatabaseError as error:
+            logger.warning("sealer: lease not handed over: %s", error)
+        connection.close()
+
+    def _tick(self, sealer: Sealer) -> bool:
+        try:
+            return sealer.tick(clock.now())
+        except DatabaseError as error:
+            logger.warning("sealer: the database does not answer: %s", error)
+        except Exception:
+            logger.exception("sealer: tick failed")
+        sealer.token = None
+        close_old_connections()
+        clock.wait(self._stop, 1.0)
+        return False

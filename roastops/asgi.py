@@ -1,3 +1,83 @@
-"""Placeholder until the dispatch below stands: Django alone."""
+"""One server for everything: STOP on its own path, streams on the event loop, all other requests in threads.
 
-from roastops.wsgi import application as wsgi_application  # noqa: F401
+Django's views are synchronous; through its WSGI handler in a pool of threads they answer faster than through its ASGI
+handler (docs/benchmarks.md, "Serving").
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from a2wsgi import WSGIMiddleware
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "roastops.settings")
+
+from roastops.wsgi import application as django_wsgi  # noqa: E402  (sets Django up before anything of ours loads)
+
+from django.conf import settings  # noqa: E402
+
+from kernel import draining  # noqa: E402
+from kernel.sealer import SealerThread  # noqa: E402
+from kernel.stream import stream_asgi  # noqa: E402
+
+logger = logging.getLogger(__name__)
+Send = Callable[[Any], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+
+STOP_PATH = re.compile(r"^/v1/machines/[^/]+/stop/?$")
+STREAM_PATHS = frozenset({"/v1/stream", "/v1/stream/"})
+MAX_QUERY_BYTES = 8000
+
+_wsgi = WSGIMiddleware(django_wsgi, workers=settings.ENVIRONMENT.http_threads)
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Dispatch by path."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] != "http":
+        await send({"type": "websocket.close", "code": 1000})
+    elif STOP_PATH.match(scope["path"]) and scope["method"] == "POST":
+        from commands.stopping import stop_asgi
+
+        await stop_asgi(scope, receive, send)
+    elif scope["path"] in STREAM_PATHS:
+        await stream_asgi(scope, receive, send)
+    elif scope["path"] == "/livez":
+        await _answer(send, 200, b'{"status": "ok"}')
+    elif not _is_readable(scope):
+        await _answer(send, 400, b'{"error": "malformed_request", "message": "The address is not readable.", '
+                                 b'"how_to_fix": "Encode it as UTF-8."}')  # fmt: skip
+    else:
+        await _wsgi(scope, receive, send)  # type: ignore[arg-type]
+
+
+def _is_readable(scope: dict[str, Any]) -> bool:
+    """What the threads' adapter needs: a query of ASCII, not endless."""
+    query = scope["query_string"]
+    return query.isascii() and len(query) <= MAX_QUERY_BYTES
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """The sealer lives beside the server."""
+    sealer = SealerThread()
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            sealer.start()
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            draining.begin()
+            sealer.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
