@@ -236,7 +236,8 @@ def _sample_fields(text: str | None) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in SAMPLE_FIELDS:
-            raise serializers.ValidationError({"fields": f"Unknown column {name!r}. {nearest_hint(name, SAMPLE_FIELDS)}"})
+            hint = nearest_hint(name, SAMPLE_FIELDS)
+            raise serializers.ValidationError({"fields": f"Unknown column {name!r}. {hint}"})
     return list(dict.fromkeys(names))
 
 

@@ -142,7 +142,8 @@ def test_a_hole_is_marked_with_its_reason_and_the_roast_goes_on() -> None:
 
 def test_a_new_connection_continues_by_the_machines_roast_clock() -> None:
     """Device time starts anew after a replug; a virtual machine runs four times faster than the wall."""
-    state, _ = run([reading(0, S.CHARGE)] + [reading(ms, roast_clock_s=(ms - 100) // 1000) for ms in range(100, 60_100, 100)])
+    minute = [reading(ms, roast_clock_s=(ms - 100) // 1000) for ms in range(100, 60_100, 100)]
+    state, _ = run([reading(0, S.CHARGE), *minute])
     at = START + dt.timedelta(seconds=70)
     later = [reading(5, roast_clock_s=99, at=at), reading(105, roast_clock_s=99, at=at + dt.timedelta(seconds=0.1))]
     state, decisions = run(later, state, "boot2")
