@@ -1,0 +1,106 @@
+"""Faults on request: by name, seed and device time. Text form ``name@START[+DURATION][:key=value:…]``.
+
+Times are seconds of device time since the machine was created (delays of single replies: seconds of the
+clock that USB time-outs use). ``unplug@30+10,nak@45+2,stuck_sensor@60+20:sensor=probe``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+#: name → (what it does, default duration in seconds, parameters with defaults)
+CATALOGUE: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "unplug": ("USB gone; with a duration it comes back by itself", 0.0, {}),
+    "replug": ("USB back", 0.0, {}),
+    "nak": ("OUT transfers are not taken: the host times out", 2.0, {}),
+    "time_out": ("replies never come", 2.0, {}),
+    "late_reply": ("the next replies come late", 0.0, {"delay_s": 1.5, "count": 1}),
+    "short_read": ("the next replies are cut short", 0.0, {"bytes": 20, "count": 1}),
+    "slipped_frame": ("a reply nobody asked for comes first: A and B change places", 0.0, {"count": 1}),
+    "garbage": ("the next replies are noise", 0.0, {"count": 4}),
+    "stuck_sensor": ("a sensor shows one value", 10.0, {"sensor": "probe"}),
+    "nan": ("a sensor shows not-a-number", 5.0, {"sensor": "probe"}),
+    "dropped_step": ("the next relative steps are swallowed", 0.0, {"count": 1}),
+    "doubled_step": ("the next relative steps count twice", 0.0, {"count": 1}),
+    "brown_out": ("mains voltage falls", 5.0, {"voltage_v": 150.0}),
+    "firmware_reboot": ("the firmware restarts: state 0, USB away for a moment", 2.0, {}),
+    "spurious_charge": ("the roast starts by itself", 0.0, {}),
+    "over_temperature": ("a sensor shows too much; with watts the drum really runs away", 10.0,
+                         {"sensor": "both", "temp_c": 265.0, "watts": 0.0}),
+}  # fmt: skip
+NAMES = tuple(CATALOGUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault at one moment of device time."""
+
+    name: str
+    at_s: float = 0.0
+    duration_s: float | None = None  # None: the catalogue's default
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in CATALOGUE:
+            nearest = difflib.get_close_matches(self.name, NAMES, n=1, cutoff=0.3)
+            raise ValueError(f"no fault {self.name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
+        unknown = set(self.parameters) - set(CATALOGUE[self.name][2])
+        if unknown:
+            raise ValueError(f"fault {self.name} takes {sorted(CATALOGUE[self.name][2])}, not {sorted(unknown)}")
+        if not (0.0 <= self.at_s < 1e7 and 0.0 <= self.lasts_s < 1e7):
+            raise ValueError(f"fault {self.name}: times must be seconds from 0 on")
+
+    @property
+    def lasts_s(self) -> float:
+        """Duration in seconds."""
+        return CATALOGUE[self.name][1] if self.duration_s is None else self.duration_s
+
+    def parameter(self, key: str) -> Any:
+        """A parameter in the type of its default."""
+        default = CATALOGUE[self.name][2][key]
+        return type(default)(self.parameters.get(key, default))
+
+
+def parse(text: str) -> list[Fault]:
+    """Faults from their text form; a bad one is a ValueError that says which."""
+    return [_parse_one(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _parse_one(text: str) -> Fault:
+    head, *pairs = text.split(":")
+    name, _, when = head.partition("@")
+    start, _, duration = when.partition("+")
+    try:
+        parameters = dict(pair.split("=", 1) for pair in pairs)
+        return Fault(name, float(start or 0.0), float(duration) if duration else None, parameters)
+    except ValueError as error:
+        raise ValueError(f"fault {text!r}: {error}") from error
+
+
+def checked(faults: str | Iterable[Fault | str | dict[str, Any]]) -> list[Fault]:
+    """Faults from text, from dicts with the fields of :class:`Fault`, or as they are."""
+    if isinstance(faults, str):
+        return parse(faults)
+    made: list[Fault] = []
+    for each in faults:
+        if isinstance(each, str):
+            made.extend(parse(each))
+        else:
+            made.append(each if isinstance(each, Fault) else Fault(**each))
+    return made
+
+
+def schedule(seed: int, *, count: int, horizon_s: float, names: Iterable[str] = NAMES) -> list[Fault]:
+    """``count`` faults drawn from the seed over ``horizon_s`` device seconds, ordered by time. An unplug
+    always comes back.
+    """
+    chance, choices = random.Random(int(seed)), sorted(names)
+    drawn = []
+    for _ in range(count):
+        name, at_s = chance.choice(choices), round(chance.uniform(0.0, horizon_s), 1)
+        drawn.append(Fault(name, at_s, 5.0 if name == "unplug" else None))
+    return sorted(drawn, key=lambda fault: (fault.at_s, fault.name))

@@ -1,0 +1,63 @@
+"""What went over the wire and what happened at the machine, one JSON line each, outliving every client."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+MAX_FILE_BYTES = 64_000_000
+MAX_KEPT = 20_000
+
+
+class WireLog:
+    """Entries carry ``n``, ``wall``, ``device_s``, ``dir`` and what belongs to it.
+
+    ``dir``: out (host to machine), in (machine to host), usb (open, claim, …), panel (a person's act),
+    self (the firmware's own act), fault, alarm. The newest entries stay in memory; with a path every entry
+    is a line of that file, flushed at once, rotated once to ``.1`` when large.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT)
+        self._count = 0
+        self._path = Path(path) if path else None
+        self._file = None
+        if self._path:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8")
+
+    def append(self, direction: str, wall: str, device_s: float, **what: Any) -> None:
+        """Record one thing."""
+        with self._lock:
+            self._count += 1
+            entry = {"n": self._count, "wall": wall, "device_s": round(device_s, 1), "dir": direction, **what}
+            self._kept.append(entry)
+            if self._file:
+                self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+                self._file.flush()
+                if self._file.tell() > MAX_FILE_BYTES:
+                    self._rotate()
+
+    def entries(self, *, after: int = 0, directions: frozenset[str] | None = None) -> list[dict[str, Any]]:
+        """The kept entries with ``n`` above ``after``, optionally only of some directions."""
+        with self._lock:
+            kept = list(self._kept)
+        return [e for e in kept if e["n"] > after and (directions is None or e["dir"] in directions)]
+
+    def close(self) -> None:
+        """Close the file; memory stays."""
+        with self._lock:
+            if self._file:
+                self._file.close()
+                self._file = None
+
+    def _rotate(self) -> None:
+        if self._file and self._path:
+            self._file.close()
+            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("a", encoding="utf-8")
