@@ -49,6 +49,7 @@ class HeatParameters:
     crack_width_c: float = 9.0
     probe_bean_per_s: float = 0.01923  # probe follows the beans
     probe_air_per_s: float = 0.00079  # probe follows the air
+    probe_empty_per_s: float = 0.034  # the same when no beans lie around it
     infrared_drum_share: float = 0.1524  # how much drum the infrared eye sees past the beans
     infrared_per_s: float = 0.139  # how fast the eye's filtered value follows
 
@@ -150,7 +151,7 @@ def step(state: HeatState, inputs: HeatInputs, parameters: HeatParameters, dt_s:
 
     seen = min(1.0, mass_kg / (0.5 * p.reference_mass_kg))  # a handful of beans does not cover the probe
     probe_rate_c = p.probe_bean_per_s * seen * (bean_c - state.probe_temp_c)
-    probe_rate_c += (p.probe_air_per_s + 0.02 * (1.0 - seen)) * (probe_air_c - state.probe_temp_c)
+    probe_rate_c += (p.probe_air_per_s + p.probe_empty_per_s * (1.0 - seen)) * (probe_air_c - state.probe_temp_c)
     drum_share = 1.0 - seen * (1.0 - p.infrared_drum_share)
     view_c = drum_share * drum_c + (1.0 - drum_share) * bean_c
     return HeatState(

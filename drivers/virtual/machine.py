@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from drivers.virtual import faults as fault_catalogue
 from drivers.virtual.clocks import Clock, HouseClock
@@ -56,6 +56,12 @@ class QueuedReply:
     ready_at_s: float
 
 
+class Person(Protocol):
+    """Somebody at the machine, asked once per device second; True when he did something."""
+
+    def tick(self, machine: VirtualMachine) -> bool: ...
+
+
 class VirtualMachine:
     """A Bullet R1 with power on and a cable in. ``clock`` is wall time; device time runs ``speed`` times it."""
 
@@ -70,6 +76,7 @@ class VirtualMachine:
         initial_state: str = "off",
         replay: str | Path | None = None,
         wire_log: str | Path | None = None,
+        person: Person | None = None,
     ) -> None:
         if not 0.01 <= speed <= 1000:
             raise ValueError(f"speed must be between 0.01 and 1000, not {speed}")
@@ -89,6 +96,8 @@ class VirtualMachine:
         self._kernel_driver = {0, INTERFACE} if self.settings.has_kernel_driver else set()
         self._configuration = 1
         self._ticks = 0
+        self._person = person
+        self._is_advancing = False
         self._started_s = self._clock.monotonic()
 
     def _made_firmware(self, seed: int, initial_state: str, replay: str | Path | None) -> FirmwareR1:
@@ -108,15 +117,26 @@ class VirtualMachine:
     def advance(self) -> None:
         """Let the machine live up to now."""
         with self._lock:
-            due = int((self._clock.monotonic() - self._started_s) * self.speed * TICKS_PER_S + 1e-6)
-            if due - self._ticks > MAX_CATCH_UP_TICKS:
-                skipped = due - self._ticks - MAX_CATCH_UP_TICKS
-                self._started_s += skipped / TICKS_PER_S / self.speed
-                due -= skipped
-            while self._ticks < due:
-                self._ticks += 1
-                self.effects.tick(self)
-                self.firmware.tick()
+            if self._is_advancing:
+                return  # the person, or a fault, looks at the machine within a tick
+            self._is_advancing = True
+            try:
+                self._advance()
+            finally:
+                self._is_advancing = False
+
+    def _advance(self) -> None:
+        due = int((self._clock.monotonic() - self._started_s) * self.speed * TICKS_PER_S + 1e-6)
+        if due - self._ticks > MAX_CATCH_UP_TICKS:
+            skipped = due - self._ticks - MAX_CATCH_UP_TICKS
+            self._started_s += skipped / TICKS_PER_S / self.speed
+            due -= skipped
+        while self._ticks < due:
+            self._ticks += 1
+            self.effects.tick(self)
+            self.firmware.tick()
+            if self._person and self._ticks % TICKS_PER_S == 0:
+                self._person.tick(self)
 
     # -- USB: enumeration and handles -------------------------------------------------------------
 
