@@ -1,0 +1,152 @@
+"""The console's pages and their fragments: authorise, gather, render. Every act goes to the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.views import LoginView, LogoutView, redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from commands import console, stopping
+from kernel import clock
+from kernel.principals import Principal
+from roasts.models import Machine
+
+#: Fragment name → how its data is gathered. The template is `console/_<name>.html`.
+PANELS: dict[str, Callable[..., dict[str, Any]]] = {
+    "queue": console.gather_queue,
+    "orders": console.gather_orders,
+    "halts": console.gather_halts,
+    "hands": console.gather_hands,
+    "roast": console.gather_roast,
+    "alarms": console.gather_alarms,
+    "grants": console.gather_grants,
+}
+
+
+def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponseBase]:
+    """People of an organisation only: a stranger goes to the sign-in page, a fragment's request gets 401."""
+
+    @wraps(view)
+    @never_cache
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        principal = getattr(request, "principal", None)
+        if principal is None or not principal.is_person:
+            if request.headers.get("HX-Request") or request.headers.get("X-Console-Fetch"):
+                return HttpResponse("You are signed out.", status=401, content_type="text/plain")
+            return redirect_to_login(request.get_full_path(), reverse("console:sign_in"))
+        if principal.organization is None or not principal.may("view"):
+            return render(request, "console/no_organization.html", {"page": ""}, status=403)
+        return view(request, principal, *args, **kwargs)
+
+    return guarded
+
+
+def machine_or_404(principal: Principal, machine_id: str) -> Machine:
+    """A machine of the principal's organisation; another's is not there."""
+    machine = console.machines_on_show(principal).filter(pk=machine_id).first()
+    if machine is None:
+        raise Http404("No such machine in your organisation.")
+    return machine
+
+
+def page_context(principal: Principal, page: str, machines: list[Machine]) -> dict[str, Any]:
+    """What every page needs: who is here, what they may do, and a STOP token for each machine shown."""
+    now = clock.now()
+    may_operate = principal.may("operate")
+    tokens = {m.pk: stop_token(principal, m.pk) for m in machines} if principal.may("stop") else {}
+    return {
+        "page": page,
+        "person": principal,
+        "organization": principal.organization,
+        "may_operate": may_operate,
+        "may_lead": principal.may("lead"),
+        "stop_tokens": json.dumps(tokens),
+        "server_now": now,
+    }
+
+
+def stop_token(principal: Principal, machine_id: str) -> str:
+    """A short-lived signed token with which this person's page can stop this machine without a database."""
+    return stopping.issue_stop_token(principal, machine_id, now=clock.now())
+
+
+@require_GET
+@members_only
+def home(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Is everything all right?"""
+    overview = console.gather_overview(principal)
+    context = page_context(principal, "home", [card.machine for card in overview.cards])
+    return render(request, "console/home.html", {**context, "overview": overview})
+
+
+@require_GET
+@members_only
+def home_cards(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """The machine cards and alarms again, after a decision."""
+    overview = console.gather_overview(principal)
+    context = page_context(principal, "home", [])
+    return render(request, "console/_cards.html", {**context, "overview": overview})
+
+
+@require_GET
+@members_only
+def machine(request: HttpRequest, principal: Principal, machine_id: str) -> HttpResponse:
+    """What is this roast doing, and what is asked of me?"""
+    shown = machine_or_404(principal, machine_id)
+    context = page_context(principal, "machine", [shown])
+    panels = {name: gather(principal, shown, context["server_now"]) for name, gather in PANELS.items()}
+    merged: dict[str, Any] = {}
+    for values in panels.values():
+        merged.update(values)
+    return render(request, "console/machine.html", {**context, **merged, "machine": shown})
+
+
+@require_GET
+@members_only
+def machine_panel(request: HttpRequest, principal: Principal, machine_id: str, panel: str) -> HttpResponse:
+    """One panel of the machine page again, after a decision."""
+    if panel not in PANELS:
+        raise Http404("No such panel.")
+    shown = machine_or_404(principal, machine_id)
+    context = page_context(principal, "machine", [])
+    data = PANELS[panel](principal, shown, context["server_now"])
+    return render(request, f"console/_{panel}.html", {**context, **data, "machine": shown})
+
+
+@require_GET
+@members_only
+def alarms(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Every standing alarm, worst first."""
+    rows = console.standing_alarms(principal)
+    is_fragment = bool(request.headers.get("HX-Request"))
+    template = "console/_alarms.html" if is_fragment else "console/alarms.html"
+    context = page_context(principal, "alarms", [])
+    return render(request, template, {**context, "alarms": rows, "is_alarms_page": True})
+
+
+@require_GET
+@members_only
+def stop_tokens(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Fresh STOP tokens for an open page (asked for every few minutes), and the server's time."""
+    machines = list(console.machines_on_show(principal)) if principal.may("stop") else []
+    tokens = {m.pk: stop_token(principal, m.pk) for m in machines}
+    return JsonResponse({"tokens": tokens, "server_now": clock.now().isoformat()})
+
+
+class SignIn(LoginView):
+    """Name and password; the form keeps what was typed and says kindly what was wrong."""
+
+    template_name = "registration/login.html"
+    redirect_authenticated_user = True
+
+
+class SignOut(LogoutView):
+    """Signs out (POST only) and shows the sign-in page."""

@@ -1,0 +1,345 @@
+// What every page shares: the server's time, words for people, calls to the API, the one live stream,
+// countdowns and ages, keys. Pages add listeners to `roastops`; panels are refreshed by htmx.
+(function () {
+  "use strict";
+  var page = document.getElementById("console");
+  var roastops = (window.roastops = { latest: {}, readingListeners: [], refreshListeners: [], keys: {} });
+  if (!page) return;
+
+  // --- the server's time, on this page's monotonic clock -----------------------------------------
+  var timing = performance.getEntriesByType("navigation")[0];
+  var serverAt = Date.parse(document.body.dataset.serverNow) || Date.now();
+  var pageAt = timing && timing.responseStart ? timing.responseStart : 0;
+  roastops.now = function () { return serverAt + (performance.now() - pageAt); };
+  function learnTime(iso) {
+    var at = Date.parse(iso);
+    if (at) { serverAt = at; pageAt = performance.now(); }
+  }
+  document.addEventListener("roastops:server-time", function (event) { learnTime(event.detail); });
+
+  // --- words -------------------------------------------------------------------------------------
+  roastops.mmss = function (ms) {
+    if (ms === null || ms === undefined || isNaN(ms)) return "–";
+    var s = Math.max(0, Math.floor(ms / 1000));
+    return Math.floor(s / 60) + ":" + String(s % 60).padStart(2, "0");
+  };
+  roastops.say = function (text) {
+    var box = document.getElementById("say");
+    box.textContent = "";
+    setTimeout(function () { box.textContent = text; }, 60);
+  };
+  roastops.shout = function (text) {
+    var box = document.getElementById("shout") || document.body.appendChild(Object.assign(document.createElement("div"), { id: "shout", className: "unseen" }));
+    box.setAttribute("aria-live", "assertive");
+    box.textContent = "";
+    setTimeout(function () { box.textContent = text; }, 60);
+  };
+  roastops.notice = function (text, isRefused) {
+    var box = document.getElementById("notices");
+    var note = document.createElement("div");
+    note.className = "notice" + (isRefused ? " notice-refused" : "");
+    var words = document.createElement("span");
+    words.textContent = text;
+    var close = document.createElement("button");
+    close.type = "button";
+    close.setAttribute("aria-label", "Close this message");
+    close.textContent = "✕";
+    close.addEventListener("click", function () { note.remove(); });
+    note.append(words, close);
+    while (box.children.length > 2) box.firstChild.remove();
+    box.append(note);
+    setTimeout(function () { note.remove(); }, isRefused ? 20000 : 6000);
+  };
+  roastops.state = function (name, word) {
+    var box = document.getElementById("stream-state");
+    if (!box) return;
+    box.dataset.state = name;
+    box.querySelector("[data-word]").textContent = word;
+  };
+
+  // --- calls -------------------------------------------------------------------------------------
+  function newKey() {
+    var bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, function (b) { return b.toString(16).padStart(2, "0"); }).join("");
+  }
+  roastops.post = function (path, body) {
+    var headers = {
+      "Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": newKey(),
+      "X-CSRFToken": document.querySelector('meta[name="csrf"]').content
+    };
+    return fetch(path, { method: "POST", headers: headers, body: JSON.stringify(body || {}), cache: "no-store" })
+      .then(function (answer) {
+        return answer.json().catch(function () { return {}; }).then(function (json) {
+          if (answer.ok) return json;
+          var words = [json.message || "The server answered " + answer.status + ".", json.how_to_fix || ""].join(" ").trim();
+          var error = new Error(words);
+          error.status = answer.status;
+          error.code = json.error;
+          throw error;
+        });
+      }, function () { throw new Error("The server did not answer. Nothing is known to have changed."); });
+  };
+  /** The words of a refusal that came as 201 REJECTED. */
+  roastops.refusal = function (order) {
+    if (!order || order.status !== "REJECTED") return "";
+    var reasons = ((order.verdict && order.verdict.reasons) || []).filter(function (r) { return !r.decision || r.decision === "REFUSE"; });
+    return "Refused: " + reasons.map(function (r) { return [r.message || r.code, r.how_to_fix || ""].join(" ").trim(); }).join(" ");
+  };
+  roastops.refresh = function (kind) {
+    document.body.dispatchEvent(new CustomEvent("ro:" + kind));
+    document.body.dispatchEvent(new CustomEvent("ro:any"));
+  };
+
+  document.addEventListener("submit", function (event) {
+    var form = event.target;
+    if (!form.dataset || !form.dataset.api) return;
+    event.preventDefault();
+    var body = {};
+    new FormData(form, event.submitter || undefined).forEach(function (value, name) { if (value !== "") body[name] = value; });
+    var buttons = form.querySelectorAll("button");
+    buttons.forEach(function (b) { b.disabled = true; });
+    roastops.post(form.dataset.api, body).then(function (answer) {
+      var refusal = roastops.refusal(answer);
+      if (refusal && form.dataset.api.indexOf("/reject") < 0) roastops.notice(refusal, true);
+      else roastops.notice(form.dataset.done || "Done.");
+    }, function (error) {
+      roastops.notice(error.message, true);
+    }).finally(function () {
+      buttons.forEach(function (b) { b.disabled = false; });
+      if (document.activeElement && form.contains(document.activeElement)) document.activeElement.blur();
+      roastops.refresh(form.dataset.refresh || "all");
+    });
+  });
+
+  // A panel is not swapped under the fingers of somebody typing in it; it catches up when they leave.
+  var waiting = new Set();
+  function isBusy(panel) {
+    var active = document.activeElement;
+    if (!active || !panel.contains(active)) return false;
+    return active.matches("input, select, textarea") || !!active.closest("details.reject[open]");
+  }
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    if (isBusy(event.detail.target)) { event.detail.shouldSwap = false; waiting.add(event.detail.target); }
+  });
+  document.addEventListener("focusout", function () {
+    setTimeout(function () {
+      waiting.forEach(function (panel) {
+        if (!isBusy(panel)) { waiting.delete(panel); window.htmx.ajax("GET", panel.getAttribute("hx-get"), { target: panel, swap: "innerHTML" }); }
+      });
+    }, 50);
+  });
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    var open = Array.from(event.detail.target.querySelectorAll("details[open][id]"), function (d) { return d.id; });
+    var shut = Array.from(event.detail.target.querySelectorAll("details:not([open])[id]"), function (d) { return d.id; });
+    event.detail.target.roastopsOpen = open;
+    event.detail.target.roastopsShut = shut;
+  });
+  document.addEventListener("htmx:afterSwap", function (event) {
+    var target = event.detail.target;
+    (target.roastopsOpen || []).forEach(function (id) { var d = document.getElementById(id); if (d) d.open = true; });
+    (target.roastopsShut || []).forEach(function (id) { var d = document.getElementById(id); if (d) d.open = false; });
+    dress(target);
+    roastops.refreshListeners.forEach(function (listener) { listener(target); });
+  });
+  document.addEventListener("htmx:responseError", function (event) {
+    if (event.detail.xhr.status === 401) {
+      roastops.state("signed-out", "Signed out");
+      if (!document.getElementById("signed-out")) {
+        var note = document.createElement("div");
+        note.id = "signed-out";
+        note.className = "banner banner-warning";
+        var link = document.createElement("a");
+        link.href = "/sign-in/?next=" + encodeURIComponent(location.pathname);
+        link.textContent = "Sign in again";
+        note.append("You are signed out; what you see is getting old. STOP still works for a few minutes. ", link);
+        document.getElementById("main").prepend(note);
+      }
+    }
+  });
+
+  // --- local times, countdowns, ages, title ------------------------------------------------------
+  var clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  var dateFormat = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });
+  function dress(root) {
+    root.querySelectorAll("time[datetime]").forEach(function (time) {
+      var at = new Date(time.dateTime);
+      if (isNaN(at)) return;
+      time.title = at.toISOString();
+      if ("withDate" in time.dataset) time.textContent = dateFormat.format(at);
+      else time.textContent = clockFormat.format(at) + ("precise" in time.dataset ? "." + String(at.getMilliseconds()).padStart(3, "0") : "");
+    });
+    root.querySelectorAll("[data-mmss]").forEach(function (mark) { mark.textContent = roastops.mmss(Number(mark.dataset.mmss)); });
+    tick();
+    title();
+  }
+  function title() {
+    var count = 0;
+    document.querySelectorAll("[data-held-count]").forEach(function (held) { count += Number(held.dataset.heldCount); });
+    document.title = (count ? "(" + count + ") " : "") + page.dataset.title;
+  }
+  function tickCountdown(box, holder) {
+    var left = Date.parse(holder.dataset.expiresAt) - roastops.now();
+    box.textContent = left > 0 ? roastops.mmss(left + 999) : "expired";
+    box.dataset.ends = left < 10000 ? "soon" : "";
+    if (left <= 0 && !holder.dataset.isExpired) {
+      holder.dataset.isExpired = "yes";
+      holder.querySelectorAll("button").forEach(function (b) { b.disabled = true; });
+      roastops.refresh("expired");
+    }
+  }
+  /** Age of the newest reading of a machine in seconds, or null when there never was one. */
+  roastops.age = function (machineId, holder) {
+    var reading = roastops.latest[machineId];
+    var at = Date.parse(reading && reading.at ? reading.at : holder.dataset.at);
+    if (!at) return null;
+    if (at > roastops.now()) { serverAt += at - roastops.now(); }  // this device slept: its clock is behind
+    return (roastops.now() - at) / 1000;
+  };
+  function showAge(holder, machineId) {
+    var age = roastops.age(machineId, holder);
+    var state = age === null ? "none" : age > 3 ? "very-old" : age > 1 ? "old" : "fresh";
+    var words = age === null ? "No data yet" : state === "fresh" ? "data " + age.toFixed(1) + " s old"
+      : "DATA IS OLD: " + (age < 60 ? age.toFixed(age < 10 ? 1 : 0) + " s" : age < 5400 ? Math.round(age / 60) + " min" : Math.round(age / 3600) + " h") + (state === "very-old" ? ". Do not trust these figures." : "");
+    holder.querySelectorAll("[data-age]").forEach(function (line) { line.textContent = words; line.dataset.ageState = state; });
+    holder.querySelectorAll("[data-ages]").forEach(function (figures) { figures.dataset.ageState = state; });
+  }
+  function tick() {
+    document.querySelectorAll("[data-held]").forEach(function (held) { tickCountdown(held.querySelector("[data-countdown]"), held); });
+    document.querySelectorAll(".held-line .countdown").forEach(function (box) { tickCountdown(box, box); });
+    if (page.dataset.machine) showAge(page, page.dataset.machine);
+    else document.querySelectorAll("[data-machine]").forEach(function (card) { showAge(card, card.dataset.machine); });
+  }
+  setInterval(tick, 250);
+
+  // --- held orders: say what came, and what may be approved by key --------------------------------
+  var seen = new Map();
+  function watchQueue() {
+    var now = performance.now();
+    var present = new Set();
+    document.querySelectorAll("[data-held]").forEach(function (held) {
+      present.add(held.dataset.held);
+      if (seen.has(held.dataset.held)) return;
+      seen.set(held.dataset.held, now);
+      if (now > 3000) roastops.say("New order waiting: " + held.dataset.title + ", from " + held.dataset.proposer + ".");
+    });
+    Array.from(seen.keys()).forEach(function (id) { if (!present.has(id)) seen.delete(id); });
+  }
+  roastops.refreshListeners.push(watchQueue);
+  var saidHalts = new Set();
+  function watchHalts(isFirst) {
+    document.querySelectorAll("[data-halt]").forEach(function (halt) {
+      var key = halt.dataset.halt + halt.dataset.said;
+      if (saidHalts.has(key)) return;
+      saidHalts.add(key);
+      if (isFirst !== true) roastops.shout(halt.dataset.said);
+    });
+  }
+  roastops.refreshListeners.push(watchHalts);
+
+  // --- readings into the page --------------------------------------------------------------------
+  var STATE_WORDS = { off: "Off", preheating: "Preheating", stabilising: "Stabilising", charge: "Ready for beans", roasting: "Roasting", cooling: "Cooling", shutdown: "Shutting down", unknown: "State unknown" };
+  roastops.show = function (root, reading) {
+    root.querySelectorAll("[data-reading]").forEach(function (box) {
+      var value = reading[box.dataset.reading];
+      var text = value === null || value === undefined ? "–" : box.dataset.digits ? Number(value).toFixed(Number(box.dataset.digits)) : String(value);
+      if (box.textContent !== text) box.textContent = text;
+    });
+    root.querySelectorAll('[data-show="state_word"]').forEach(function (box) {
+      var word = STATE_WORDS[reading.state] || reading.state;
+      if (box.textContent !== word) { box.textContent = word; if (roastops.lastState && roastops.lastState !== reading.state) roastops.refresh("machine"); roastops.lastState = reading.state; }
+    });
+  };
+
+  // --- the one stream ----------------------------------------------------------------------------
+  var source = null, lastEventId = "", retryMs = 1000;
+  function connect() {
+    var url = page.dataset.stream + (lastEventId ? "&last_event_id=" + encodeURIComponent(lastEventId) : "");
+    source = new EventSource(url);
+    source.addEventListener("open", function () {
+      retryMs = 1000;
+      roastops.state("live", "Live");
+      roastops.refresh("all");  // whatever was decided before this moment
+    });
+    source.addEventListener("reading", function (event) {
+      var reading = JSON.parse(event.data);
+      var machineId = reading.machine_id || page.dataset.machine;
+      roastops.latest[machineId] = reading;
+      roastops.readingListeners.forEach(function (listener) { listener(machineId, reading); });
+    });
+    source.addEventListener("decision", function (event) {
+      if (event.lastEventId) lastEventId = event.lastEventId;
+      var decision = JSON.parse(event.data);
+      roastops.refresh(decision.kind);
+    });
+    source.addEventListener("error", function () {
+      roastops.state("lost", "Not live");
+      if (source.readyState === EventSource.CLOSED) {  // the browser gave up (an error answer): try ourselves
+        setTimeout(connect, retryMs);
+        retryMs = Math.min(retryMs * 2, 10000);
+      }
+    });
+  }
+  window.addEventListener("pagehide", function () { if (source) source.close(); });
+  window.addEventListener("pageshow", function (event) { if (event.persisted) connect(); });
+
+  // --- keys, help, colours -----------------------------------------------------------------------
+  var keysBox = document.getElementById("keys-on");
+  function store(name, value) { try { localStorage.setItem(name, value); } catch (e) { /* private mode */ } }
+  function recall(name) { try { return localStorage.getItem(name) || ""; } catch (e) { return ""; } }
+  if (keysBox) {
+    keysBox.checked = recall("roastops.keys") !== "off";
+    keysBox.addEventListener("change", function () { store("roastops.keys", keysBox.checked ? "on" : "off"); });
+  }
+  var help = document.getElementById("help");
+  function openHelp() { if (help && !help.open) help.showModal(); }
+  var helpButton = document.getElementById("help-open");
+  if (helpButton) helpButton.addEventListener("click", openHelp);
+  var APPROVE_AFTER_MS = 800;  // a key pressed for the order before must not approve the one that just appeared
+  roastops.keys["a"] = function () {
+    var held = document.querySelector("[data-held]");
+    var form = held && held.querySelector("form[data-approve]");
+    if (!form) return roastops.say("No order to approve.");
+    if (performance.now() - (seen.get(held.dataset.held) || 0) < APPROVE_AFTER_MS) return roastops.notice("This order has only just appeared. Read it, then press A again.", true);
+    var button = form.querySelector("button");
+    if (!button.disabled) form.requestSubmit(button);
+  };
+  roastops.keys["r"] = function () {
+    var details = document.querySelector("[data-held] details.reject");
+    if (!details) return roastops.say("No order to reject.");
+    details.open = true;
+    details.querySelector(".reasons button").focus();
+  };
+  document.addEventListener("keydown", function (event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
+    if (keysBox && !keysBox.checked) return;
+    if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog")) return;
+    var rejecting = event.target.closest("details.reject[open]");
+    if (rejecting && /^[1-7]$/.test(event.key)) {
+      event.preventDefault();
+      var choice = rejecting.querySelectorAll(".reasons button")[Number(event.key) - 1];
+      return choice.form.requestSubmit(choice);
+    }
+    if (event.key === "?") { event.preventDefault(); return openHelp(); }
+    if (event.shiftKey) return;
+    var act = roastops.keys[event.key.toLowerCase()];
+    if (act) { event.preventDefault(); act(); }
+  });
+  var themes = ["", "light", "dark"], themeWords = { "": "follow the system", light: "light", dark: "dark" };
+  var themeButton = document.getElementById("theme-toggle");
+  function showTheme(theme) {
+    if (theme) document.documentElement.dataset.theme = theme; else delete document.documentElement.dataset.theme;
+    if (themeButton) themeButton.setAttribute("aria-label", "Colours: " + themeWords[theme]);
+    if (themeButton) themeButton.title = "Colours: " + themeWords[theme];
+    document.dispatchEvent(new Event("roastops:theme"));
+  }
+  showTheme(recall("roastops.theme"));
+  if (themeButton) themeButton.addEventListener("click", function () {
+    var next = themes[(themes.indexOf(recall("roastops.theme")) + 1) % themes.length];
+    store("roastops.theme", next);
+    showTheme(next);
+    roastops.say("Colours: " + themeWords[next]);
+  });
+
+  document.addEventListener("roastops:stopped", function () { roastops.refresh("halt"); });
+  document.addEventListener("DOMContentLoaded", function () { dress(document); watchQueue(); watchHalts(true); connect(); });
+})();

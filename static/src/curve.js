@@ -1,0 +1,247 @@
+// The live curve: BT, ET and RoR above, heater, fan and drum as steps below, event marks between.
+// Drawn by uPlot on canvas; the words and the table for those who cannot see a canvas are here too.
+(function () {
+  "use strict";
+  var GAP_S = 3;               // a longer silence is drawn as a gap, not bridged
+  var LANES = [["drum", "Drum"], ["fan", "Fan"], ["heater", "Heater"]];  // from the bottom up
+  var FIELDS = ["bean_temp_c", "infrared_temp_c", "rate_of_rise_c_per_min", "heater_step", "fan_step", "drum_step"];
+  var roastops = window.roastops;
+
+  function colour(name) {
+    var probe = document.createElement("i");
+    probe.style.color = "var(--" + name + ")";
+    document.body.appendChild(probe);
+    var value = getComputedStyle(probe).color;
+    probe.remove();
+    return value;
+  }
+  function clockTicks(u, splits) { return splits.map(function (s) { return roastops.mmss(s * 1000); }); }
+
+  function Curve(holders, limits) {
+    this.holders = holders;
+    this.full = limits;              // control → full scale step
+    this.marks = [];
+    this.clear();
+    var self = this;
+    new ResizeObserver(function () { self.resize(); }).observe(holders.curve);
+    document.addEventListener("roastops:theme", function () { self.rebuild(); });
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () { self.rebuild(); });
+    this.rebuild();
+  }
+
+  Curve.prototype.clear = function () {
+    this.columns = { x: [] };
+    var columns = this.columns;
+    FIELDS.forEach(function (field) { columns[field] = []; });
+    this.isDirty = true;
+  };
+
+  /** Replace everything by the answer of GET /v1/roasts/{id}/samples. */
+  Curve.prototype.load = function (answer) {
+    this.clear();
+    var self = this;
+    answer.elapsed_ms.forEach(function (ms, i) {
+      var row = {};
+      FIELDS.forEach(function (field) { row[field] = answer.columns[field][i]; });
+      self.add(ms, row);
+    });
+  };
+
+  /** Add one reading (elapsed in device milliseconds since charge); an older one is ignored. */
+  Curve.prototype.add = function (elapsedMs, reading) {
+    var x = elapsedMs / 1000, columns = this.columns, last = columns.x.length ? columns.x[columns.x.length - 1] : null;
+    if (last !== null && x <= last) return;
+    if (last !== null && x - last > GAP_S) this.push(last + 0.05, {});
+    this.push(x, reading);
+    this.isDirty = true;
+  };
+  Curve.prototype.push = function (x, reading) {
+    var columns = this.columns;
+    columns.x.push(x);
+    FIELDS.forEach(function (field) {
+      var value = reading[field];
+      columns[field].push(value === undefined ? null : value);
+    });
+  };
+  Curve.prototype.lastX = function () { return this.columns.x.length ? this.columns.x[this.columns.x.length - 1] : 0; };
+  Curve.prototype.setMarks = function (marks) { this.marks = marks; this.isDirty = true; };
+
+  Curve.prototype.lane = function (name, index) {
+    var full = this.full[name] || 10;
+    return this.columns[name + "_step"].map(function (step) { return step === null ? null : index + 0.08 + 0.74 * Math.min(1, step / full); });
+  };
+
+  Curve.prototype.rebuild = function () {
+    if (this.main) this.main.destroy();
+    if (this.strip) this.strip.destroy();
+    var self = this, ink = colour("quiet"), grid = colour("grid"), sync = window.uPlot.sync("roast");
+    this.colours = { bt: colour("bt"), et: colour("et"), ror: colour("ror"), ink: colour("ink-2"), edge: colour("edge"), heater: colour("heater"), fan: colour("fan"), drum: colour("drum") };
+    var font = "12px " + getComputedStyle(document.body).fontFamily;
+    var width = Math.max(280, this.holders.curve.clientWidth);
+    var isNarrow = width < 560;
+    var xScale = { time: false, range: function () { return [0, Math.max(480, Math.ceil((self.lastX() + 30) / 60) * 60)]; } };
+    var xAxis = { stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, values: clockTicks, incrs: [30, 60, 120, 180, 300, 600], space: 54, size: 30 };
+    var cursor = { sync: { key: sync.key }, drag: { x: false, y: false }, points: { size: 7 } };
+    this.main = new window.uPlot({
+      width: width, height: isNarrow ? 270 : 400, padding: [22, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
+      scales: {
+        x: xScale,
+        c: { range: function (u, low, high) { return [Math.min(50, Math.floor((low === null ? 50 : low) / 10) * 10), Math.max(240, Math.ceil((high === null ? 240 : high) / 10) * 10 + 10)]; } },
+        r: { range: [-10, 45] }
+      },
+      axes: [
+        Object.assign({}, xAxis, { show: true, values: function (u, splits) { return splits.map(function () { return ""; }); }, size: 6 }),
+        { scale: "c", stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: isNarrow ? 38 : 62, space: 44, label: isNarrow ? null : "°C", labelFont: font, labelSize: 18 },
+        { scale: "r", side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: isNarrow ? 32 : 56, incrs: [5, 10], space: 34, label: isNarrow ? null : "RoR °C/min", labelFont: font, labelSize: 18 }
+      ],
+      series: [
+        {},
+        { label: "RoR", scale: "r", stroke: this.colours.ror, width: 1.5, spanGaps: false, points: { show: false } },
+        { label: "ET", scale: "c", stroke: this.colours.et, width: 1.5, dash: [7, 5], spanGaps: false, points: { show: false } },
+        { label: "BT", scale: "c", stroke: this.colours.bt, width: 2.5, spanGaps: false, points: { show: false } }
+      ],
+      hooks: { draw: [function (u) { self.drawMarks(u); self.drawNames(u); }], setCursor: [function (u) { self.showCursor(u); }] }
+    }, this.data(), this.holders.curve);
+    var stepped = window.uPlot.paths.stepped({ align: 1 });
+    this.strip = new window.uPlot({
+      width: width, height: isNarrow ? 118 : 132, padding: [4, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
+      scales: { x: xScale, s: { range: [0, 3] } },
+      axes: [
+        xAxis,
+        { scale: "s", stroke: ink, font: font, size: isNarrow ? 38 : 62, grid: { stroke: grid, width: 1 }, ticks: { show: false }, splits: function () { return [0, 1, 2, 3]; }, values: function (u, splits) { return splits.map(function () { return ""; }); } },
+        { scale: "s", side: 1, size: isNarrow ? 32 : 56, stroke: ink, font: font, grid: { show: false }, ticks: { show: false }, values: function (u, splits) { return splits.map(function () { return ""; }); } }
+      ],
+      series: [{}].concat(LANES.map(function (lane) {
+        return { label: lane[1], scale: "s", stroke: self.colours[lane[0]], width: 2, paths: stepped, spanGaps: false, points: { show: false } };
+      })),
+      hooks: { draw: [function (u) { self.drawSteps(u); }] }
+    }, this.stripData(), this.holders.strip);
+  };
+
+  Curve.prototype.data = function () {
+    var columns = this.columns;
+    return [columns.x, columns.rate_of_rise_c_per_min, columns.infrared_temp_c, columns.bean_temp_c];
+  };
+  Curve.prototype.stripData = function () {
+    var self = this;
+    return [this.columns.x].concat(LANES.map(function (lane, index) { return self.lane(lane[0], index); }));
+  };
+  Curve.prototype.resize = function () {
+    var width = Math.max(280, this.holders.curve.clientWidth);
+    if (!this.main || Math.abs(this.main.width - width) < 2) return;
+    this.rebuild();
+  };
+  /** Redraw when something changed; called a few times a second. */
+  Curve.prototype.draw = function () {
+    if (!this.isDirty) return;
+    this.isDirty = false;
+    this.main.setData(this.data());
+    this.strip.setData(this.stripData());
+  };
+
+  function inPlot(u, draw) {
+    var ctx = u.ctx;
+    ctx.save();
+    ctx.font = 12 * devicePixelRatio + "px " + getComputedStyle(document.body).fontFamily;
+    draw(ctx, devicePixelRatio);
+    ctx.restore();
+  }
+  Curve.prototype.drawMarks = function (u) {
+    var self = this;
+    inPlot(u, function (ctx, ratio) {
+      var row = 0, lastRight = -1e9;
+      self.marks.forEach(function (mark) {
+        var x = Math.round(u.valToPos(mark.elapsed_ms / 1000, "x", true));
+        if (x < u.bbox.left - 1 || x > u.bbox.left + u.bbox.width) return;
+        ctx.strokeStyle = self.colours.edge;
+        ctx.lineWidth = ratio;
+        ctx.setLineDash(mark.source === "person" ? [] : [3 * ratio, 3 * ratio]);
+        ctx.beginPath();
+        ctx.moveTo(x, u.bbox.top);
+        ctx.lineTo(x, u.bbox.top + u.bbox.height);
+        ctx.stroke();
+        ctx.setLineDash([]);
+        ctx.fillStyle = self.colours.ink;
+        var words = mark.word + " " + roastops.mmss(mark.elapsed_ms), wide = ctx.measureText(words).width;
+        var left = Math.min(x + 4 * ratio, u.bbox.left + u.bbox.width - wide);
+        row = left < lastRight + 6 * ratio ? row + 1 : 0;
+        lastRight = Math.max(row ? lastRight : -1e9, left + wide);
+        ctx.fillText(words, left, u.bbox.top - 6 * ratio + row * 16 * ratio);
+      });
+    });
+  };
+  Curve.prototype.drawNames = function (u) {
+    var self = this, columns = this.columns, last = columns.x.length - 1;
+    if (last < 0) return;
+    inPlot(u, function (ctx, ratio) {
+      ctx.font = "600 " + ctx.font;
+      [["BT", "bean_temp_c", "c", "bt"], ["ET", "infrared_temp_c", "c", "et"], ["RoR", "rate_of_rise_c_per_min", "r", "ror"]].forEach(function (line) {
+        var value = columns[line[1]][last];
+        if (value === null) return;
+        var y = u.valToPos(value, line[2], true), x = u.valToPos(columns.x[last], "x", true) + 5 * ratio;
+        if (y < u.bbox.top || y > u.bbox.top + u.bbox.height) return;
+        ctx.fillStyle = self.colours[line[3]];
+        ctx.fillText(line[0], Math.min(x, u.bbox.left + u.bbox.width - ctx.measureText(line[0]).width), y + 4 * ratio);
+      });
+    });
+  };
+  Curve.prototype.drawSteps = function (u) {
+    var self = this, columns = this.columns;
+    inPlot(u, function (ctx, ratio) {
+      LANES.forEach(function (lane, index) {
+        ctx.fillStyle = colour("quiet");
+        ctx.textAlign = "right";
+        ctx.fillText(lane[1], u.bbox.left - 6 * ratio, u.valToPos(index + 0.35, "s", true));
+        ctx.textAlign = "left";
+        ctx.fillStyle = self.colours[lane[0]];
+        var steps = columns[lane[0] + "_step"], before = null, lastLabel = -1e9;
+        for (var i = 0; i < steps.length; i++) {
+          if (steps[i] === null || steps[i] === before) continue;
+          var x = u.valToPos(columns.x[i], "x", true);
+          var y = u.valToPos(index + 0.08 + 0.74 * Math.min(1, steps[i] / (self.full[lane[0]] || 10)), "s", true);
+          if (x - lastLabel > 16 * ratio && x > u.bbox.left - 1) {
+            ctx.fillText(String(steps[i]), x + 3 * ratio, Math.max(y - 3 * ratio, u.bbox.top + 11 * ratio));
+            lastLabel = x;
+          }
+          before = steps[i];
+        }
+      });
+    });
+  };
+  Curve.prototype.showCursor = function (u) {
+    var line = this.holders.cursorLine, i = u.cursor.idx, columns = this.columns;
+    if (!line) return;
+    line.textContent = i === null || i === undefined || columns.bean_temp_c[i] === null || columns.bean_temp_c[i] === undefined ? "" : this.rowWords(i);
+  };
+  function figure(value, digits) { return value === null || value === undefined ? "–" : Number(value).toFixed(digits); }
+  Curve.prototype.rowWords = function (i) {
+    var c = this.columns;
+    return roastops.mmss(c.x[i] * 1000) + "  BT " + figure(c.bean_temp_c[i], 1) + "  ET " + figure(c.infrared_temp_c[i], 1) + "  RoR " + figure(c.rate_of_rise_c_per_min[i], 1) +
+      "  H " + figure(c.heater_step[i], 0) + "  F " + figure(c.fan_step[i], 0) + "  D " + figure(c.drum_step[i], 0);
+  };
+
+  /** One or two sentences for those who do not see the canvas. */
+  Curve.prototype.summary = function () {
+    var c = this.columns, last = c.x.length - 1;
+    if (last < 0) return "";
+    while (last > 0 && c.bean_temp_c[last] === null) last -= 1;
+    var before = last;
+    while (before > 0 && c.x[last] - c.x[before] < 60) before -= 1;
+    var rise = c.bean_temp_c[last] !== null && c.bean_temp_c[before] !== null ? c.bean_temp_c[last] - c.bean_temp_c[before] : null;
+    var words = "At " + roastops.mmss(c.x[last] * 1000) + " after charge: bean temperature " + figure(c.bean_temp_c[last], 1) + " °C" +
+      (rise === null || before === last ? "" : ", " + (rise >= 0 ? "up " : "down ") + Math.abs(rise).toFixed(1) + " °C in the last minute") +
+      ", rate of rise " + figure(c.rate_of_rise_c_per_min[last], 1) + " °C/min, infrared " + figure(c.infrared_temp_c[last], 1) + " °C. ";
+    return words + this.marks.map(function (m) { return m.word + " at " + roastops.mmss(m.elapsed_ms); }).join(", ") + (this.marks.length ? "." : "");
+  };
+  /** Rows of the table: one every half minute and the newest. */
+  Curve.prototype.rows = function () {
+    var c = this.columns, rows = [], next = 0;
+    for (var i = 0; i < c.x.length; i++) {
+      if ((c.x[i] < next && i !== c.x.length - 1) || c.bean_temp_c[i] === null) continue;
+      next = (Math.floor(c.x[i] / 30) + 1) * 30;
+      rows.push([roastops.mmss(c.x[i] * 1000), figure(c.bean_temp_c[i], 1), figure(c.infrared_temp_c[i], 1), figure(c.rate_of_rise_c_per_min[i], 1), figure(c.heater_step[i], 0), figure(c.fan_step[i], 0), figure(c.drum_step[i], 0)]);
+    }
+    return rows.reverse();
+  };
+  roastops.Curve = Curve;
+})();
