@@ -1,0 +1,243 @@
+"""`manage.py up` (what `make run` calls): the whole house as one process, its machine and its agent beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management import call_command, get_commands
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+
+from kernel import clock, draining
+from kernel.sealer import SealerThread
+from roastops import preparation
+from roastops.children import Child
+
+logger = logging.getLogger(__name__)
+GRACE_S = 3  # for requests under way
+WORKER_GRACE_S = 4.0  # for tasks under way: a machine loop hands over within a tick
+LAST_RESORT_S = 9.5
+NOTICE_S = 0.2  # readiness says "draining" before the door closes
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handling: `up` decides what a signal means."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Command(BaseCommand):
+    help = "Serve RoastOps from one process: console, API, worker and beat; a virtual roaster and an agent beside it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.ENVIRONMENT.port)
+        parser.add_argument("--bind", default=settings.ENVIRONMENT.bind)
+        parser.add_argument("--without-demo", action="store_true", help="no demo data, no virtual roaster, no agent")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        house = House(self, options["bind"], options["port"], is_demo=not options["without_demo"])
+        status = house.run()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Everything is stopped and stored. A worker's thread that did not end must not hold the process.
+        os._exit(status)
+
+
+class House:
+    """Starts everything in order, and stops it in the reverse one."""
+
+    def __init__(self, command: BaseCommand, bind: str, port: int, *, is_demo: bool) -> None:
+        self.command = command
+        self.bind, self.port = bind, port
+        self.is_demo = is_demo and settings.ENVIRONMENT.load_demo
+        self.server: Server | None = None
+        self.machines: list[Child] = []
+        self.keepers: list[Any] = []
+        self.agent: Child | None = None
+        self.leaving = threading.Event()
+
+    def run(self) -> int:
+        """Until a signal; the exit status."""
+        door = self._open_door()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        preparation.migrate()
+        preparation.collect_static()
+        logins = self._load_demo() if self.is_demo else None
+        if self.is_demo:
+            self._start_machines()
+        worker, beat, sealer = self._start_threads()
+        try:
+            self._serve(door, logins)
+        finally:
+            is_clean = self._stop(worker, beat, sealer)
+        return 0 if is_clean else 1
+
+    def _open_door(self) -> socket.socket:
+        """Bind first: a taken port is said at once."""
+        family = socket.AF_INET6 if ":" in self.bind else socket.AF_INET
+        door = socket.socket(family, socket.SOCK_STREAM)
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((self.bind, self.port))
+        except OSError as error:
+            raise CommandError(
+                f"Port {self.port} on {self.bind} cannot be used: {error.strerror}. Set PORT to another one."
+            ) from error
+        return door
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        """First signal: say so, then close the door. Second: at once."""
+        if self.leaving.is_set():
+            if self.server is not None:
+                self.server.force_exit = True
+            return
+        self.leaving.set()
+        threading.Thread(target=self._leave, name="leave", daemon=True).start()
+
+    def _leave(self) -> None:
+        deadline_s = clock.monotonic() + LAST_RESORT_S
+        draining.begin()
+        if self.agent is not None:
+            self.agent.ask_to_end()
+        clock.sleep(NOTICE_S)
+        if self.server is not None:
+            self.server.should_exit = True
+        while clock.monotonic() < deadline_s:
+            clock.sleep(0.1)
+        logger.error("not everything ended within %s s", LAST_RESORT_S)
+        os._exit(1)
+
+    def _load_demo(self) -> dict[str, Any] | None:
+        if "demo" not in get_commands():
+            return None
+        words = io.StringIO()
+        call_command("demo", "--json", stdout=words)
+        return json.loads(words.getvalue())
+
+    def _start_machines(self) -> None:
+        """A process for every virtual roaster of this host, and its keeper."""
+        from roasts.models import Machine
+
+        mine = Machine.objects.filter(is_virtual=True, is_archived=False, host__in=["", settings.HOST_NAME])
+        for machine in mine.order_by("id"):
+            backend = machine.driver_options.get("backend") or {}
+            if backend.get("kind") == "virtual-socket":
+                self.machines.append(virtual_roaster(machine.pk, Path(backend["path"])))
+        for child in self.machines:
+            child.ensure()
+        connection.close()
+
+    def _start_threads(self) -> tuple[Any, Any, SealerThread]:
+        from roastops.embedded import EmbeddedBeat, EmbeddedWorker
+
+        worker, beat, sealer = EmbeddedWorker(settings.ENVIRONMENT.worker_threads), EmbeddedBeat(), SealerThread()
+        sealer.start()
+        worker.start()
+        beat.start()
+        return worker, beat, sealer
+
+    def _serve(self, door: socket.socket, logins: dict[str, Any] | None) -> None:
+        config = uvicorn.Config(
+            "roastops.asgi:application",
+            lifespan="off",  # the sealer is ours to stop, after the worker
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=GRACE_S,
+            timeout_keep_alive=30,
+            h11_max_incomplete_event_size=32_768,
+            forwarded_allow_ips="127.0.0.1" if settings.ENVIRONMENT.behind_proxy else "",
+        )
+        self.server = Server(config)
+        if self.leaving.is_set():
+            return
+        threading.Thread(target=self._announce, args=(logins,), name="announce", daemon=True).start()
+        self.server.run(sockets=[door])
+
+    def _announce(self, logins: dict[str, Any] | None) -> None:
+        """Once the door is open: the agent, the address, the logins."""
+        while self.server is not None and not self.server.started:
+            if self.leaving.is_set():
+                return
+            clock.sleep(0.02)
+        address = f"http://{'127.0.0.1' if self.bind == '0.0.0.0' else self.bind}:{self.port}"  # noqa: S104
+        if self.is_demo and "runagent" in get_commands():
+            self.agent = demo_agent(address)
+            self.agent.ensure()
+        lines = ["", f"RoastOps {settings.VERSION} is at {address}", ""]
+        for role, login in (logins or {}).get("users", {}).items():
+            lines.append(f"  {role:<9} {login['username']} / {login['password']}")
+        lines += ["", "Ctrl-C stops it.", ""]
+        self.command.stdout.write("\n".join(lines))
+        self.command.stdout.flush()
+
+    def _stop(self, worker: Any, beat: Any, sealer: SealerThread) -> bool:
+        """Loops hand over, work ends, the trail is sealed, then the machines. True when nothing had to be forced."""
+        draining.begin()
+        beat.stop(1.0)
+        is_clean = worker.stop(WORKER_GRACE_S)
+        if self.agent is not None:
+            self.agent.end(2.0)
+        sealer.stop(1.5)
+        self._stop_machines()
+        return is_clean
+
+    def _stop_machines(self) -> None:
+        """The virtual roasters are ours to end, with their keepers; a real machine's keeper goes on holding it."""
+        if not self.machines:
+            return
+        from drivers import keeper_config, keeper_process
+
+        for child in self.machines:
+            path = keeper_config.config_path(settings.RUN_DIR, child.name)
+            if path.exists():
+                try:
+                    keeper_process.stop_keeper(keeper_config.read(path))
+                except (OSError, keeper_config.BadConfig) as error:
+                    logger.warning("keeper of %s: %s", child.name, error)
+            child.end(2.0)
+
+
+def virtual_roaster(machine_id: str, socket_path: Path) -> Child:
+    """The process that plays the machine; its own wire log lies beside its socket."""
+    folder = settings.DATA_DIR / "virtual"
+    argv = [sys.executable, "-m", "drivers.virtual.server", "--socket", str(socket_path)]
+    argv += ["--wire-log", str(folder / f"{machine_id}.wire.jsonl"), "--seed", "1"]
+    argv += ["--speed", f"{settings.SPEED:g}", "--autostart"]
+    return Child(
+        name=machine_id,
+        argv=argv,
+        mark=str(socket_path),
+        pid_file=folder / f"{machine_id}.pid",
+        log_file=settings.DATA_DIR / "logs" / f"virtual-{machine_id}.log",
+    )
+
+
+def demo_agent(address: str) -> Child:
+    """`manage.py runagent roastrunner --demo` against ourselves."""
+    manage = str(settings.BASE_DIR / "manage.py")
+    return Child(
+        name="roastrunner",
+        argv=[sys.executable, manage, "runagent", "roastrunner", "--demo"],
+        mark="runagent",
+        pid_file=settings.DATA_DIR / "roastrunner.pid",
+        log_file=settings.DATA_DIR / "logs" / "roastrunner.log",
+        environment={"ROASTOPS_URL": address},
+    )
