@@ -145,7 +145,8 @@ class RoastOpsClient:
                         retry_s = min(event.data["retry_s"], BACKOFF_S[-1])
                         continue
                     failures = 0
-                    last_number = event.number if event.number is not None else last_number
+                    if event.number is not None or event.kind == "reset":
+                        last_number = event.number
                     yield event
                 reason = "the server ended the stream"
             except httpx.TransportError as error:
@@ -179,7 +180,7 @@ def parse_events(chunks: Iterator[bytes]) -> Iterator[Event]:
     JSON object is passed over. A frame over 1 MB ends the stream."""
     buffer = b""
     for chunk in chunks:
-        buffer += chunk.replace(b"\r\n", b"\n")
+        buffer = (buffer + chunk).replace(b"\r\n", b"\n")
         while b"\n\n" in buffer:
             frame, buffer = buffer.split(b"\n\n", 1)
             yield from _parse_frame(frame.decode("utf-8", errors="replace"))

@@ -72,8 +72,8 @@ class RoastRunner:
             self._see(event.data, now)
         elif event.kind == "decision":
             self._hear(event.data)
-        elif event.kind == "connected":
-            self.say("connected")
+        elif event.kind in {"connected", "reset"}:
+            self.say(f"stream {event.kind}")
             self._refresh_at_s = now
         elif event.kind == "lost":
             self.say(f"stream lost: {event.data['reason']}; again in {event.data['retry_in_s']} s")
@@ -93,9 +93,9 @@ class RoastRunner:
             self.roast_id = decision.get("subject_id") or self.roast_id
 
     def _hear_first_crack(self, payload: Mapping[str, Any]) -> None:
-        """Only a mark that stands; a withdrawn one is taken back by the next."""
+        """A mark that was withdrawn later still keeps us from adding heat: the safe side."""
         latest = self.view.latest
-        if latest is not None and not payload.get("withdrawn_at"):
+        if latest is not None and not payload.get("is_withdrawn") and self.view.first_crack_ms is None:
             self.view = heuristics.note_first_crack(self.view, latest.device_ms)
             self.say("first crack was marked: no more heat from here")
 
