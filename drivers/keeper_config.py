@@ -1,4 +1,4 @@
-"""What a keeper must know, on disk: the only thing that passes between the rooms with a database and the one without."""
+"""What a keeper must know, on disk: all that passes between the rooms with a database and the one without."""
 
 from __future__ import annotations
 

@@ -45,11 +45,16 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
 def reading_from_json(data: dict[str, Any]) -> Reading:
     """ProtocolError where it is no reading."""
     try:
+        plain: dict[str, Any] = {name: data.get(name) for name in _READING_PLAIN}
+        for name, value in plain.items():
+            is_missing = value is None and name in ("sequence", "monotonic_s", "device_ms")
+            if is_missing or isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
+                raise ValueError(f"{name} cannot be {value!r}")
         return Reading(
             at=time_from_json(data["at"]), state=MachineState(data["state"]),
             error_codes=tuple(int(code) for code in data.get("error_codes", ())),
             quality={str(name): Quality(value) for name, value in data.get("quality", {}).items()},
-            extras=dict(data.get("extras") or {}), **{name: data.get(name) for name in _READING_PLAIN},
+            extras=dict(data.get("extras") or {}), **plain,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError(f"not a reading: {error}") from error
@@ -60,7 +65,9 @@ def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
     return {
         "order_id": receipt.order_id, "outcome": receipt.outcome.value, "reason": receipt.reason,
         "message": receipt.message,
-        "writes": [{"monotonic_s": w.monotonic_s, "data_hex": w.data_hex, "meaning": w.meaning} for w in receipt.writes],
+        "writes": [
+            {"monotonic_s": w.monotonic_s, "data_hex": w.data_hex, "meaning": w.meaning} for w in receipt.writes
+        ],
         "value_before": receipt.value_before, "value_after": receipt.value_after,
         "proof": reading_to_json(receipt.proof) if receipt.proof is not None else None,
         "started_monotonic_s": receipt.started_monotonic_s,
@@ -172,7 +179,7 @@ def time_from_json(text: str) -> dt.datetime:
 
 def _step(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"a step is a whole number, not {value!r}")
+        raise TypeError(f"a step is a whole number, not {value!r}")
     return value
 
 

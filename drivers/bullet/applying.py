@@ -54,7 +54,9 @@ class Attempt:
     writes: list[WireWrite] = field(default_factory=list)
     has_tried: bool = False  # a write was begun: something may have left
 
-    def receipt(self, outcome: Outcome, reason: str = "", message: str = "", *, proof: Reading | None = None) -> Receipt:
+    def receipt(
+        self, outcome: Outcome, reason: str = "", message: str = "", *, proof: Reading | None = None,
+    ) -> Receipt:
         """The receipt, as of now."""
         return Receipt(
             order_id=self.order_id, outcome=outcome, reason=reason, message=message, writes=tuple(self.writes),
@@ -96,7 +98,7 @@ def apply_setting(machine: BulletR1, order: SettingOrder, deadline_s: float) -> 
     if not writes:
         return attempt.receipt(Outcome.PROVED, proof=reading)
     try:
-        return _step(machine, order, attempt, writes, generation, deadline_at_s)
+        return _step(machine, order, attempt, writes, generation=generation, deadline_at_s=deadline_at_s)
     except DriverError as error:
         return _read_back_after(machine, order, attempt, error)
 
@@ -122,7 +124,7 @@ def refuse_setting(order: SettingOrder, reading: Reading) -> tuple[str, str] | N
 
 
 def _step(
-    machine: BulletR1, order: SettingOrder, attempt: Attempt, writes: list[bytes], generation: int,
+    machine: BulletR1, order: SettingOrder, attempt: Attempt, writes: list[bytes], *, generation: int,
     deadline_at_s: float,
 ) -> Receipt:
     """Write the steps, ten a second, reading back between them."""

@@ -27,7 +27,8 @@ def make_r1(options: dict[str, Any], hooks: Hooks | None) -> BulletR1:
     """
     for name in options:
         if name not in OPTIONS:
-            raise BadOption(f"a Bullet R1 has no option {name!r}{nearest(name, OPTIONS)}", f"Known: {', '.join(OPTIONS)}.")
+            hint = nearest(name, OPTIONS)
+            raise BadOption(f"a Bullet R1 has no option {name!r}{hint}", f"Known: {', '.join(OPTIONS)}.")
     product_id = _product_id(options.get("product_id"))
     usb_options = UsbOptions(
         backend=_backend(options.get("backend")),
@@ -53,7 +54,8 @@ def _backend(value: Any) -> Any:
     if kind == "libusb":
         return None
     if kind != "virtual-socket":
-        raise BadOption(f"there is no backend {kind!r}{nearest(str(kind), _BACKENDS)}", f"Known: {', '.join(_BACKENDS)}.")
+        hint = nearest(str(kind), _BACKENDS)
+        raise BadOption(f"there is no backend {kind!r}{hint}", f"Known: {', '.join(_BACKENDS)}.")
     path = value.get("path")
     if not isinstance(path, str) or set(value) != {"kind", "path"}:
         raise BadOption("the backend virtual-socket takes exactly kind and path")
@@ -95,7 +97,8 @@ def _choice(kind: type[Choice], name: str, value: Any, default: Choice) -> Choic
         return kind(value)
     except ValueError:
         known = [member.value for member in kind]
-        raise BadOption(f"{name} cannot be {value!r}{nearest(str(value), known)}", f"Known: {', '.join(known)}.") from None
+        hint = nearest(str(value), known)
+        raise BadOption(f"{name} cannot be {value!r}{hint}", f"Known: {', '.join(known)}.") from None
 
 
 def _refuse(name: str, value: Any) -> Any:

@@ -117,8 +117,8 @@ def make_safe(machine: BulletR1, deadline_s: float, order_id: str) -> Receipt:
     """
     descent = _Descent(machine, deadline_s, order_id)
     latest = machine.latest
-    is_known = latest is not None and latest.age_s(descent.started_s) <= TRUST_S and not latest.quality.get("heater_step")
-    if latest is not None and is_known:
+    is_young = latest is not None and latest.age_s(descent.started_s) <= TRUST_S
+    if latest is not None and is_young and not latest.quality.get("heater_step"):
         descent.expected = descent.value_before = latest.heater_step
     if descent.expected != 0:
         descent.down()
@@ -130,18 +130,18 @@ def make_safe(machine: BulletR1, deadline_s: float, order_id: str) -> Receipt:
     if proof is None:
         return _unproved(descent)
     if state in FIRMWARE_OWNS_HEAT or state is MachineState.UNKNOWN:
-        return _receipt(descent, Outcome.UNPROVED, "firmware_owns_heat", BY_HAND_FIRMWARE, proof, None)
-    return _receipt(descent, Outcome.PROVED, "", (), proof, proved_at_s)
+        return _receipt(descent, Outcome.UNPROVED, "firmware_owns_heat", BY_HAND_FIRMWARE, proof=proof)
+    return _receipt(descent, Outcome.PROVED, "", (), proof=proof, proved_at_s=proved_at_s)
 
 
 def _unproved(descent: _Descent) -> Receipt:
     """Why not, and what a person must do."""
     latest = descent.machine.latest
     if descent.last_error is not None:
-        return _receipt(descent, Outcome.UNPROVED, descent.last_error.code, BY_HAND_UNPROVED, None, None)
+        return _receipt(descent, Outcome.UNPROVED, descent.last_error.code, BY_HAND_UNPROVED, proof=None)
     if latest is not None and latest.state in FIRMWARE_OWNS_HEAT:
-        return _receipt(descent, Outcome.UNPROVED, "firmware_owns_heat", BY_HAND_FIRMWARE, latest, None)
-    return _receipt(descent, Outcome.UNPROVED, "heater_not_zero", BY_HAND_UNPROVED, latest, None)
+        return _receipt(descent, Outcome.UNPROVED, "firmware_owns_heat", BY_HAND_FIRMWARE, proof=latest)
+    return _receipt(descent, Outcome.UNPROVED, "heater_not_zero", BY_HAND_UNPROVED, proof=latest)
 
 
 def _descend(descent: _Descent) -> Reading | None:
@@ -220,8 +220,8 @@ def _send_air(descent: _Descent, data: bytes) -> WireWrite:
 
 
 def _receipt(
-    descent: _Descent, outcome: Outcome, reason: str, by_hand: tuple[str, ...], proof: Reading | None,
-    proved_at_s: float | None,
+    descent: _Descent, outcome: Outcome, reason: str, by_hand: tuple[str, ...], *, proof: Reading | None,
+    proved_at_s: float | None = None,
 ) -> Receipt:
     message = "" if outcome is Outcome.PROVED else (
         descent.last_error.message if descent.last_error is not None else "heater 0 could not be proved"
