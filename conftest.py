@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from rest_framework.test import APIClient
 
 from kernel import clock, draining, keys, live, principals
 from kernel.models import Agent, Membership, Organization, Role, Site
+from roastops.testing import servers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,3 +120,39 @@ def api_by_key(organization: Organization) -> Callable[..., APIClient]:
         return caller
 
     return client
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A private PostgreSQL for tests with real processes: `.url`, `.freeze()`, `.thaw()`."""
+    yield from _server_or_skip(servers.start_postgres)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Any]:
+    """A private Redis: `.url`, `.freeze()`, `.thaw()`."""
+    yield from _server_or_skip(servers.start_redis)
+
+
+def _server_or_skip(start: Callable[[], servers.Server]) -> Iterator[servers.Server]:
+    try:
+        server = start()
+    except servers.Missing as reason:
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(f"cannot run here: {reason}")
+        pytest.skip(f"NOT RUN: {reason}")
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of an installed Chromium."""
+    try:
+        return servers.require_program("chromium")
+    except servers.Missing as reason:
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(f"cannot run here: {reason}")
+        pytest.skip(f"NOT RUN: {reason}")

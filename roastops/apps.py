@@ -7,4 +7,4 @@ class RoastopsConfig(AppConfig):
 
     def ready(self) -> None:
         """Make our Celery application the current one in every process that sets Django up."""
-        from roastops import celery  # noqa: F401
+        from roastops import celery, worker_process  # noqa: F401

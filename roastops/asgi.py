@@ -6,9 +6,12 @@ handler (docs/benchmarks.md, "Serving").
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -69,15 +72,31 @@ async def _answer(send: Send, status: int, body: bytes) -> None:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """The sealer lives beside the server."""
+    """Under a bare uvicorn the sealer lives here, and streams end when the signal comes, not when the door is shut."""
     sealer = SealerThread()
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             sealer.start()
+            _drain_on_signal()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             draining.begin()
             sealer.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def _drain_on_signal() -> None:
+    """Put ourselves before the server's own handler of SIGTERM and SIGINT."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+        if callable(previous):
+            signal.signal(number, functools.partial(_drain_then, previous))
+
+
+def _drain_then(previous: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+    draining.begin()
+    previous(number, frame)

@@ -48,9 +48,11 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.ENVIRONMENT.port)
         parser.add_argument("--bind", default=settings.ENVIRONMENT.bind)
         parser.add_argument("--without-demo", action="store_true", help="no demo data, no virtual roaster, no agent")
+        parser.add_argument("--web-only", action="store_true", help="fleet: worker and beat are processes of their own")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        house = House(self, options["bind"], options["port"], is_demo=not options["without_demo"])
+        is_demo = not options["without_demo"] and not options["web_only"]
+        house = House(self, options["bind"], options["port"], is_demo=is_demo, has_worker=not options["web_only"])
         status = house.run()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -61,10 +63,11 @@ class Command(BaseCommand):
 class House:
     """Starts everything in order, and stops it in the reverse one."""
 
-    def __init__(self, command: BaseCommand, bind: str, port: int, *, is_demo: bool) -> None:
+    def __init__(self, command: BaseCommand, bind: str, port: int, *, is_demo: bool, has_worker: bool) -> None:
         self.command = command
         self.bind, self.port = bind, port
         self.is_demo = is_demo and settings.ENVIRONMENT.load_demo
+        self.has_worker = has_worker
         self.server: Server | None = None
         self.machines: list[Child] = []
         self.keepers: list[Any] = []
@@ -81,11 +84,13 @@ class House:
         logins = self._load_demo() if self.is_demo else None
         if self.is_demo:
             self._start_machines()
-        worker, beat, sealer = self._start_threads()
+        sealer = SealerThread()
+        sealer.start()
+        work = self._start_work() if self.has_worker else None
         try:
             self._serve(door, logins)
         finally:
-            is_clean = self._stop(worker, beat, sealer)
+            is_clean = self._stop(work, sealer)
         return 0 if is_clean else 1
 
     def _open_door(self) -> socket.socket:
@@ -143,14 +148,13 @@ class House:
             child.ensure()
         connection.close()
 
-    def _start_threads(self) -> tuple[Any, Any, SealerThread]:
+    def _start_work(self) -> tuple[Any, Any]:
         from roastops.embedded import EmbeddedBeat, EmbeddedWorker
 
-        worker, beat, sealer = EmbeddedWorker(settings.ENVIRONMENT.worker_threads), EmbeddedBeat(), SealerThread()
-        sealer.start()
+        worker, beat = EmbeddedWorker(settings.ENVIRONMENT.worker_threads), EmbeddedBeat()
         worker.start()
         beat.start()
-        return worker, beat, sealer
+        return worker, beat
 
     def _serve(self, door: socket.socket, logins: dict[str, Any] | None) -> None:
         config = uvicorn.Config(
@@ -188,11 +192,14 @@ class House:
         self.command.stdout.write("\n".join(lines))
         self.command.stdout.flush()
 
-    def _stop(self, worker: Any, beat: Any, sealer: SealerThread) -> bool:
+    def _stop(self, work: tuple[Any, Any] | None, sealer: SealerThread) -> bool:
         """Loops hand over, work ends, the trail is sealed, then the machines. True when nothing had to be forced."""
         draining.begin()
-        beat.stop(1.0)
-        is_clean = worker.stop(WORKER_GRACE_S)
+        is_clean = True
+        if work is not None:
+            worker, beat = work
+            beat.stop(1.0)
+            is_clean = worker.stop(WORKER_GRACE_S)
         if self.agent is not None:
             self.agent.end(2.0)
         sealer.stop(1.5)
