@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drivers.virtual.usb_backend import VirtualBackend
     from drivers.virtual.clocks import Clock
     from drivers.virtual.faults import Fault
     from drivers.virtual.settings import R1Settings
+    from drivers.virtual.usb_backend import VirtualBackend
 
 KINDS = ("bullet-r1",)
 
@@ -40,8 +40,8 @@ def backend(
     into a batch, heater 5, fan 3, drum 7). The same seed, clock and bytes written give the same bytes read.
     """
     _require_kind(kind)
-    from drivers.virtual.usb_backend import VirtualBackend
     from drivers.virtual.machine import VirtualMachine
+    from drivers.virtual.usb_backend import VirtualBackend
 
     machine = VirtualMachine(
         seed=seed, clock=clock, speed=speed, faults=faults, settings=settings,
@@ -52,8 +52,8 @@ def backend(
 
 def socket_backend(path: str | Path) -> VirtualBackend:
     """A machine served by another process (``manage.py virtualroaster --serve PATH``) as an ``IBackend``."""
-    from drivers.virtual.usb_backend import VirtualBackend
     from drivers.virtual.socket_port import SocketPort
+    from drivers.virtual.usb_backend import VirtualBackend
 
     return VirtualBackend(SocketPort(path))
 

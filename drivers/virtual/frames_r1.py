@@ -49,9 +49,7 @@ def frame_a(values: WireValues) -> bytes:
         values.exhaust_c, values.buttons,
     )  # fmt: skip
     minutes, seconds = divmod(max(0, values.roast_clock_s), 60)
-    frame[24:30] = bytes(
-        (minutes & 0xFF, seconds, values.fan_step, values.heater_step, values.drum_step, values.state)
-    )
+    frame[24:30] = bytes((minutes & 0xFF, seconds, values.fan_step, values.heater_step, values.drum_step, values.state))
     struct.pack_into("<H2f", frame, 30, values.sample_counter & 0xFFFF, values.ambient_c, values.board_c)
     frame[41] = VALID
     struct.pack_into("<H", frame, 42, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -322,15 +322,13 @@ class VirtualMachine:
 
     def act(self, name: str, **details: Any) -> dict[str, Any]:
         """A person's act at the machine, or a fault on request; returns the status after it."""
-        acts = {
-            "press_prs": lambda: self.firmware.press_prs(),
-            "charge_beans": lambda mass_kg=None, bean_temp_c=None: self.firmware.charge_beans(
-                float(mass_kg or self.settings.batch_kg), bean_temp_c
-            ),
-            "drop_beans": lambda: self.firmware.drop_beans(),
-            "pour_out": lambda: self.firmware.pour_out(),
-            "turn_knob": lambda control, step: self.firmware.turn_knob(str(control), int(step)),
-            "fault": lambda fault: self._start_faults(fault),
+        acts: dict[str, Callable[..., Any]] = {
+            "press_prs": self.firmware.press_prs,
+            "charge_beans": self._charge_beans,
+            "drop_beans": self.firmware.drop_beans,
+            "pour_out": self.firmware.pour_out,
+            "turn_knob": self._turn_knob,
+            "fault": self._start_faults,
         }
         if name not in acts:
             raise ValueError(f"no panel act {name!r}; there are {sorted(acts)}")
@@ -341,9 +339,15 @@ class VirtualMachine:
             self._log("panel", act=name, details=details, before=before, after=self._controls())
             return self.status()
 
-    def _start_faults(self, text: str) -> None:
-        for fault in fault_catalogue.parse(text):
-            self.effects.start(fault, self)
+    def _charge_beans(self, mass_kg: float | None = None, bean_temp_c: float | None = None) -> None:
+        self.firmware.charge_beans(float(mass_kg or self.settings.batch_kg), bean_temp_c)
+
+    def _turn_knob(self, control: str, step: int) -> None:
+        self.firmware.turn_knob(str(control), int(step))
+
+    def _start_faults(self, fault: str) -> None:
+        for each in fault_catalogue.parse(fault):
+            self.effects.start(each, self)
 
     def status(self) -> dict[str, Any]:
         """Where the machine truly is (not what it tells): for panels, tests and the demo."""

@@ -20,7 +20,9 @@ FIRST_HEATER_STEP, FIRST_FAN_STEP = 6, 2
 class DemoPerson:
     """Off → preheat → beans in → roast → beans out → cool → off → a pause → again."""
 
-    def __init__(self, *, ready_s: float = 6.0, hand_s: float = 3.0, cool_s: float = 60.0, pause_s: float = 20.0) -> None:
+    def __init__(
+        self, *, ready_s: float = 6.0, hand_s: float = 3.0, cool_s: float = 60.0, pause_s: float = 20.0
+    ) -> None:
         self._waits_s = {CHARGE: ready_s, ROASTING: hand_s, DROPPING: hand_s, COOLING: cool_s}
         self._waits_s |= {SHUTDOWN: 5.0, OFF: pause_s}
         self._state = -1

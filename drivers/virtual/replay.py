@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import bisect
+import itertools
 import json
 import math
 import struct
@@ -77,7 +78,7 @@ def expected_rows(path: str | Path) -> list[ReplayRow]:
     times_s = _numbers(log, "timex")
     infrared, probe = _numbers(log, "temp1"), _numbers(log, "temp2")
     count = min(len(times_s), len(infrared), len(probe), MAX_ROWS)
-    if count == 0 or any(not a <= b for a, b in zip(times_s[: count - 1], times_s[1:count], strict=True)):
+    if count == 0 or any(not a <= b for a, b in itertools.pairwise(times_s[:count])):
         raise UnreadableLog(f"{Path(path).name} has no rising times (timex) with temp1 and temp2")
     extras = _extra_channels(log, times_s[:count])
     is_fahrenheit = log.get("mode") == "F"
@@ -122,8 +123,8 @@ def _extra_channels(log: dict[str, Any], times_s: Sequence[float]) -> dict[str, 
         for name, key in zip(_DEVICES.get(device, ()), ("extratemp1", "extratemp2"), strict=False):
             values = _nth(log, key, place)
             for i in range(min(len(values), len(times_s))):
-                # RoR and the open exhaust input may truly be negative: only an exact -1 is "missing"
-                channels[name][i] = NAN if values[i] == ABSENT else values[i]
+                # a rate of exactly -1 is a rate: only temperatures and whole numbers say "missing" so
+                channels[name][i] = NAN if values[i] == ABSENT and name != "rate" else values[i]
     return channels
 
 

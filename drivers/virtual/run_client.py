@@ -1,4 +1,7 @@
-"""Run an unmodified pyusb program against a served machine: ``python -m drivers.virtual.run_client SOCKET script.py …``."""
+"""Run an unmodified pyusb program against a served machine.
+
+``python -m drivers.virtual.run_client SOCKET script.py …``
+"""
 
 from __future__ import annotations
 

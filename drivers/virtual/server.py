@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from drivers.virtual.firmware_r1 import INITIAL_STATES
 from drivers.virtual.machine import UsbFailure, VirtualMachine
 from drivers.virtual.person import DemoPerson
 from drivers.virtual.socket_wire import ConnectionLost, LineSocket, connect, require_short
+from kernel import clock
 
 MAX_CONNECTIONS = 64
 MAX_WIRE_ENTRIES = 5000
@@ -53,6 +52,7 @@ class MachineServer:
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._sessions: set[str] = set()
+        self._session_count = 0
         self._listener = listen(path)
 
     def run(self) -> None:
@@ -138,7 +138,8 @@ class MachineServer:
     def _introduce(self, connection: Connection, operation: str, session: str) -> str:
         with self._lock:
             if operation == "hello":
-                session, connection.is_lifeline = secrets.token_hex(8), True
+                self._session_count += 1  # not a secret: the socket's mode keeps others out
+                session, connection.is_lifeline = f"{os.getpid()}-{self._session_count}", True
                 self._sessions.add(session)
             elif session not in self._sessions:
                 raise ValueError("no such session")
@@ -183,8 +184,8 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, shared with ``manage.py virtualroaster``."""
+def add_arguments(parser: argparse.ArgumentParser, *, settings_flags: Sequence[str] = ("--machine-settings",)) -> None:
+    """The options, shared with ``manage.py virtualroaster`` (where ``--settings`` is Django's own)."""
     parser.add_argument("--socket", "--serve", dest="socket", required=True, help="unix socket to serve the machine at")
     parser.add_argument("--kind", default="bullet-r1", choices=KINDS)
     parser.add_argument("--wire-log", help="JSON lines of every byte in and out; outlives the clients")
@@ -192,7 +193,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=float, default=1.0, help="device seconds per second")
     parser.add_argument("--faults", default="", help="name@START[+DURATION][:key=value], comma separated")
     parser.add_argument("--replay", help="an Artisan .alog whose channels to play as wire frames")
-    parser.add_argument("--settings", default="", help="name=value,… or JSON: the machine and its unknowns")
+    parser.add_argument(
+        *settings_flags, dest="machine_settings", default="", help="name=value,… or JSON: the machine and its unknowns"
+    )
     parser.add_argument("--initial-state", choices=INITIAL_STATES, help="default: off; charge with --autostart")
     parser.add_argument("--autostart", action="store_true", help="a demo person roasts batch after batch")
     parser.add_argument("--pid-file")
@@ -203,7 +206,7 @@ def serve(options: argparse.Namespace) -> int:
     initial = options.initial_state or ("charge" if options.autostart else "off")
     try:
         machine = VirtualMachine(
-            seed=options.seed, speed=options.speed, faults=options.faults, settings=options.settings,
+            seed=options.seed, speed=options.speed, faults=options.faults, settings=options.machine_settings,
             initial_state=initial, replay=options.replay, wire_log=options.wire_log, clock=HouseClock(),
             person=DemoPerson() if options.autostart else None,
         )  # fmt: skip
@@ -227,21 +230,21 @@ def serve(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of ``python -m drivers.virtual.server``."""
     parser = argparse.ArgumentParser(prog="python -m drivers.virtual.server", description=__doc__)
-    add_arguments(parser)
+    add_arguments(parser, settings_flags=("--machine-settings", "--settings"))
     return serve(parser.parse_args(arguments))
 
 
 def wait_until_served(path: str | Path, timeout_s: float = 10.0) -> None:
     """Return when the machine at ``path`` answers; TimeoutError otherwise."""
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s = clock.monotonic() + timeout_s
     while True:
         try:
             connect(path, 0.5).close()
             return
         except ConnectionLost as lost:
-            if time.monotonic() > deadline_s:
+            if clock.monotonic() > deadline_s:
                 raise TimeoutError(f"no virtual machine at {path} after {timeout_s} s") from lost
-        time.sleep(0.02)
+        clock.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,15 @@ import usb.backend
 import usb.core
 
 from drivers.virtual.machine import (
-    EIO, ENODEV, ENOENT, EPIPE, ETIMEDOUT, IN_ENDPOINT, INTERFACE, OUT_ENDPOINT, UsbFailure,
+    EIO,
+    ENODEV,
+    ENOENT,
+    EPIPE,
+    ETIMEDOUT,
+    IN_ENDPOINT,
+    INTERFACE,
+    OUT_ENDPOINT,
+    UsbFailure,
 )  # fmt: skip
 
 VENDOR_ID = 0x0483
@@ -162,14 +170,14 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
     def intr_read(self, dev_handle: int, ep: int, intf: int, buff: Any, timeout: int) -> int:
         return self.bulk_read(dev_handle, ep, intf, buff, timeout)
 
-    def ctrl_transfer(
+    def ctrl_transfer(  # noqa: PLR0917 - the interface's own shape
         self, dev_handle: int, bmRequestType: int, bRequest: int, wValue: int, wIndex: int, data: Any, timeout: int
     ) -> int:
         """String descriptors only; everything else stalls."""
         _called(self.port.get_configuration, dev_handle)
-        if bmRequestType == 0x80 and bRequest == 6 and wValue >> 8 == 3:
-            return _filled(data, self._string_descriptor(wValue & 0xFF)[: len(data)])
-        _raise(UsbFailure(EPIPE, "Pipe error"))
+        if bmRequestType != 0x80 or bRequest != 6 or wValue >> 8 != 3:
+            _raise(UsbFailure(EPIPE, "Pipe error"))
+        return _filled(data, self._string_descriptor(wValue & 0xFF)[: len(data)])
 
     def _string_descriptor(self, index: int) -> bytes:
         if index == 0:
