@@ -1,0 +1,278 @@
+"""The fleet, for real: private PostgreSQL and Redis, a web process, worker processes, beat, a virtual machine.
+
+A test breaks it as the world would: ``kill -9``, a frozen database, a pulled cable. Everything is reaped at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from drivers import keeper_config
+from drivers.keeper_client import KeeperClient
+from drivers.port import DriverError
+from drivers.virtual.panel import Panel
+from roastops.testing import servers
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = sys.executable
+HEATER_UP, HEATER_DOWN = "3401aaaa", "3402aaaa"
+
+
+@dataclasses.dataclass
+class Stack:
+    """One fleet of our own. Times are wall seconds."""
+
+    folder: Path
+    environment: dict[str, str]
+    postgres: servers.Server | None
+    redis: servers.Server | None
+    port: int
+    demo: dict[str, Any] = dataclasses.field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = dataclasses.field(default_factory=dict)
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    # --- processes
+
+    def spawn(self, name: str, *argv: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start ``argv`` in a session of its own; its words go to a file named after it."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                argv, cwd=ROOT, env={**self.environment, **environment}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )
+        self.processes[name] = process
+        return process
+
+    def manage(self, *arguments: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """`manage.py …`, run to its end."""
+        done = subprocess.run(
+            [PYTHON, "manage.py", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True,
+            timeout=timeout_s, check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"manage.py {arguments} ended with {done.returncode}: {done.stderr[-2000:]}")
+        return done
+
+    def start_machine(self, *, speed: float = 1.0, state: str = "roasting") -> None:
+        """The virtual roaster, already in ``state``."""
+        socket_path = self.machine_socket
+        self.spawn(
+            "machine", PYTHON, "-m", "drivers.virtual.server", "--socket", str(socket_path), "--wire-log",
+            str(self.wire_log), "--seed", "7", "--speed", f"{speed:g}", "--initial-state", state,
+        )
+        wait_for(socket_path.exists, "the virtual machine", 10)
+
+    def start_web(self) -> None:
+        """uvicorn over the same application as `make run`."""
+        self.spawn(
+            "web", PYTHON, "-m", "uvicorn", "roastops.asgi:application", "--host", "127.0.0.1", "--port",
+            str(self.port), "--timeout-graceful-shutdown", "3", "--log-level", "warning",
+        )
+        wait_for(lambda: self.get("/livez", timeout=1).status_code == 200, "the web process", 30)
+
+    def start_worker(self, name: str) -> None:
+        """One Celery worker process with threads, serving this host's machines."""
+        queues = f"default,machines.{self.environment['ROASTOPS_HOST_NAME']}"
+        self.spawn(
+            name, PYTHON, "-m", "celery", "-A", "roastops", "worker", "-P", "threads", "-c", "6", "-Q", queues,
+            "-n", f"{name}@test", "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+        )
+
+    def start_beat(self) -> None:
+        """Celery's beat, schedule in the test's folder."""
+        self.spawn(
+            "beat", PYTHON, "-m", "celery", "-A", "roastops", "beat", "-s", str(self.folder / "beat"),
+            "--pidfile", "", "--loglevel", "WARNING",
+        )
+
+    def kill(self, name: str) -> None:
+        """`kill -9` of the process and all in its group."""
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(5)
+
+    def close(self) -> None:
+        """End everything, the keeper too."""
+        for server in (self.postgres, self.redis):
+            if server is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    server.thaw()
+        for name in ("beat", "worker-a", "worker-b", "web"):
+            if name in self.processes:
+                self.kill(name)
+        for path in (self.folder / "data" / "run").glob("mch_*.lock"):
+            end_holder(path)
+        for name in list(self.processes):
+            self.kill(name)
+
+    # --- asking
+
+    @property
+    def machine_id(self) -> str:
+        return str(self.demo["machine_id"])
+
+    @property
+    def config(self) -> keeper_config.KeeperConfig:
+        run_dir = self.folder / "data" / "run"
+        return keeper_config.read(keeper_config.config_path(run_dir, self.machine_id))
+
+    @property
+    def machine_socket(self) -> Path:
+        return Path(self.config.driver_options["backend"]["path"])
+
+    @property
+    def wire_log(self) -> Path:
+        return self.folder / "machine.wire.jsonl"
+
+    def keeper_status(self) -> dict[str, Any] | None:
+        """What the keeper says, or None where it does not answer."""
+        client = KeeperClient(self.config.socket, timeout_s=1.0)
+        try:
+            return dict(client.status())
+        except DriverError:
+            return None
+        finally:
+            client.close()
+
+    def panel(self) -> Panel:
+        """The person at the machine."""
+        return Panel(self.machine_socket)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def get(self, path: str, who: str = "operator", **extra: Any) -> httpx.Response:
+        return httpx.get(self.url(path), headers=self.headers(who), **{"timeout": 10, **extra})
+
+    def post(self, path: str, body: dict[str, Any], who: str = "operator", **extra: Any) -> httpx.Response:
+        return httpx.post(self.url(path), json=body, headers=self.headers(who), **{"timeout": 15, **extra})
+
+    def headers(self, who: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.keys[who]}"} if who in self.keys else {}
+
+    def make_keys(self) -> None:
+        """Keys of the demo's people and of an agent that holds L3."""
+        for user in ("operator", "lead"):
+            scopes = "read,propose,approve,stop,operate,lead"
+            done = self.manage("createkey", "--org", "demo", "--user", user, "--scopes", scopes)
+            self.keys[user] = done.stdout.strip()
+        done = self.manage("createkey", "--org", "demo", "--agent", "roastrunner", "--scopes", "read,propose")
+        self.keys["agent"] = done.stdout.strip()
+
+    def reading(self) -> dict[str, Any]:
+        """Latest reading as the API gives it."""
+        return dict(self.get(f"/v1/machines/{self.machine_id}").json()["reading"] or {})
+
+    def order(self, order_type: str, target: float, who: str = "operator", **more: Any) -> dict[str, Any]:
+        """Post an order; the answer's body."""
+        body = {
+            "machine_id": self.machine_id, "order_type": order_type, "target_value": target, "target_unit": "step",
+            "reasoning": "fleet test", **more,
+        }
+        answer = self.post("/v1/proposals", body, who)
+        if answer.status_code != 201:
+            raise AssertionError(f"{answer.status_code}: {answer.text[:500]}")
+        return dict(answer.json())
+
+    def proposal(self, proposal_id: str) -> dict[str, Any]:
+        return dict(self.get(f"/v1/proposals/{proposal_id}").json())
+
+    def sql(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows, straight from PostgreSQL."""
+        import psycopg
+
+        with psycopg.connect(self.environment["DATABASE_URL"], autocommit=True) as connection:
+            cursor = connection.execute(text, values)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def wire(self) -> list[dict[str, Any]]:
+        """The virtual machine's own wire log."""
+        lines = self.wire_log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def sent(self, *data_hex: str) -> list[dict[str, Any]]:
+        """Entries of the wire log that moved the heater (or are exactly ``data_hex``)."""
+        wanted = set(data_hex or (HEATER_UP, HEATER_DOWN))
+        return [entry for entry in self.wire() if entry["dir"] == "out" and entry.get("hex", "").lower() in wanted]
+
+
+def wait_for(is_true: Callable[[], Any], what: str, timeout_s: float, every_s: float = 0.05) -> float:
+    """Seconds until ``is_true``; an AssertionError naming ``what`` when it does not come."""
+    started_s = time.monotonic()
+    while time.monotonic() - started_s < timeout_s:
+        with contextlib.suppress(httpx.HTTPError, OSError):
+            if is_true():
+                return time.monotonic() - started_s
+        time.sleep(every_s)
+    raise AssertionError(f"{what}: not within {timeout_s} s")
+
+
+def end_holder(lock_file: Path) -> None:
+    """Kill the keeper that wrote its process id into ``lock_file``."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pid = int(lock_file.read_text().split()[0])
+        if b"drivers.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def base_environment(folder: Path, port: int) -> dict[str, str]:
+    """Ours, without what the test run itself was given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ROASTOPS_")}
+    for name in ("DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"):
+        kept.pop(name, None)
+    return {
+        **kept, "ROASTOPS_DATA_DIR": str(folder / "data"), "ROASTOPS_HOST_NAME": "fleethost", "PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextlib.contextmanager
+def fleet(*, workers: int = 2, speed: float = 1.0, state: str = "roasting") -> Iterator[Stack]:
+    """A whole fleet on PostgreSQL and Redis, demo data loaded, machine tended; reaped afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ro-", ignore_cleanup_errors=True) as name,
+        servers.running(servers.start_postgres) as postgres,
+        servers.running(servers.start_redis) as redis,
+    ):
+        port = servers.free_port()
+        environment = base_environment(Path(name), port)
+        environment |= {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url}
+        stack = Stack(Path(name), environment, postgres, redis, port)
+        try:
+            stack.manage("migrate", "--verbosity", "0")
+            stack.demo = json.loads(stack.manage("demo", "--json").stdout)
+            stack.make_keys()
+            stack.start_machine(speed=speed, state=state)
+            stack.start_web()
+            for letter in "ab"[:workers]:
+                stack.start_worker(f"worker-{letter}")
+            stack.start_beat()
+            wait_for(lambda: stack.reading().get("heater_step") is not None, "a tended machine", 30)
+            yield stack
+        except BaseException:
+            tell(stack)
+            raise
+        finally:
+            stack.close()
+
+
+def tell(stack: Stack) -> None:
+    """The ends of all logs, for whoever reads the failure."""
+    for log in sorted(stack.folder.glob("*.log")) + sorted((stack.folder / "data").rglob("*.log")):
+        text = log.read_text(errors="replace")[-2500:]
+        if text.strip():
+            sys.stderr.write(f"\n===== {log.name}\n{text}\n")
