@@ -66,7 +66,7 @@ def waiter(topic: str) -> Waiter:
     with _lock:
         _waiters.setdefault(topic, set()).add(sleeper)
     if settings.IS_FLEET:
-        fan_out.bridge().start_listening(_hear)
+        fan_out.bridge().start_listening(hear)
     return sleeper
 
 
@@ -121,7 +121,7 @@ def publish_reading(organization_id: str, machine_id: str, payload: dict[str, An
 def latest_reading(machine_id: str) -> dict[str, Any] | None:
     """The newest payload given to publish_reading for this machine, in any process; None when there was none."""
     if settings.IS_FLEET:
-        fan_out.bridge().start_listening(_hear)
+        fan_out.bridge().start_listening(hear)
     found = _latest.get(machine_id)
     return found[1] if found else None
 
@@ -145,7 +145,7 @@ def listen_to_readings(listener: ReadingListener) -> None:
     if listener not in _reading_listeners:
         _reading_listeners.append(listener)
     if settings.IS_FLEET:
-        fan_out.bridge().start_listening(_hear)
+        fan_out.bridge().start_listening(hear)
 
 
 def _reading_here(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def _reading_here(organization_id: str, machine_id: str, payload: dict[str, Any]
         listener(organization_id, machine_id, payload)
 
 
-def _hear(message: dict[str, Any]) -> None:
+def hear(message: dict[str, Any]) -> None:
     """A message of another process."""
     topic = message.get("wake")
     if isinstance(topic, str):

@@ -233,3 +233,10 @@ class WorkLease(models.Model):
     owner = models.CharField(max_length=120, default="", blank=True)
     token = models.BigIntegerField(default=0)
     expires_at = models.DateTimeField()
+
+
+class Heartbeat(models.Model):
+    """When a standing part of the house was last seen at work: `beat`, `worker:<host>`."""
+
+    name = models.CharField(primary_key=True, max_length=120)
+    at = models.DateTimeField()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
-from kernel import canonical, chain, clock, ids, leases, live
+from kernel import canonical, chain, clock, ids, leases, live, metrics
 from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Sealer:
                 return False
             number_events(events)
             seal_entries(entries, now=now, key=signing_key(settings.AUDIT_KEY_FILE))
+        metrics.SEALED.inc(len(entries))
         if events:
             live.wake(live.DECISIONS_TOPIC)
         return True

@@ -23,7 +23,7 @@ from django.contrib.auth import get_user
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError, close_old_connections
 
-from kernel import authentication, draining, keys, live, permissions
+from kernel import authentication, draining, keys, live, metrics, permissions
 from kernel.errors import ApiError, Malformed, NotNow, Unauthenticated
 from kernel.hub import Hub, Viewer, decision_body, encode_frame
 from kernel.models import StreamEvent
@@ -161,6 +161,7 @@ async def _serve(scope: Scope, principal: Principal, wish: Wish, receive: Receiv
     viewer = Viewer(organization_id, wish.machine_id, wish.kinds)
     house = hub()
     house.viewers.add(viewer)
+    metrics.STREAM_VIEWERS.set(len(house.viewers))
     leaving = asyncio.create_task(_watch_leaving(receive, viewer))
     try:
         sent = await _greet(viewer, wish, house, send)
@@ -170,6 +171,8 @@ async def _serve(scope: Scope, principal: Principal, wish: Wish, receive: Receiv
         logger.info("stream: viewer gone")
     finally:
         house.viewers.discard(viewer)
+        metrics.STREAM_VIEWERS.set(len(house.viewers))
+        metrics.STREAM_DROPPED.labels(reason=viewer.reason or "gone").inc()
         leaving.cancel()
 
 
@@ -179,7 +182,8 @@ async def _greet(viewer: Viewer, wish: Wish, house: Hub, send: Send) -> int:
     try:
         newest = await loop.run_in_executor(_threads, house.tail.follow, viewer.organization_id)
         after = newest if wish.after is None else wish.after
-        is_lost, frames = False, []
+        is_lost = False
+        frames: list[tuple[int | None, bytes]] = []
         if "decisions" in wish.kinds and after != newest:
             is_lost, frames = await loop.run_in_executor(
                 _threads, _backlog, viewer.organization_id, wish, after, newest

@@ -17,5 +17,5 @@ urlpatterns = [
     path("ready", health.readyz, name="ready"),
     path("health", health.health, name="health"),
     path("healthz", health.healthz, name="healthz"),
-    path("metrics", health.metrics, name="metrics"),
+    path("metrics", health.metrics_page, name="metrics"),
 ]
