@@ -100,6 +100,7 @@ class FirmwareR1:
         self.sample_counter = 0
         self.error_codes: tuple[tuple[int, int], ...] = ()
         self._infrared_hold_ticks = 0
+        self._settling_ticks = 0
         self._infrared_at_reset = False
         self._probe_past: deque[float] = deque([self.warmth.probe_temp_c], maxlen=4 * TICKS_PER_S + 1)
         self._infrared_past: deque[float] = deque([self.warmth.infrared_temp_c], maxlen=4 * TICKS_PER_S + 1)
@@ -179,6 +180,7 @@ class FirmwareR1:
             self.error_codes = ((OVER_TEMPERATURE, int(self._hottest_c())),)
             self.note("over_temperature", f"{self._hottest_c():.0f} °C: heat off, cooling")
             self._enter(COOLING)
+            self.heater_step = 0
         by_state: dict[int, Callable[[], None]] = {
             OFF: self._idle,
             PREHEATING: self._preheat,
@@ -204,8 +206,9 @@ class FirmwareR1:
     def _preheat(self) -> None:
         """The firmware owns the heater: 7, then 1, then 0, as seen in the logs; fan 1, drum 0."""
         missing_c = self.preheat_target_c - self.warmth.infrared_temp_c
-        self._own(heater_step=7 if missing_c > 12 else 1 if missing_c > 2 else 0)
-        if missing_c <= 2:
+        self._own(heater_step=7 if missing_c > 4 else 1 if missing_c > 0 else 0)
+        self._settling_ticks = self._settling_ticks + 1 if missing_c <= 4 else 0
+        if self._settling_ticks >= 8 * TICKS_PER_S:
             self._enter(STABILISING)
 
     def _stabilise(self) -> None:
