@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from drivers.bullet.driver import BulletR1
 
 HEAT_UP_MAX_AGE_S = 1.0
+ECHO_S = 0.35  # of several steps: a doubled one could pass the target while the last is still in flight
 SETTLE_S = 1.0  # an echo that has not come by then does not come
 STATE_SETTLE_S = 3.0
 _POLL_PAUSE_S = 0.03
@@ -195,7 +196,8 @@ def _settle(machine: BulletR1, order: SettingOrder, attempt: Attempt, generation
         if surprise is not None:
             reason = "stopped" if machine.generation != generation else surprise[0]
             return attempt.receipt(Outcome.DECLINED, reason, surprise[1], proof=reading)
-        if attempt.value_after == order.target_step:
+        is_settled = len(attempt.writes) <= 1 or reading.monotonic_s - attempt.writes[-1].monotonic_s >= ECHO_S
+        if attempt.value_after == order.target_step and is_settled:
             return attempt.receipt(Outcome.PROVED, proof=reading)
         clock.sleep(_POLL_PAUSE_S)
     if error is not None or reading is None:

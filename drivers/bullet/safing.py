@@ -33,7 +33,7 @@ TRUST_S = 0.5  # a reading older than this does not say where the heater stands
 HEATER_MAX = 9
 DOWNS_MAX = 3 * HEATER_MAX
 ROUNDS_MAX = 3
-ECHO_S = 0.25  # an echo that still lags after this has been dropped
+ECHO_S = 0.3  # an echo that still lags after this has been dropped
 FAN_SAFE_STEP = 7
 DRUM_TURNING_STEP = 9
 AIR_MAX_S = 1.5
@@ -93,12 +93,14 @@ class _Descent:
         return reading
 
     def has_proof(self, reading: Reading) -> bool:
-        """Two fresh frames in a row with heater 0, of different moments of the machine."""
-        if reading.heater_step != 0 or (self.was_applying and self.since_last_down_s() < ECHO_S):
+        """Two fresh frames in a row with heater 0, of different moments of the machine, the second so long after
+        our last write that no step of ours can still be on its way.
+        """
+        if reading.heater_step != 0:
             self.zeros.clear()
         elif not self.zeros or reading.device_ms != self.zeros[-1].device_ms:
             self.zeros.append(reading)
-        return len(self.zeros) >= 2
+        return len(self.zeros) >= 2 and self.since_last_down_s() >= ECHO_S
 
     def is_over(self) -> bool:
         """Out of time, or beyond every count that could make sense."""
