@@ -1,0 +1,63 @@
+"""From `POST /v1/proposals` to the recorded verdict, over HTTP against a real server with the embedded database."""
+
+from __future__ import annotations
+
+import httpx
+
+from kernel import clock
+from roastops.benches.figures import Figure, Outcome, quantile
+from roastops.benches.house import House, running_house
+
+FULL, SHORT, WARM_UP = 400, 40, 20
+SPACING_S = 0.02  # a person or an agent now and then, not a flood: latency, not throughput
+
+
+def run(*, is_short: bool) -> Outcome:
+    """p50 and p99 of a proposal by a person whose order is refused, and by an agent; the yardstick is the
+    cheapest authenticated request (`GET /v1/me`) of the same server, turn about."""
+    count = SHORT if is_short else FULL
+    with running_house(machine=True) as house:
+        _measure(house, WARM_UP)
+        propose_ms, me_ms, statuses = _measure(house, count)
+    p50, p99, me = quantile(propose_ms, 0.5), quantile(propose_ms, 0.99), quantile(me_ms, 0.5)
+    return Outcome(
+        "propose",
+        (
+            Figure("request → recorded verdict, p50", p50, "ms", at_most=10.0),
+            Figure("request → recorded verdict, p99", p99, "ms", at_most=40.0),
+            Figure("yardstick: GET /v1/me, p50", me, "ms"),
+            Figure("ratio of p50 to the yardstick", p50 / me, "×"),
+        ),
+        "GET /v1/me on the same connection, turn about",
+        is_short,
+        (f"{count} proposals: {', '.join(f'{n} {status}' for status, n in sorted(statuses.items()))}",),
+    )
+
+
+def _measure(house: House, count: int) -> tuple[list[float], list[float], dict[str, int]]:
+    agent = house.client("agent")
+    propose_ms, me_ms, statuses = [], [], {}
+    for number in range(count):
+        clock.sleep(SPACING_S)
+        body = {
+            "machine_id": house.machine_id,
+            "order_type": "SET_FAN",
+            "target_value": 1 + number % 6,
+            "target_unit": "step",
+            "reasoning": "bench: how long does a verdict take?",
+        }
+        started_s = clock.monotonic()
+        answer = agent.post("/v1/proposals", json=body)
+        propose_ms.append((clock.monotonic() - started_s) * 1000)
+        _check(answer)
+        status = str(answer.json()["status"])
+        statuses[status] = statuses.get(status, 0) + 1
+        started_s = clock.monotonic()
+        _check(agent.get("/v1/me"))
+        me_ms.append((clock.monotonic() - started_s) * 1000)
+    return propose_ms, me_ms, statuses
+
+
+def _check(answer: httpx.Response) -> None:
+    if not answer.is_success:
+        raise RuntimeError(f"{answer.request.url.path} answered {answer.status_code}: {answer.text[:300]}")

@@ -1,0 +1,43 @@
+"""`manage.py bench [decode] [poll] [stop] [propose] [--short] [--frozen] [--json]`: figures, bars, yardsticks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from roastops.benches import decode, poll, propose, stop
+
+BENCHES = {"decode": decode.run, "poll": poll.run, "propose": propose.run, "stop": stop.run}
+
+
+class Command(BaseCommand):
+    help = "Measure what we promise, each figure against a yardstick in the same run. Exit code 1 when a bar is missed."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="bench", help=f"{', '.join(BENCHES)}; all when left out")
+        parser.add_argument("--short", action="store_true", help="under 20 s each; bars of time get 4 times the room")
+        parser.add_argument("--json", action="store_true", help="one JSON object per line")
+        parser.add_argument("--frozen", action="store_true", help="stop: with PostgreSQL and Redis frozen (SIGSTOP)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        names = options["names"] or list(BENCHES)
+        for name in names:
+            if name not in BENCHES:
+                raise CommandError(f"There is no bench {name!r}. There are: {', '.join(BENCHES)}.")
+        if options["frozen"] and names != ["stop"]:
+            raise CommandError("--frozen belongs to `bench stop`.")
+        missed = []
+        for name in names:
+            if options["frozen"]:
+                outcome = stop.run_frozen(is_short=options["short"])
+            else:
+                outcome = BENCHES[name](is_short=options["short"])
+            self.stdout.write(json.dumps(outcome.as_json()) if options["json"] else "\n".join(outcome.lines()))
+            self.stdout.flush()
+            if not outcome.is_passed:
+                missed.append(name)
+        if missed:
+            raise CommandError(f"Missed a bar: {', '.join(missed)}.")
