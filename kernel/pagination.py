@@ -37,7 +37,8 @@ def _encode(values: list[Any]) -> str:
 def _decode(cursor: str, queryset: QuerySet, names: list[str]) -> list[Any]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
-        if not isinstance(values, list) or len(values) != len(names):
+        is_plain = isinstance(values, list) and all(isinstance(value, str | int | float) for value in values)
+        if not is_plain or len(values) != len(names) or "\\u0000" in json.dumps(values):
             raise ValueError(cursor)
         fields = [queryset.model._meta.get_field("id" if name == "pk" else name) for name in names]
         return [field.to_python(value) for field, value in zip(fields, values, strict=True)]

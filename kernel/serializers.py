@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,8 +61,11 @@ def _refuse_nonsense(value: Any, depth: int) -> None:
             raise ParseError("Text may not hold a NUL character.")
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise ParseError("Text holds half a character (a lone surrogate).")
-    elif isinstance(value, bool | float) or value is None:
+    elif isinstance(value, bool) or value is None:
         return
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ParseError("A number is too large.")
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise ParseError("A whole number does not fit into 64 bits.")
