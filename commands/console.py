@@ -88,7 +88,7 @@ REJECTION_WORDS = {
 }
 STATUS_WORDS = {
     Status.PROPOSED.value: ("Proposed", "clock"),
-    Status.PENDING_APPROVAL.value: ("Held for a decision", "clock"),
+    Status.PENDING_APPROVAL.value: ("Held", "clock"),
     Status.APPROVED.value: ("Approved", "arrow"),
     Status.EXECUTING.value: ("On the wire", "arrow"),
     Status.COMPLETED.value: ("Completed", "check"),
@@ -308,7 +308,7 @@ def order_title(proposal: Proposal) -> str:
     word = ORDER_WORDS.get(proposal.order_type, proposal.order_type)
     if not proposal.control:
         return word
-    return f"{word} {_shown_step(proposal.from_step)} → {_shown_step(proposal.target_step)}"
+    return f"{word} {_shown_step(proposal.from_step)}\u00a0→\u00a0{_shown_step(proposal.target_step)}"
 
 
 def order_percents(proposal: Proposal, full_scale: dict[tuple[str, str], int]) -> str:
@@ -334,11 +334,24 @@ def evidence_lines(evidence: Any) -> tuple[str, ...]:
     lines = []
     for item in items[:12]:
         if isinstance(item, dict):
-            pairs = [f"{str(key).replace('_', ' ')} {_shown_value(value)}" for key, value in list(item.items())[:8]]
-            lines.append(", ".join(pairs))
+            lines.append(", ".join(_named_value(str(key), value) for key, value in list(item.items())[:8]))
         elif item not in (None, ""):
             lines.append(str(item))
     return tuple(line[:300] for line in lines)
+
+
+#: Units end the name (house style 8); longest first.
+_UNITS = (("_c_per_min", "°C/min"), ("_temp_c", "°C"), ("_percent", "%"), ("_rpm", "rpm"), ("_ms", "ms"), ("_min", "min"),
+          ("_c", "°C"), ("_s", "s"), ("_g", "g"))  # fmt: skip
+
+
+def _named_value(name: str, value: Any) -> str:
+    """`rate_of_rise_c_per_min: 16.8` → `rate of rise 16.8 °C/min`."""
+    for suffix, unit in _UNITS:
+        if name.endswith(suffix) and isinstance(value, int | float):
+            words = name.removesuffix(suffix) + ("_temp" if suffix == "_temp_c" else "")
+            return f"{words.replace('_', ' ')} {_shown_value(value)} {unit}"
+    return f"{name.replace('_', ' ')} {_shown_value(value)}"
 
 
 def _shown_value(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.views import LoginView, LogoutView, redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
@@ -14,11 +15,13 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from commands import console, stopping
+from commands import console
+from drivers import keeper_config, stop_token
 from kernel import clock
 from kernel.principals import Principal
 from roasts.models import Machine
 
+STOP_TOKEN_LIFE_S = 15 * 60  # an open page asks for a fresh one every 4 minutes
 #: Fragment name → how its data is gathered. The template is `console/_<name>.html`.
 PANELS: dict[str, Callable[..., dict[str, Any]]] = {
     "queue": console.gather_queue,
@@ -61,7 +64,7 @@ def page_context(principal: Principal, page: str, machines: list[Machine]) -> di
     """What every page needs: who is here, what they may do, and a STOP token for each machine shown."""
     now = clock.now()
     may_operate = principal.may("operate")
-    tokens = {m.pk: stop_token(principal, m.pk) for m in machines} if principal.may("stop") else {}
+    tokens = issue_stop_tokens(principal, machines)
     return {
         "page": page,
         "person": principal,
@@ -73,9 +76,14 @@ def page_context(principal: Principal, page: str, machines: list[Machine]) -> di
     }
 
 
-def stop_token(principal: Principal, machine_id: str) -> str:
-    """A short-lived signed token with which this person's page can stop this machine without a database."""
-    return stopping.issue_stop_token(principal, machine_id, now=clock.now())
+def issue_stop_tokens(principal: Principal, machines: list[Machine]) -> dict[str, str]:
+    """machine id → a short-lived signed token with which this person's page stops it without a database."""
+    if not principal.may("stop") or principal.user is None or not machines:
+        return {}
+    key = keeper_config.ensure_stop_key(settings.RUN_DIR)
+    expires_at_unix = int(clock.now().timestamp()) + STOP_TOKEN_LIFE_S
+    user_id = str(principal.user.pk)
+    return {m.pk: stop_token.sign(key, m.pk, user_id, expires_at_unix) for m in machines}
 
 
 @require_GET
@@ -136,8 +144,7 @@ def alarms(request: HttpRequest, principal: Principal) -> HttpResponse:
 @members_only
 def stop_tokens(request: HttpRequest, principal: Principal) -> HttpResponse:
     """Fresh STOP tokens for an open page (asked for every few minutes), and the server's time."""
-    machines = list(console.machines_on_show(principal)) if principal.may("stop") else []
-    tokens = {m.pk: stop_token(principal, m.pk) for m in machines}
+    tokens = issue_stop_tokens(principal, list(console.machines_on_show(principal)))
     return JsonResponse({"tokens": tokens, "server_now": clock.now().isoformat()})
 
 

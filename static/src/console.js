@@ -260,6 +260,8 @@
       roastops.state("live", "Live");
       roastops.refresh("all");  // whatever was decided before this moment
     });
+    source.addEventListener("hello", function (event) { if (event.lastEventId) lastEventId = event.lastEventId; });
+    source.addEventListener("reset", function () { roastops.refresh("all"); });
     source.addEventListener("reading", function (event) {
       var reading = JSON.parse(event.data);
       var machineId = reading.machine_id || page.dataset.machine;

@@ -78,12 +78,15 @@
     this.colours = { bt: colour("bt"), et: colour("et"), ror: colour("ror"), ink: colour("ink-2"), edge: colour("edge"), heater: colour("heater"), fan: colour("fan"), drum: colour("drum") };
     var font = "12px " + getComputedStyle(document.body).fontFamily;
     var width = Math.max(280, this.holders.curve.clientWidth);
-    var isNarrow = width < 560;
+    var isNarrow = width < 560, sideLeft = isNarrow ? 46 : 56, sideRight = isNarrow ? 32 : 50, label = isNarrow ? 0 : 18;
+    var top = this.holders.curve.getBoundingClientRect().top + window.scrollY;
+    // On a desk the whole curve with its strip and mark buttons fits above the STOP bar.
+    var height = isNarrow ? 270 : Math.max(250, Math.min(430, window.innerHeight - top - 100 - 56 - 92));
     var xScale = { time: false, range: function () { return [0, Math.max(480, Math.ceil((self.lastX() + 30) / 60) * 60)]; } };
     var xAxis = { stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, values: clockTicks, incrs: [30, 60, 120, 180, 300, 600], space: 54, size: 30 };
     var cursor = { sync: { key: sync.key }, drag: { x: false, y: false }, points: { size: 7 } };
     this.main = new window.uPlot({
-      width: width, height: isNarrow ? 270 : 400, padding: [22, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
+      width: width, height: height, padding: [22, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
       scales: {
         x: xScale,
         c: { range: function (u, low, high) { return [Math.min(50, Math.floor((low === null ? 50 : low) / 10) * 10), Math.max(240, Math.ceil((high === null ? 240 : high) / 10) * 10 + 10)]; } },
@@ -91,8 +94,8 @@
       },
       axes: [
         Object.assign({}, xAxis, { show: true, values: function (u, splits) { return splits.map(function () { return ""; }); }, size: 6 }),
-        { scale: "c", stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: isNarrow ? 38 : 62, space: 44, label: isNarrow ? null : "°C", labelFont: font, labelSize: 18 },
-        { scale: "r", side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: isNarrow ? 32 : 56, incrs: [5, 10], space: 34, label: isNarrow ? null : "RoR °C/min", labelFont: font, labelSize: 18 }
+        { scale: "c", stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: sideLeft, space: 44, label: isNarrow ? null : "°C", labelFont: font, labelSize: label },
+        { scale: "r", side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: sideRight, incrs: [5, 10], space: 34, label: isNarrow ? null : "RoR °C/min", labelFont: font, labelSize: label }
       ],
       series: [
         {},
@@ -104,12 +107,12 @@
     }, this.data(), this.holders.curve);
     var stepped = window.uPlot.paths.stepped({ align: 1 });
     this.strip = new window.uPlot({
-      width: width, height: isNarrow ? 118 : 132, padding: [4, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
+      width: width, height: isNarrow ? 118 : 112, padding: [4, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
       scales: { x: xScale, s: { range: [0, 3] } },
       axes: [
         xAxis,
-        { scale: "s", stroke: ink, font: font, size: isNarrow ? 38 : 62, grid: { stroke: grid, width: 1 }, ticks: { show: false }, splits: function () { return [0, 1, 2, 3]; }, values: function (u, splits) { return splits.map(function () { return ""; }); } },
-        { scale: "s", side: 1, size: isNarrow ? 32 : 56, stroke: ink, font: font, grid: { show: false }, ticks: { show: false }, values: function (u, splits) { return splits.map(function () { return ""; }); } }
+        { scale: "s", stroke: ink, font: font, size: sideLeft + label, grid: { stroke: grid, width: 1 }, ticks: { show: false }, splits: function () { return [0, 1, 2, 3]; }, values: function (u, splits) { return splits.map(function () { return ""; }); } },
+        { scale: "s", side: 1, size: sideRight + label, stroke: ink, font: font, grid: { show: false }, ticks: { show: false }, values: function (u, splits) { return splits.map(function () { return ""; }); } }
       ],
       series: [{}].concat(LANES.map(function (lane) {
         return { label: lane[1], scale: "s", stroke: self.colours[lane[0]], width: 2, paths: stepped, spanGaps: false, points: { show: false } };
@@ -175,11 +178,14 @@
     if (last < 0) return;
     inPlot(u, function (ctx, ratio) {
       ctx.font = "600 " + ctx.font;
+      var used = [];
       [["BT", "bean_temp_c", "c", "bt"], ["ET", "infrared_temp_c", "c", "et"], ["RoR", "rate_of_rise_c_per_min", "r", "ror"]].forEach(function (line) {
         var value = columns[line[1]][last];
         if (value === null) return;
         var y = u.valToPos(value, line[2], true), x = u.valToPos(columns.x[last], "x", true) + 5 * ratio;
         if (y < u.bbox.top || y > u.bbox.top + u.bbox.height) return;
+        used.forEach(function (other) { if (Math.abs(other - y) < 13 * ratio) y = other + (y <= other ? -13 : 13) * ratio; });
+        used.push(y);
         ctx.fillStyle = self.colours[line[3]];
         ctx.fillText(line[0], Math.min(x, u.bbox.left + u.bbox.width - ctx.measureText(line[0]).width), y + 4 * ratio);
       });
@@ -194,16 +200,14 @@
         ctx.fillText(lane[1], u.bbox.left - 6 * ratio, u.valToPos(index + 0.35, "s", true));
         ctx.textAlign = "left";
         ctx.fillStyle = self.colours[lane[0]];
-        var steps = columns[lane[0] + "_step"], before = null, lastLabel = -1e9;
-        for (var i = 0; i < steps.length; i++) {
-          if (steps[i] === null || steps[i] === before) continue;
+        var steps = columns[lane[0] + "_step"], nextLabel = 1e9;
+        for (var i = steps.length - 1; i >= 0; i--) {  // from the newest back: where changes crowd, the later one is named
+          if (steps[i] === null || (i > 0 && steps[i - 1] === steps[i])) continue;
           var x = u.valToPos(columns.x[i], "x", true);
           var y = u.valToPos(index + 0.08 + 0.74 * Math.min(1, steps[i] / (self.full[lane[0]] || 10)), "s", true);
-          if (x - lastLabel > 16 * ratio && x > u.bbox.left - 1) {
-            ctx.fillText(String(steps[i]), x + 3 * ratio, Math.max(y - 3 * ratio, u.bbox.top + 11 * ratio));
-            lastLabel = x;
-          }
-          before = steps[i];
+          if (nextLabel - x < 16 * ratio) continue;
+          ctx.fillText(String(steps[i]), x + 3 * ratio, Math.max(y - 3 * ratio, u.bbox.top + 11 * ratio));
+          nextLabel = x;
         }
       });
     });
