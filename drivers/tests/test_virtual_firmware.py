@@ -211,7 +211,14 @@ def test_a_whole_roast_looks_like_the_recorded_ones() -> None:
     live(firmware, 5)
     firmware.charge_beans(0.4)
     live(firmware, 3)
-    schedule = {2: ("heater", 6), 90: ("fan", 2), 205: ("fan", 3), 320: ("heater", 5), 340: ("fan", 4), 400: ("heater", 4)}
+    schedule = {
+        2: ("heater", 6),
+        90: ("fan", 2),
+        205: ("fan", 3),
+        320: ("heater", 5),
+        340: ("fan", 4),
+        400: ("heater", 4),
+    }
     probe = []
     for second in range(540):
         if second in schedule:

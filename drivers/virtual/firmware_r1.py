@@ -241,7 +241,8 @@ class FirmwareR1:
 
     def _shut_down(self) -> None:
         self.heater_step = 0
-        if self.warmth.drum_temp_c < 60.0 or self.state_ticks >= 600 * TICKS_PER_S:
+        is_cool = self.warmth.drum_temp_c < 60.0 and self.state_ticks >= 5 * TICKS_PER_S
+        if is_cool or self.state_ticks >= 600 * TICKS_PER_S:
             self._enter(OFF)
 
     def _own(self, *, heater_step: int) -> None:
