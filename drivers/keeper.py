@@ -11,7 +11,6 @@ import argparse
 import fcntl
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -41,7 +40,7 @@ from drivers.port import (
 )
 from drivers.registry import make_driver
 from drivers.wire_json import order_kind, order_to_json, receipt_from_json, receipt_to_json, time_to_json
-from kernel import clock
+from kernel import clock, ids
 
 log = logging.getLogger("drivers.keeper")
 
@@ -69,7 +68,7 @@ class Keeper:
 
     def __init__(self, config: KeeperConfig) -> None:
         self.config = config
-        self.boot_id = secrets.token_hex(8)
+        self.boot_id = ids.random_bytes(8).hex()
         self.started_s = clock.monotonic()
         self.events = EventRing()
         self.wire_log = WireLog(Path(config.wire_log))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drivers.port import DriverError
+from kernel import ids
 
 SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107
 STOP_KEY_NAME = "stop.key"
@@ -128,8 +128,8 @@ def ensure_stop_key(run_dir: Path) -> bytes:
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = run_dir / STOP_KEY_NAME
     if not path.exists():
-        temporary = path.with_name(f".{STOP_KEY_NAME}.{os.getpid()}.{secrets.token_hex(4)}")
-        _write_new(temporary, secrets.token_hex(32).encode())
+        temporary = path.with_name(f".{STOP_KEY_NAME}.{os.getpid()}.{ids.random_bytes(4).hex()}")
+        _write_new(temporary, ids.random_bytes(32).hex().encode())
         try:
             os.link(temporary, path)  # two makers: the first one's key stands
         except FileExistsError:
@@ -153,7 +153,7 @@ def read_stop_key(path: Path) -> bytes:
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace a file's content at once or not at all; mode 0600. OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{ids.random_bytes(4).hex()}")
     try:
         _write_new(temporary, data)
         os.replace(temporary, path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
+
+from kernel import ids
 
 
 def read_or_create(path: Path) -> str:
@@ -19,7 +20,7 @@ def read_or_create(path: Path) -> str:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(48) + "\n")
+        file.write(ids.random_bytes(32).hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
     try:
