@@ -71,7 +71,8 @@ class Source:
 
     @property
     def is_test(self) -> bool:
-        return ".tests" in self.module or self.leaf.startswith("test_") or self.leaf == "conftest"
+        """Tests, their fixtures, and the tools that start servers for them."""
+        return ".test" in self.module or self.leaf.startswith("test_") or self.leaf == "conftest"
 
     @property
     def is_migration(self) -> bool:
@@ -268,6 +269,13 @@ def _references(source: Source) -> Iterator[tuple[ast.AST, str]]:
                 yield node, dotted
 
 
+def _calls(source: Source) -> Iterator[tuple[ast.AST, str]]:
+    """Every call of an imported name, as a dotted path."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and source.dotted(node.func):
+            yield node, source.dotted(node.func)
+
+
 def reads_clock(source: Source) -> list[Finding]:
     """Time read, or slept, outside kernel/clock.py; the database's own clock counts."""
     found = [
@@ -311,9 +319,7 @@ def draws_chance(source: Source) -> list[Finding]:
 def starts_thread(source: Source) -> list[Finding]:
     """A thread or a pool of them."""
     found = [
-        source.finding("starts_thread", node, f"uses {name}")
-        for node, name in _references(source)
-        if _is_within(name, _THREADS)
+        source.finding("starts_thread", node, f"calls {name}") for node, name in _calls(source) if _is_within(name, _THREADS)
     ]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr == "run_in_executor":
@@ -326,8 +332,8 @@ def starts_thread(source: Source) -> list[Finding]:
 def starts_process(source: Source) -> list[Finding]:
     """Another program started."""
     return [
-        source.finding("starts_process", node, f"uses {name}")
-        for node, name in _references(source)
+        source.finding("starts_process", node, f"calls {name}")
+        for node, name in _calls(source)
         if _is_within(name, _PROCESSES)
     ]
 
@@ -457,9 +463,11 @@ def publishes_directly(source: Source) -> list[Finding]:
 
 
 def publishes_in_transaction(source: Source) -> list[Finding]:
-    """`work.publish`/`live.wake` called by a service at once: the row may not be committed yet. Only as an
-    argument of `transaction.on_commit` (a lambda, a partial, or a function named there)."""
-    doors = {"kernel.work.publish", "kernel.live.wake"}
+    """`live.wake` called by a service at once: the row may not be committed yet. Only as an argument of
+    `transaction.on_commit` (a lambda, a partial, or a function named there). `work.publish` does so itself."""
+    if not source.leaf.startswith("services"):
+        return []
+    doors = {"kernel.live.wake", "kernel.live.wake_sealer"}
     deferred: set[int] = set()
     named: set[str] = set()
     for node in ast.walk(source.tree):
