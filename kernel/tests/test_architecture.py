@@ -244,16 +244,6 @@ def test_a_process_of_its_own_starts_without_django(module: str) -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def test_nobody_imports_the_project_or_the_simulation() -> None:
-    outside = [
-        f"{source.module} imports {name}"
-        for source in tree()
-        for _, name in detectors.imports(source)
-        if name.split(".")[0] in {"roastops", "simulation"} and source.room not in {name.split(".")[0], "simulation"}
-    ]
-    assert not outside, outside
-
-
 @pytest.mark.django_db
 def test_migrations_equal_models() -> None:
     from django.core.management import call_command

@@ -20,6 +20,8 @@ CASES: list[tuple[Detector, str, str, str]] = [
         "import importlib\nimportlib.import_module(name)",
         "import importlib\nimportlib.import_module('roasts.models')",
     ),
+    (detectors.imports_upwards, "kernel.tests.test_live", "from roastops.testing import servers", "import roastops.urls"),
+    (detectors.imports_upwards, "commands.api", "import commands.services", "import simulation.world"),
     (detectors.impure, "commands.governor", "from dataclasses import dataclass", "from django.db import models"),
     (detectors.impure, "commands.governor", "import datetime as dt\ndef f(now): return now + dt.timedelta(1)",
      "import datetime as dt\ndef f(): return dt.datetime.now(dt.UTC)"),

@@ -165,10 +165,10 @@ def _has_database(port: int) -> bool:
     return True
 
 
-def start_redis() -> Server:
-    """A private Redis without persistence."""
+def start_redis(port: int | None = None) -> Server:
+    """A private Redis without persistence, on ``port`` or a free one."""
     program = require_program("redis-server")
-    folder, port = Path(tempfile.mkdtemp(prefix="roastops-redis-")), free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="roastops-redis-")), port or free_port()
     process = subprocess.Popen(
         [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)],
         stdin=subprocess.DEVNULL,

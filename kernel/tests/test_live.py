@@ -1,0 +1,137 @@
+"""Nudges and readings between threads, and between processes through Redis."""
+
+import threading
+import time
+
+import pytest
+
+from kernel import fan_out, live, work
+from roastops.testing import servers
+
+
+def test_sleeper_is_woken_by_its_topic_alone():
+    with live.waiter("machine:1") as sleeper:
+        live.wake("machine:2")
+        assert not sleeper.wait(0.01)
+        live.wake("machine:1")
+        assert sleeper.wait(0.01)
+        assert not sleeper.wait(0.01)
+
+
+def test_nudge_between_looking_and_sleeping_is_not_missed():
+    with live.waiter("t") as sleeper:
+        live.wake("t")
+        started = time.monotonic()
+        assert sleeper.wait(5)
+        assert time.monotonic() - started < 0.1
+
+
+def test_closed_sleepers_leave_nothing():
+    live.waiter("gone").close()
+    assert "gone" not in live._waiters
+
+
+def test_latest_reading_is_the_last_published():
+    assert live.latest_reading("mch_1") is None
+    live.publish_reading("org_1", "mch_1", {"n": 1})
+    live.publish_reading("org_1", "mch_1", {"n": 2})
+    assert live.latest_reading("mch_1") == {"n": 2}
+    assert live.readings_of("org_2", None) == []
+
+
+def collect(bridge):
+    heard = []
+    news = threading.Event()
+
+    def hear(message):
+        heard.append(message)
+        news.set()
+
+    bridge.start_listening(hear)
+    return heard, news
+
+
+def until(condition, timeout_s=8.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def bridges(redis_server):
+    pair = fan_out.Bridge(redis_server.url), fan_out.Bridge(redis_server.url)
+    yield pair
+    for bridge in pair:
+        bridge.close()
+
+
+def test_message_reaches_other_processes_and_not_its_own(bridges):
+    here, there = bridges
+    own, _ = collect(here)
+    others, _ = collect(there)
+    until(lambda: here.is_connected and there.is_connected)
+    here.send({"wake": "machine:1"})
+    until(lambda: others)
+    assert others[0]["wake"] == "machine:1"
+    time.sleep(0.1)
+    assert own == []
+
+
+def test_frozen_redis_blocks_nobody_and_comes_back(redis_server, bridges, monkeypatch):
+    monkeypatch.setattr(fan_out, "PING_S", 0.5)
+    here, there = bridges
+    others, _ = collect(there)
+    until(lambda: there.is_connected)
+    redis_server.freeze()
+    try:
+        started = time.monotonic()
+        for number in range(5000):
+            here.send({"reading": {"n": number}})
+        assert time.monotonic() - started < 0.5
+        until(lambda: not there.is_connected)
+    finally:
+        redis_server.thaw()
+    until(lambda: there.is_connected)
+
+    def heard_again():
+        here.send({"wake": "again"})
+        return any(message.get("wake") == "again" for message in others)
+
+    until(heard_again)
+
+
+def test_redis_that_dies_and_returns_is_found_again(tmp_path):
+    server = servers.start_redis()
+    port = server.url.rsplit(":", 1)[1].split("/")[0]
+    here, there = fan_out.Bridge(server.url), fan_out.Bridge(server.url)
+    others, _ = collect(there)
+    try:
+        until(lambda: there.is_connected)
+        server.stop()
+        until(lambda: not there.is_connected)
+        server = servers.start_redis(int(port))
+
+        def heard():
+            here.send({"wake": "again"})
+            return bool(others)
+
+        until(heard)
+    finally:
+        here.close()
+        there.close()
+        server.stop()
+
+
+def test_broker_that_is_away_costs_the_caller_nothing(db, settings, redis_server, django_capture_on_commit_callbacks):
+    """In the fleet one thread owns the broker's connection; publishing only queues."""
+    settings.IS_FLEET = True
+    with django_capture_on_commit_callbacks() as callbacks:
+        work.publish("kernel.tasks.prune")
+    sent = []
+    work._ensure_sender()
+    started = time.monotonic()
+    for callback in callbacks:
+        callback()
+    sent.append(time.monotonic() - started)
+    assert max(sent) < 0.2
