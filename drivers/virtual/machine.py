@@ -380,7 +380,8 @@ class VirtualMachine:
 
     def _log(self, direction: str, **what: Any) -> None:
         wall = self._clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.wire.append(direction, wall, self.device_s, **what)
+        mono_s = round(self._clock.monotonic(), 6)  # comparable between processes of one host
+        self.wire.append(direction, wall, mono_s, self.device_s, **what)
 
     def note_fault(self, fault: Fault, what: str) -> None:
         """For the wire log: a fault begins or ends."""

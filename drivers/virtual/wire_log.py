@@ -14,7 +14,7 @@ MAX_KEPT = 20_000
 
 
 class WireLog:
-    """Entries carry ``n``, ``wall``, ``device_s``, ``dir`` and what belongs to it.
+    """Entries carry ``n``, ``wall``, ``mono_s`` (the host's monotonic clock), ``device_s``, ``dir`` and what belongs there.
 
     ``dir``: out (host to machine), in (machine to host), usb (open, claim, …), panel (a person's act),
     self (the firmware's own act), fault, alarm. The newest entries stay in memory; with a path every entry
@@ -31,11 +31,12 @@ class WireLog:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="utf-8")
 
-    def append(self, direction: str, wall: str, device_s: float, **what: Any) -> None:
+    def append(self, direction: str, wall: str, mono_s: float, device_s: float, **what: Any) -> None:
         """Record one thing."""
         with self._lock:
             self._count += 1
-            entry = {"n": self._count, "wall": wall, "device_s": round(device_s, 1), "dir": direction, **what}
+            entry: dict[str, Any] = {"n": self._count, "wall": wall, "mono_s": mono_s, "device_s": round(device_s, 1)}
+            entry |= {"dir": direction, **what}
             self._kept.append(entry)
             if self._file:
                 self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
