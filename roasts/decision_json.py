@@ -7,7 +7,7 @@ import datetime as dt
 from typing import Any
 
 from drivers import wire_json
-from drivers.port import Reading
+from drivers.port import ProtocolError, Reading
 from roasts import recorder
 from roasts.recorder import Decision
 
@@ -53,5 +53,5 @@ def decode(row: dict[str, Any]) -> Decision:
         if "at" in fields:
             fields["at"] = dt.datetime.fromisoformat(fields["at"])
         return kind(**fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ProtocolError) as error:
         raise BadJournalLine(str(error)) from error

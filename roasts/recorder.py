@@ -33,6 +33,8 @@ JUMP_WITHIN_MS = 20_000
 LEFT_FOR_MS = 10_000
 #: After our own restart: a roast clock this far behind the recorded roast belongs to another roast.
 RESTARTED_MS = 30_000
+#: The machine's roast clock counts whole seconds and is shown a little late.
+CLOCK_SLACK_MS = 2_500
 #: Wall time between two readings that counts as a hole (the Bullet is read at 10 Hz).
 GAP_S = 1.5
 
@@ -199,7 +201,7 @@ def _continued(
     roast = state.roast
     if state.last_at is None or state.last_device_ms is None:
         return state
-    is_rebased = connection_id != state.connection_id or reading.device_ms < state.last_device_ms
+    is_rebased = _is_rebased(state, reading, connection_id)
     wall_s = (reading.at - state.last_at).total_seconds()
     if is_rebased:
         state.rate.reset()
@@ -214,6 +216,23 @@ def _continued(
     if wall_s > GAP_S and after_ms > before_ms:
         decisions.append(RecordGap(before_ms, after_ms, state.gap_reason))
     return replace(state, roast=roast, gap_reason="loop_lost")
+
+
+def _is_rebased(state: RecorderState, reading: Reading, connection_id: str) -> bool:
+    """Whether device time started anew. Over a restart of the keeper it usually goes on (the machine counts by
+    itself); the machine's roast clock decides.
+    """
+    if state.last_device_ms is None or reading.device_ms < state.last_device_ms:
+        return True
+    if connection_id == state.connection_id:
+        return False
+    last_s = state.last_clock_s
+    if last_s is None and state.roast is not None and reading.state is MachineState.ROASTING:
+        last_s = state.roast.last_elapsed_ms // 1000
+    if reading.roast_clock_s is None or last_s is None:
+        return True
+    passed_ms = (reading.roast_clock_s - last_s) * 1000
+    return abs(reading.device_ms - state.last_device_ms - passed_ms) > CLOCK_SLACK_MS
 
 
 def _missed_ms(state: RecorderState, reading: Reading, wall_s: float) -> int:

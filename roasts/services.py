@@ -14,21 +14,12 @@ from kernel import audit, ids, live
 from kernel.errors import Conflict, Unprocessable
 from kernel.principals import Principal, system_principal
 from roasts import recorder
+from roasts.filing import Filing
 from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, Roast, RoastEvent, RoastStatus, Sample
 
 MAX_EVENTS_PER_ROAST = 500
 #: A roast may be marked a little past its last sample (the person's page runs ahead of the store).
 MARK_SLACK_MS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Filing:
-    """One decision of the recorder, to be written to the roast it belongs to."""
-
-    roast_id: str
-    connection_id: str
-    sequence: int
-    decision: recorder.Decision
 
 
 @dataclass(frozen=True, slots=True)

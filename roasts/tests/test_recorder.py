@@ -153,6 +153,16 @@ def test_a_new_connection_continues_by_the_machines_roast_clock() -> None:
     assert of(recorder.RecordGap, decisions)
 
 
+def test_a_new_connection_whose_device_time_goes_on_keeps_exact_time() -> None:
+    minute = [reading(ms, roast_clock_s=(ms - 100) // 1000) for ms in range(100, 60_100, 100)]
+    state, _ = run([reading(0, S.CHARGE), *minute])
+    at = START + dt.timedelta(seconds=63)
+    _, decisions = run([reading(65_300, roast_clock_s=65, at=at)], state, "boot2")
+    assert [s.elapsed_ms for s in of(recorder.RecordSample, decisions)] == [65_200]
+    assert of(recorder.Rebase, decisions) == []
+    assert [(g.from_ms, g.to_ms) for g in of(recorder.RecordGap, decisions)] == [(59_900, 65_200)]
+
+
 def test_coming_late_opens_at_the_machines_clock_with_a_gap() -> None:
     _, decisions = run([reading(500_000, roast_clock_s=120)])
     opened = of(recorder.OpenRoast, decisions)[0]

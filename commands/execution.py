@@ -1,0 +1,184 @@
+"""Approved orders onto the wire, one at a time, at most once each, and what came of them.
+
+claim (commit) → keeper.apply with our fencing token → echo in a later reading → conclude. Nothing is sent twice:
+what is not known is IN_DOUBT and resolved by reading (:mod:`commands.reconcile`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from dataclasses import replace
+
+from commands import reconcile, services, situation
+from commands.loop_keeper_side import KeeperSide
+from commands.loop_notes import View
+from commands.models import Execution, Proposal
+from drivers.keeper_client import KeeperClient, KeeperRefused, KeeperUnreachable
+from drivers.keeper_config import KeeperConfig
+from drivers.port import Control, MachineState, Outcome, Receipt, SettingOrder, StateOrder
+from kernel import clock
+from roasts.models import Machine
+
+logger = logging.getLogger(__name__)
+APPLY_DEADLINE_S = 4.0
+STATE_DEADLINE_S = 8.0
+VERIFY_WITHIN_S = 3.0
+CLIENT_TIMEOUT_S = 2.0
+RESOLVE_EVERY_S = 0.3
+#: A situation gathered longer ago than this (a store that hung) is gathered again.
+DECIDE_WITHIN_S = 0.5
+#: What each state order asks the machine for.
+STATE_OF = {
+    "PREHEAT": MachineState.PREHEATING,
+    "CHARGE": MachineState.ROASTING,
+    "DROP": MachineState.COOLING,
+    "COOL": MachineState.COOLING,
+}
+
+
+class Executor:
+    """One thread calls :meth:`tick`."""
+
+    def __init__(self, machine: Machine, config: KeeperConfig, *, token: int, keeper_side: KeeperSide) -> None:
+        self.machine = machine
+        self._config = config
+        self._token = token
+        self._keeper_side = keeper_side
+        self._client = KeeperClient(config.socket, CLIENT_TIMEOUT_S)
+        self._resolve_at_s = float("-inf")
+
+    def tick(self, now: dt.datetime) -> bool:
+        """Resolve what is in doubt, then carry out the oldest approved order. DatabaseError."""
+        now_s = clock.monotonic()
+        if now_s - self._resolve_at_s >= RESOLVE_EVERY_S:
+            self._resolve_at_s = now_s
+            self._resolve(now, now_s)
+        if not self._may_execute(now_s):
+            return False
+        ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
+        proposal = ready.select_related("proposer_agent", "proposer_user", "organization").first()
+        return proposal is not None and self.execute(proposal)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def _resolve(self, now: dt.datetime, now_s: float) -> None:
+        """This thread is the only one that executes: whatever is EXECUTING here has lost its executor."""
+        reconcile.mark_orphans(self.machine, now=now)
+        reconcile.resolve_doubts(self.machine, self._client, self._keeper_side.view, now=now, now_s=now_s)
+
+    def _may_execute(self, now_s: float) -> bool:
+        """Only with a keeper, a link and a reading; the rest is the governor's to say, with reasons."""
+        view = self._keeper_side.view
+        return bool(view.is_keeper_up) and view.reading is not None and not self._keeper_side.is_fenced
+
+    def execute(self, proposal: Proposal) -> bool:
+        """One order: last review and claim in one commit, then the wire. False when it was not ours to send."""
+        execution, view = self._claim(proposal)
+        if execution is None:
+            return True
+        order = order_of(proposal, view)
+        services.record_stage(execution, "released", {"lease_token": self._token}, now=clock.now())
+        receipt = self._apply(execution, order)
+        services.record_stage(execution, "sent", _sent_detail(receipt), now=clock.now())
+        if receipt.outcome is Outcome.PROVED and isinstance(order, SettingOrder):
+            receipt = self._verified(execution, order, receipt)
+        services.conclude_execution(execution, receipt, now=clock.now())
+        return True
+
+    def _claim(self, proposal: Proposal) -> tuple[Execution | None, View]:
+        """Review with the keeper's own reading, younger than DECIDE_WITHIN_S at the claim."""
+        for _ in range(3):
+            now, now_s, view = clock.now(), clock.monotonic(), self._keeper_side.view
+            gathered = situation.gather(
+                self.machine.pk, proposal, None, now, reading=view.reading, keeper_latched=view.latch is not None
+            )
+            if clock.monotonic() - now_s <= DECIDE_WITHIN_S:
+                claimed = services.claim_execution(
+                    proposal.pk, lease_token=self._token, situation=gathered, now=now
+                )
+                return claimed, view
+        return None, self._keeper_side.view
+
+    def _apply(self, execution: Execution, order: SettingOrder | StateOrder) -> Receipt:
+        """The keeper's receipt. Its refusal is NOT_SENT; its silence is IN_DOUBT."""
+        begun_s = clock.monotonic()
+        deadline_s = APPLY_DEADLINE_S if isinstance(order, SettingOrder) else STATE_DEADLINE_S
+        blank = Receipt(order.order_id, Outcome.IN_DOUBT, started_monotonic_s=begun_s)
+        try:
+            return self._client.apply(order, token=self._token, deadline_s=deadline_s)
+        except KeeperRefused as error:
+            return replace(blank, outcome=Outcome.NOT_SENT, reason=error.code, message=error.message)
+        except KeeperUnreachable as error:
+            return replace(blank, reason="keeper_unreachable", message=error.message)
+
+    def _verified(self, execution: Execution, order: SettingOrder, receipt: Receipt) -> Receipt:
+        """The driver read it back; now the echo in a reading of the loop's own, within VERIFY_WITHIN_S."""
+        services.record_stage(
+            execution, "read_back", {"step": receipt.value_after}, now=clock.now()
+        )
+        proof_sequence = receipt.proof.sequence if receipt.proof is not None else 0
+        until_s = clock.monotonic() + VERIFY_WITHIN_S
+        boot_id = self._keeper_side.view.boot_id
+        while clock.monotonic() < until_s:
+            view = self._keeper_side.view
+            if view.boot_id != boot_id or view.latch is not None:
+                break  # another keeper counts anew; a STOP moves the heater rightly: the driver's proof stands
+            reading = view.reading
+            if reading is not None and reading.sequence > proof_sequence:
+                step = reading.step_of(order.control)
+                if step == order.target_step:
+                    services.record_stage(execution, "verified", _echo(reading.sequence, step), now=clock.now())
+                    return receipt
+                if step is not None:
+                    services.record_stage(execution, "contradicted", _echo(reading.sequence, step), now=clock.now())
+                    return replace(
+                        receipt,
+                        outcome=Outcome.DECLINED,
+                        reason="contradicted",
+                        message=f"{order.control.value} was read back at {order.target_step}, then read {step}.",
+                        value_after=step,
+                    )
+            clock.sleep(0.02)
+        services.record_stage(execution, "verified", {"by": "the driver's own read-back"}, now=clock.now())
+        return receipt
+
+
+def order_of(proposal: Proposal, view: View) -> SettingOrder | StateOrder:
+    """The absolute order for the keeper, bound to what the machine read at the last review."""
+    reading = view.reading
+    if proposal.control:
+        control = Control(proposal.control)
+        if proposal.target_step is None:
+            raise ValueError(f"{proposal.pk} sets {control} to nothing")
+        return SettingOrder(
+            order_id=proposal.pk,
+            control=control,
+            target_step=proposal.target_step,
+            from_step=reading.step_of(control) if reading is not None else None,
+        )
+    return StateOrder(
+        order_id=proposal.pk,
+        target_state=STATE_OF[proposal.order_type],
+        from_state=reading.state if reading is not None else None,
+    )
+
+
+def _sent_detail(receipt: Receipt) -> dict:
+    return {
+        "outcome": receipt.outcome.value,
+        "reason": receipt.reason,
+        "message": receipt.message,
+        "writes": [{"data_hex": write.data_hex, "meaning": write.meaning} for write in receipt.writes],
+        "value_before": receipt.value_before,
+        "value_after": receipt.value_after,
+        "took_ms": None
+        if receipt.first_byte_monotonic_s is None
+        else round((receipt.first_byte_monotonic_s - receipt.started_monotonic_s) * 1000, 1),
+    }
+
+
+def _echo(sequence: int, step: int) -> dict:
+    return {"sequence": sequence, "step": step}

@@ -1,0 +1,362 @@
+"""The machine loop's side towards the keeper: readings, live stream, recorder, interlocks, heartbeat.
+
+It never touches the store: while the store is unreachable it goes on, keeps what is to be filed in the
+backlog, and makes safe through the keeper where an interlock says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from commands import interlocks, journal
+from commands.interlocks import Act, InterlockState, Observation, Trip
+from commands.journal import HaltNote
+from commands.loop_notes import (
+    ClearAlarm,
+    MachineFacts,
+    MovedAtMachine,
+    Note,
+    PauseOrders,
+    RaiseAlarm,
+    View,
+    live_payload,
+)
+from commands.stop_wire import outcome_of, stop_through_keeper
+from drivers import keeper_process, wire_json
+from drivers.keeper_client import KeeperClient
+from drivers.keeper_config import KeeperConfig
+from drivers.port import DriverError, ProtocolError, Quality, Reading
+from kernel import clock, ids, live
+from roasts import recorder
+from roasts.backlog import Backlog
+from roasts.filing import Filing
+from roasts.recorder import RecorderState
+
+logger = logging.getLogger(__name__)
+BEAT_EVERY_S = 0.4
+INTERLOCKS_EVERY_S = 0.05
+CLIENT_TIMEOUT_S = 1.0
+RETRY_S = 0.25
+MAX_EVENTS = 20_000
+EVENTS_PER_TICK = 500
+LIVE_MAX_AGE_S = 2.0
+KNOWN_LINKS = frozenset({"up", "stale", "down"})
+
+
+class Fenced(Exception):
+    """Another loop with a higher token holds this keeper: let go at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where the store left off: the open roast, the recorder's state, and the last reading filed."""
+
+    roast_id: str = ""
+    recording: RecorderState | None = None
+    boot_id: str = ""
+    sequence: int = 0
+
+
+class KeeperSide:
+    """One thread calls :meth:`tick`, one :meth:`follow`; ``view`` may be read by anybody."""
+
+    def __init__(
+        self,
+        facts: MachineFacts,
+        config: KeeperConfig,
+        *,
+        token: int,
+        data_dir: Path,
+        backlog: Backlog,
+        resume: Resume,
+        make_client: Callable[[KeeperConfig], KeeperClient] | None = None,
+    ) -> None:
+        self.facts = facts
+        self.config = config
+        self.view = View(boot_id=resume.boot_id, processed_sequence=resume.sequence, roast_id=resume.roast_id)
+        self.notes: deque[Note] = deque(maxlen=1000)
+        self.is_fenced = False
+        self._token = token
+        self._data_dir = data_dir
+        self._backlog = backlog
+        self._make_client = make_client or (lambda config: KeeperClient(config.socket, CLIENT_TIMEOUT_S))
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue(MAX_EVENTS)
+        self._recording = resume.recording or RecorderState()
+        self._interlocks = InterlockState()
+        self._beat_client: KeeperClient | None = None
+        self._beat_at_s = 0.0
+        self._interlocks_at_s = 0.0
+        self._was_link_up = False
+        self._safety: threading.Thread | None = None
+
+    # --- following (its own thread) ---
+
+    def follow(self, stop: threading.Event) -> None:
+        """Keep a connection to the keeper and hand its events on, until ``stop``; revives a dead keeper."""
+        while not stop.is_set() and not self.is_fenced:
+            try:
+                self._follow_once(stop)
+            except (DriverError, OSError) as error:
+                self._events.put({"event": "keeper_gone", "message": str(error)})
+                clock.wait(stop, RETRY_S)
+
+    def _follow_once(self, stop: threading.Event) -> None:
+        keeper_process.ensure_keeper(self.config)
+        client = self._make_client(self.config)
+        try:
+            identity = client.status().get("identity") or {}
+            events = client.follow(self.view.processed_sequence, self.view.boot_id or None)
+            with contextlib.closing(events):
+                for event in events:
+                    if event["event"] == "hello":
+                        event["identity"] = identity
+                    self._events.put(event)
+                    if stop.is_set() or self.is_fenced:
+                        return
+        finally:
+            client.close()
+
+    # --- ticking (its own thread) ---
+
+    def tick(self) -> bool:
+        """Take what has come, beat, look at the interlocks. True when there was something."""
+        worked = self._take_events()
+        now_s = clock.monotonic()
+        if now_s - self._beat_at_s >= BEAT_EVERY_S:
+            self._beat_at_s = now_s
+            self._beat()
+        if self._events.empty() and now_s - self._interlocks_at_s >= INTERLOCKS_EVERY_S:
+            self._interlocks_at_s = now_s
+            self._look(now_s)
+        return worked
+
+    def _take_events(self) -> bool:
+        """Up to EVENTS_PER_TICK events; waits a moment for the first."""
+        for number in range(EVENTS_PER_TICK):
+            try:
+                event = self._events.get(timeout=0.05) if number == 0 else self._events.get_nowait()
+            except queue.Empty:
+                return number > 0
+            self.handle(event)
+        return True
+
+    def handle(self, event: dict[str, Any]) -> None:
+        """One event of the keeper (or of our following it). An unknown kind changes nothing."""
+        kind = event.get("event")
+        if kind == "reading":
+            self._on_reading(event)
+        elif kind == "hello":
+            self._on_hello(event)
+        elif kind == "keeper_gone":
+            self._on_keeper_gone(str(event.get("message", "")))
+        elif kind == "link":
+            self._set_link(event)
+        elif kind == "latch":
+            self.view = replace(self.view, latch=event.get("latched"))
+        elif kind == "moved":
+            self.notes.append(
+                MovedAtMachine(str(event["control"]), event.get("from"), event.get("to"), clock.now())
+            )
+        elif kind == "fenced":
+            self.is_fenced = True
+
+    def _on_hello(self, status: dict[str, Any]) -> None:
+        boot_id = str(status["boot_id"])
+        if self.view.boot_id and boot_id != self.view.boot_id:
+            self._recording = recorder.note_loss(self._recording, "keeper_lost")
+        self.view = replace(
+            self.view,
+            boot_id=boot_id,
+            is_keeper_up=True,
+            latch=status.get("latched"),
+            identity=status.get("identity") or {},
+            processed_sequence=self.view.processed_sequence if boot_id == self.view.boot_id else 0,
+        )
+        self._set_link(status.get("link") or {})
+
+    def _on_keeper_gone(self, message: str) -> None:
+        self.view = replace(
+            self.view, is_keeper_up=False, link="keeper_lost", link_code="keeper_lost", link_message=message
+        )
+
+    def _set_link(self, link: dict[str, Any]) -> None:
+        state = str(link.get("state")) if link.get("state") in KNOWN_LINKS else "down"
+        if state == "down" and self._was_link_up:
+            self._recording = recorder.note_loss(self._recording, "unplugged")
+        self.view = replace(
+            self.view, link=state, link_code=str(link.get("code") or ""), link_message=str(link.get("message") or "")
+        )
+
+    def _on_reading(self, event: dict[str, Any]) -> None:
+        try:
+            reading = wire_json.reading_from_json(event["reading"])
+        except (ProtocolError, KeyError) as error:
+            logger.error("the keeper sent no reading: %s", error)
+            return
+        taken = recorder.step(self._recording, reading, self.view.boot_id)
+        self._recording = taken.state
+        for decision in taken.decisions:
+            self._keep(decision, reading)
+        is_fresh = reading.quality.get("state") is not Quality.STALE
+        roast = self._recording.roast
+        self.view = replace(
+            self.view,
+            is_keeper_up=True,
+            reading=reading,
+            fresh_monotonic_s=reading.monotonic_s if is_fresh else self.view.fresh_monotonic_s,
+            processed_sequence=reading.sequence,
+            rate_of_rise_c_per_min=taken.rate_of_rise_c_per_min,
+            elapsed_ms=self._recording.elapsed_ms,
+            turned_ms=roast.lowest_ms if roast and roast.is_turned else None,
+            are_beans_proved=bool(roast and roast.are_beans_proved and roast.dropped_ms is None),
+        )
+        if reading.age_s(clock.monotonic()) <= LIVE_MAX_AGE_S:
+            self._was_link_up = True
+            live.publish_reading(
+                self.facts.organization_id, self.facts.machine_id, live_payload(self.facts.machine_id, self.view)
+            )
+
+    def _keep(self, decision: recorder.Decision, reading: Reading) -> None:
+        """Queue one decision for the store, under the roast it belongs to."""
+        if isinstance(decision, recorder.OpenRoast):
+            self.view = replace(self.view, roast_id=ids.new("rst"))
+        self._backlog.put(Filing(self.view.roast_id, self.view.boot_id, reading.sequence, decision))
+        if isinstance(decision, recorder.BeansStillInDrum):
+            self.notes.append(RaiseAlarm(interlocks.BEANS_STILL_IN_DRUM, clock.now()))
+        if isinstance(decision, recorder.CloseRoast):
+            self.notes.append(ClearAlarm(interlocks.BEANS_STILL_IN_DRUM.code, clock.now()))
+            self.view = replace(self.view, roast_id="")
+
+    def _beat(self) -> None:
+        """Tell the keeper that somebody decides; learn at once when another loop took over."""
+        if self.view.is_keeper_up is None:
+            return
+        try:
+            if self._beat_client is None:
+                self._beat_client = self._make_client(self.config)
+                self._beat_client.hello(self._token)
+            answer = self._beat_client.beat(self._token)
+            self.view = replace(self.view, latch=answer.get("latched"))
+        except (DriverError, OSError) as error:
+            if getattr(error, "code", "") == "fenced":
+                self.is_fenced = True
+            self.close()
+            if self.view.is_keeper_up:
+                self._on_keeper_gone(str(error))
+
+    def close(self) -> None:
+        """Let the heartbeat's connection go."""
+        client, self._beat_client = self._beat_client, None
+        if client is not None:
+            client.close()
+
+    # --- interlocks ---
+
+    def observe(self, now_s: float) -> Observation:
+        """What the interlocks see."""
+        view = self.view
+        return Observation(
+            monotonic_s=now_s,
+            is_keeper_up=view.is_keeper_up is not False,
+            is_link_up=view.link in ("up", "stale", "keeper_lost", "never"),
+            link_message=view.link_message,
+            reading=view.reading,
+            reading_age_s=view.age_s(now_s),
+            rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,
+            since_charge_ms=view.elapsed_ms if view.roast_id else None,
+            turned_ms=view.turned_ms,
+            is_latched=view.latch is not None,
+        )
+
+    def _look(self, now_s: float) -> None:
+        if self.view.is_keeper_up is None:
+            return
+        step = interlocks.step(self._interlocks, self.observe(now_s), self.facts.limits)
+        self._interlocks = step.state
+        for trip in step.trips:
+            self._on_trip(trip)
+        for code in step.cleared:
+            self.notes.append(ClearAlarm(code, clock.now()))
+        self.view = replace(
+            self.view, is_heat_up_allowed=step.is_heat_up_allowed, standing=interlocks.standing(step.state)
+        )
+
+    def _on_trip(self, trip: Trip) -> None:
+        logger.warning("interlock %s on %s: %s", trip.alarm.code, self.facts.machine_id, trip.alarm.cause)
+        if trip.act is Act.HEAT_DOWN and self.view.latch is None:
+            self._make_safe(trip.alarm.code, ids.new("hlt"), is_new=True)
+        elif trip.act is Act.SAFE_AGAIN or trip.act is Act.HEAT_DOWN:
+            latch = self.view.latch or {}
+            self._make_safe(trip.alarm.code, str(latch.get("stop_id") or ids.new("hlt")), is_new=False)
+        elif trip.act is Act.HALT_AGENTS:
+            self._halt_agents(trip)
+        self.notes.append(RaiseAlarm(trip.alarm, clock.now()))
+
+    def _halt_agents(self, trip: Trip) -> None:
+        """No wire to act on, or nothing to act on: a halt that the operator who looked clears."""
+        if trip.alarm.code == "lost_device":
+            if not self._was_link_up:
+                return  # it was away when we came: an alarm is enough
+            self.notes.append(PauseOrders(trip.alarm.code, clock.now()))
+            if not interlocks.is_heat_possible(self.view.reading):
+                return
+        self._write_note(
+            self._note(ids.new("hlt"), "link_lost", trip.alarm.code).ended(
+                result="unproved", by_hand=["Use the machine's panel or the mains if heat must go.", trip.alarm.action]
+            )
+        )
+
+    def latch_again(self, stop_id: str) -> None:
+        """A halt stands in the store that the keeper does not know of."""
+        self._make_safe("halt_stands", stop_id, is_new=False)
+
+    def _make_safe(self, code: str, stop_id: str, *, is_new: bool) -> None:
+        """Heat down through the keeper, in a thread of its own: the heartbeat must go on meanwhile."""
+        if self._safety is not None and self._safety.is_alive():
+            return
+        self._safety = threading.Thread(
+            target=self._stop_at_keeper, args=(code, stop_id, is_new), name=f"safe-{self.facts.machine_id}", daemon=True
+        )
+        self._safety.start()
+
+    def _stop_at_keeper(self, code: str, stop_id: str, is_new: bool) -> None:
+        begun_s = clock.monotonic()
+        note = self._note(stop_id, "interlock", code)
+        try:
+            answer = stop_through_keeper(self.config, by="machine_loop", reason=code, stop_id=stop_id)
+            ended = note.ended(**outcome_of(answer, begun_s))
+        except (DriverError, OSError) as error:
+            logger.error("interlock %s could not reach the keeper: %s", code, error)
+            ended = note.ended(
+                result="unproved",
+                by_hand=["Use the machine's panel or the mains: its keeper does not answer."],
+                proof={"error": str(error)},
+            )
+        if is_new:
+            self._write_note(ended)
+
+    def _note(self, stop_id: str, kind: str, code: str) -> HaltNote:
+        return HaltNote(
+            stop_id=stop_id,
+            machine_id=self.facts.machine_id,
+            kind=kind,
+            code=code,
+            by_kind="system",
+            by_id="machine_loop",
+            by_name="machine loop",
+            opened_at=clock.now().isoformat(),
+        )
+
+    def _write_note(self, note: HaltNote) -> None:
+        try:
+            journal.write(self._data_dir, note)
+        except OSError as error:
+            logger.error("halt %s could not be journalled: %s", note.stop_id, error)

@@ -1,0 +1,242 @@
+"""The machine loop's side towards the store: lease, samples, latest row, halts, alarms, held orders.
+
+Every step raises DatabaseError upward when the store does not answer; nothing is lost by that: filings stay in
+the backlog, notes in their queue, halts in the journal.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from pathlib import Path
+
+from commands import halt_filing, journal, lease, services
+from commands.halt_filing import UnknownMachine
+from commands.interlocks import believed
+from commands.journal import HaltNote
+from commands.loop_keeper_side import KeeperSide
+from commands.loop_notes import ClearAlarm, MovedAtMachine, Note, PauseOrders, RaiseAlarm, View
+from commands.models import Halt
+from drivers.port import MachineState
+from kernel import clock, ids
+from kernel.principals import system_principal
+from roasts import services as roast_services
+from roasts.backlog import Backlog
+from roasts.models import Machine
+from roasts.services import LinkState
+
+logger = logging.getLogger(__name__)
+BATCH = 300
+LATEST_EVERY_S = 0.2
+QUIET_LATEST_EVERY_S = 2.0
+HALTS_EVERY_S = 0.3
+#: STOP records its own halt; the loop steps in for a latch that nobody recorded for this long.
+LATCH_GRACE_S = 1.5
+#: A halt stands in the store but the keeper is not latched: after this long it is latched again.
+RELATCH_AFTER_S = 3.0
+COLD_BEANS_C = 60.0
+SYSTEM_LATCHERS = frozenset({"keeper", "machine_loop"})
+
+
+class LeaseLost(Exception):
+    """Another token appeared: let go at once."""
+
+
+class StoreSide:
+    """One thread calls :meth:`tick`."""
+
+    def __init__(
+        self, machine: Machine, *, owner: str, token: int, keeper_side: KeeperSide, backlog: Backlog, data_dir: Path
+    ) -> None:
+        self.machine = machine
+        self._owner = owner
+        self._token = token
+        self._keeper_side = keeper_side
+        self._backlog = backlog
+        self._data_dir = data_dir
+        self._renewed_at_s = float("-inf")
+        self._latest_at_s = float("-inf")
+        self._latest_view: View | None = None
+        self._halts_at_s = float("-inf")
+        self._identity: dict | None = None
+        self._latch_id = ""
+        self._latch_seen_s = 0.0
+        self._unlatched_since_s: float | None = None
+        self.last_ok_s = clock.monotonic()
+
+    def tick(self, now: dt.datetime) -> bool:
+        """Renew, then write what has come. True when there may be more at once. LeaseLost, DatabaseError."""
+        now_s = clock.monotonic()
+        if now_s - self._renewed_at_s >= lease.HEARTBEAT_S:
+            if not lease.renew_lease(self.machine.pk, owner=self._owner, token=self._token, now=now):
+                raise LeaseLost(self.machine.pk)
+            self._renewed_at_s = now_s
+        worked = self._apply_note(now)
+        worked = self._file(now) >= BATCH or worked
+        self._write_latest(now, now_s)
+        if now_s - self._halts_at_s >= HALTS_EVERY_S:
+            self._halts_at_s = now_s
+            self._look_at_halts(now, now_s)
+        self.last_ok_s = clock.monotonic()
+        return worked
+
+    def file_rest(self, now: dt.datetime) -> None:
+        """Before handing over: everything that is known."""
+        while self._apply_note(now):
+            continue
+        while self._file(now):
+            continue
+        self._latest_at_s = float("-inf")
+        self._write_latest(now, clock.monotonic())
+        self._file_journalled(now)
+
+    def _apply_note(self, now: dt.datetime) -> bool:
+        """The oldest note of the keeper side; it stays until it is written."""
+        notes = self._keeper_side.notes
+        if not notes:
+            return False
+        note = notes[0]
+        self._write_note(note)
+        if notes and notes[0] is note:
+            notes.popleft()
+        return True
+
+    def _write_note(self, note: Note) -> None:
+        machine = self.machine
+        if isinstance(note, RaiseAlarm):
+            alarm = note.alarm
+            services.raise_alarm(
+                machine,
+                code=alarm.code,
+                priority=alarm.priority,
+                cause=alarm.cause,
+                consequence=alarm.consequence,
+                action=alarm.action,
+                now=note.at,
+            )
+        elif isinstance(note, ClearAlarm):
+            services.clear_alarm(machine, code=note.code, now=note.at)
+        elif isinstance(note, PauseOrders):
+            roast_services.pause_orders(machine, reason=note.reason, now=note.at)
+        elif isinstance(note, MovedAtMachine):
+            actor = system_principal("machine_loop", machine.organization)
+            services.void_held(machine, control=note.control, by=actor, now=note.at)
+
+    def _file(self, now: dt.datetime) -> int:
+        """One batch of the backlog; how many that were."""
+        batch = self._backlog.take(BATCH)
+        if batch:
+            roast_services.file_decisions(self.machine, batch, now=now)
+            self._backlog.done()
+        return len(batch)
+
+    def _write_latest(self, now: dt.datetime, now_s: float) -> None:
+        view = self._keeper_side.view
+        due_s = LATEST_EVERY_S if view is not self._latest_view else QUIET_LATEST_EVERY_S
+        if now_s - self._latest_at_s < due_s:
+            return
+        self._latest_at_s = now_s
+        self._latest_view = view
+        roast_services.write_latest(
+            self.machine.pk,
+            LinkState(view.link, view.link_code, view.link_message),
+            view.reading,
+            rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,
+            are_beans_proved=view.are_beans_proved,
+            now=now,
+        )
+        # The view was taken before the backlog is looked at: what it counts as processed is filed or queued.
+        if view.boot_id and len(self._backlog) == 0:
+            roast_services.note_filed(self.machine.pk, connection_id=view.boot_id, sequence=view.processed_sequence)
+        if view.identity and view.identity != self._identity:
+            roast_services.note_identity(self.machine.pk, view.identity)
+            self._identity = view.identity
+
+    # --- halts ---
+
+    def _look_at_halts(self, now: dt.datetime, now_s: float) -> None:
+        self._file_journalled(now)
+        view = self._keeper_side.view
+        open_halts = list(Halt.objects.filter(machine=self.machine, closed_at__isnull=True))
+        self._file_latch(view, open_halts, now, now_s)
+        self._latch_again(view, open_halts, now_s)
+        self._note_cooling(view, open_halts, now, now_s)
+
+    def _file_journalled(self, now: dt.datetime) -> None:
+        """Halts that STOP, the interlocks or `manage.py stop` wrote down while nobody could file them."""
+        for path, note in journal.waiting(self._data_dir, self.machine.pk):
+            try:
+                halt_filing.file_note(note, now=now)
+            except UnknownMachine:
+                logger.error("halt note %s is of no machine here", path.name)
+                continue
+            journal.remove(path, note)
+
+    def _file_latch(self, view: View, open_halts: list[Halt], now: dt.datetime, now_s: float) -> None:
+        """A latch at the keeper without an open halt: somebody stopped and could not say so."""
+        if view.latch is None:
+            self._latch_id = ""
+            return
+        stop_id = str(view.latch["stop_id"])
+        if stop_id != self._latch_id:
+            self._latch_id, self._latch_seen_s = stop_id, now_s
+        is_proved = bool(view.latch.get("is_proved"))
+        standing = [halt for halt in open_halts if halt.kind != Halt.Kind.LINK_LOST.value]
+        if not standing and now_s - self._latch_seen_s >= LATCH_GRACE_S:
+            halt_filing.file_note(_note_of_latch(self.machine.pk, view.latch), now=now)
+        for halt in standing:
+            if is_proved and halt.result == "unproved" and now_s - self._latch_seen_s >= LATCH_GRACE_S:
+                services.update_halt_result(
+                    halt,
+                    result="heat_off",
+                    first_byte_ms=halt.first_byte_ms,
+                    proved_ms=halt.proved_ms,
+                    by_hand=[],
+                    proof={**halt.proof, "later": "the keeper read 0 in two fresh frames afterwards"},
+                    now=now,
+                )
+
+    def _latch_again(self, view: View, open_halts: list[Halt], now_s: float) -> None:
+        """The record says halted, the keeper does not: the safe side wins."""
+        standing = [halt for halt in open_halts if halt.kind != Halt.Kind.LINK_LOST.value]
+        if not standing or view.latch is not None or not view.is_keeper_up:
+            self._unlatched_since_s = None
+            return
+        if self._unlatched_since_s is None:
+            self._unlatched_since_s = now_s
+        elif now_s - self._unlatched_since_s >= RELATCH_AFTER_S:
+            self._unlatched_since_s = None
+            self._keeper_side.latch_again(standing[0].pk)
+
+    def _note_cooling(self, view: View, open_halts: list[Halt], now: dt.datetime, now_s: float) -> None:
+        """Heat off is not cold: say when the machine was seen to cool."""
+        age_s = view.age_s(now_s)
+        if view.reading is None or age_s is None or age_s > 1.0:
+            return
+        bean_temp_c = believed(view.reading, "bean_temp_c")
+        is_cooling = view.reading.state in (MachineState.COOLING, MachineState.SHUTDOWN, MachineState.OFF)
+        if not is_cooling and (bean_temp_c is None or bean_temp_c > COLD_BEANS_C):
+            return
+        for halt in open_halts:
+            if halt.cooling_observed_at is None:
+                services.note_cooling(halt, now=now)
+
+
+def _note_of_latch(machine_id: str, latch: dict) -> HaltNote:
+    by = str(latch.get("by", ""))
+    is_system = by in SYSTEM_LATCHERS
+    is_proved = bool(latch.get("is_proved"))
+    stop_id = str(latch["stop_id"])
+    return HaltNote(
+        stop_id=stop_id if stop_id.startswith("hlt_") else ids.new("hlt"),
+        machine_id=machine_id,
+        kind="interlock" if is_system else "stop",
+        code=str(latch.get("reason", "")) if is_system else "",
+        by_kind="system",
+        by_id=by[:64],
+        by_name=by[:150],
+        opened_at=str(latch.get("at", "")),
+        result="heat_off" if is_proved else "unproved",
+        by_hand=[] if is_proved else ["Look at the machine: heat off could not be proved."],
+        proof={"reason": str(latch.get("reason", "")), "source": "the keeper's latch"},
+    )

@@ -1,0 +1,42 @@
+"""Rows that the loop's and STOP's tests stand on."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from kernel.models import Membership, Organization, Site
+from roasts.models import ControlLimit, Machine, MachineReading
+
+AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+FULL = {"heater": (0, 9, 9), "fan": (1, 12, 12), "drum": (1, 9, 9)}
+
+
+def organization_row(slug: str = "demo") -> Organization:
+    """The organisation of that slug, made when it is not there."""
+    return Organization.objects.get_or_create(slug=slug, defaults={"name": slug.title(), "created_at": AT})[0]
+
+
+def machine_row(name: str = "Bullet", slug: str = "demo", **values: Any) -> Machine:
+    """A Bullet with its full envelope and a latest row."""
+    organization = organization_row(slug)
+    site, _ = Site.objects.get_or_create(organization=organization, name="Here")
+    machine = Machine.objects.create(
+        organization=organization, site=site, name=name, driver_kind="bullet-r1", created_at=AT, **values
+    )
+    for control, (low, high, full) in FULL.items():
+        ControlLimit.objects.create(
+            machine=machine, control=control, min_step=low, max_step=high, full_scale_step=full, max_change_step=9
+        )
+    MachineReading.objects.create(machine=machine)
+    return machine
+
+
+def person_row(name: str, *roles: str, slug: str = "demo") -> User:
+    """A user with these roles in that organisation."""
+    user = User.objects.create_user(name, password="correct horse battery")
+    for role in roles:
+        Membership.objects.create(organization=organization_row(slug), user=user, role=role)
+    return user
