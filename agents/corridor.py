@@ -4,7 +4,7 @@ Source: 38 different roasts (39 with marks, one of them stored twice) of one Bul
 published by their owner as Artisan logs. For each roast and each 10 °C of probe temperature the median
 of the 30-second least-squares rate of rise was taken, from 45 s after the turning point to the drop; the
 table holds the 10th, 50th and 90th percentile over roasts, and the median heater and fan steps.
-``docs/benchmarks.md`` says how to count them again. Golden curves of one's own (issue B) replace this table.
+``agents/tests/test_real_roasts.py`` counts them again. Golden curves of one's own (issue B) replace this table.
 """
 
 from __future__ import annotations
