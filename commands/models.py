@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import enum
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from commands.conversion import OrderType
+from commands.governor_situation import Level
+from commands.lifecycle import UNSETTLED, Status
 from kernel import ids
 from kernel.models import Agent, Organization, TenantQuerySet
 from roasts.models import Machine, Roast
+
+
+__all__ = ["Level", "OrderType", "Status"]
+
+
+def _choices(words: type[enum.StrEnum]) -> list[tuple[str, str]]:
+    return [(word.value, word.value) for word in words]
 
 
 def proposal_id() -> str:
@@ -35,37 +47,6 @@ def alarm_id() -> str:
     return ids.new("alm")
 
 
-class OrderType(models.TextChoices):
-    SET_POWER = "SET_POWER"
-    SET_FAN = "SET_FAN"
-    SET_DRUM = "SET_DRUM"
-    PREHEAT = "PREHEAT"
-    CHARGE = "CHARGE"
-    DROP = "DROP"
-    COOL = "COOL"
-
-
-class Status(models.TextChoices):
-    PROPOSED = "PROPOSED"
-    PENDING_APPROVAL = "PENDING_APPROVAL"
-    APPROVED = "APPROVED"
-    REJECTED = "REJECTED"
-    EXECUTING = "EXECUTING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    ABORTED = "ABORTED"
-    TIMEOUT = "TIMEOUT"
-    IN_DOUBT = "IN_DOUBT"
-
-
-class Level(models.TextChoices):
-    L1 = "L1"
-    L2 = "L2"
-    L3 = "L3"
-    L4 = "L4"  # issue C
-    L5 = "L5"  # issue C
-
-
 class Grant(models.Model):
     """How far one agent is trusted on one machine: signed by a lead, dated, revocable."""
 
@@ -73,7 +54,7 @@ class Grant(models.Model):
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="grants")
     agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="grants")
     machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="grants")
-    level = models.CharField(max_length=2, choices=Level.choices)
+    level = models.CharField(max_length=2, choices=_choices(Level))
     order_types = models.JSONField(default=list)  # empty: all settings
     granted_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="grants_signed")
     reason = models.CharField(max_length=500, default="", blank=True)
@@ -98,7 +79,7 @@ class ProposalQuerySet(TenantQuerySet):
 
     def unsettled(self):
         """Orders that may still move a control."""
-        return self.filter(status__in=["PROPOSED", "PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT"])
+        return self.filter(status__in=[status.value for status in UNSETTLED])
 
     def ready_to_claim(self):
         """Approved and not yet on the wire, oldest first."""
@@ -112,12 +93,19 @@ class Proposal(models.Model):
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="proposals")
     machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="proposals")
     roast = models.ForeignKey(Roast, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals")
-    order_type = models.CharField(max_length=12, choices=OrderType.choices)
+    order_type = models.CharField(max_length=12, choices=_choices(OrderType))
     control = models.CharField(max_length=10, default="", blank=True)  # heater | fan | drum | "" (a state)
     asked_value = models.FloatField(null=True, blank=True)
     asked_unit = models.CharField(max_length=10, default="", blank=True)  # step | percent | rpm | celsius
     target_step = models.IntegerField(null=True, blank=True)  # native, after conversion
     from_step = models.IntegerField(null=True, blank=True)  # the control's reading when proposed
+    seen_state = models.CharField(max_length=20, default="", blank=True)  # the reading the order was judged by
+    seen_heater_step = models.IntegerField(null=True, blank=True)
+    seen_fan_step = models.IntegerField(null=True, blank=True)
+    seen_drum_step = models.IntegerField(null=True, blank=True)
+    seen_bean_temp_c = models.FloatField(null=True, blank=True)
+    seen_rate_c_per_min = models.FloatField(null=True, blank=True)  # ours, causal
+    seen_device_ms = models.BigIntegerField(null=True, blank=True)
     constraints = models.JSONField(default=dict)
     reasoning = models.TextField()
     evidence = models.JSONField(default=list)
@@ -129,7 +117,7 @@ class Proposal(models.Model):
     )
     agent_release = models.CharField(max_length=100, default="", blank=True)
     adopted_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PROPOSED.value)
+    status = models.CharField(max_length=20, choices=_choices(Status), default=Status.PROPOSED.value)
     decision = models.CharField(max_length=10)  # ALLOW | VETO | HOLD | REFUSE
     reasons = models.JSONField(default=list)  # [{code, message, value?, bound?, how_to_fix?, legacy_code?}]
     digest = models.CharField(max_length=64)  # of exactly this order; approval must name it
@@ -153,7 +141,11 @@ class Proposal(models.Model):
         ordering = ["-proposed_at", "-id"]
         indexes = [
             models.Index(fields=["machine", "status"], name="proposal_by_machine"),
-            models.Index(fields=["organization", "-proposed_at"], name="proposal_by_time"),
+            models.Index(fields=["organization", "-proposed_at", "-id"], name="proposal_by_time"),
+            models.Index(fields=["machine", "-proposed_at"], name="proposal_recent"),
+            models.Index(
+                fields=["expires_at"], condition=Q(status__in=["PENDING_APPROVAL", "APPROVED"]), name="proposal_due"
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -176,6 +168,13 @@ class Proposal(models.Model):
                 | Q(decision__in=["ALLOW", "VETO"]),
                 name="held_agent_order_needs_approver",
             ),
+            models.UniqueConstraint(
+                fields=["machine", "control"],
+                condition=Q(proposer_agent__isnull=False)
+                & Q(status__in=["PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT"]),
+                name="one_unsettled_agent_order",
+            ),
+            models.UniqueConstraint(fields=["adopted_from"], condition=~Q(status="REJECTED"), name="adopted_once"),
         ]
 
 
@@ -235,6 +234,7 @@ class Halt(models.Model):
     machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="halts")
     kind = models.CharField(max_length=20, choices=Kind.choices)
     code = models.CharField(max_length=60, default="", blank=True)  # interlock's name
+    stop_id = models.CharField(max_length=60, default="", blank=True)  # the keeper's name of this stop
     opened_at = models.DateTimeField()
     opened_by_kind = models.CharField(max_length=20)
     opened_by_id = models.CharField(max_length=64)

@@ -1,0 +1,456 @@
+"""The only writers of a status in this room: one transaction each, no I/O inside.
+
+Proposals live here; the neighbours `services_moves`, `services_executions`, `services_halts`, `services_grants`
+hold the other ideas, and everything is importable from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hmac
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from commands import governor, situation
+from commands.conversion import CONTROL_OF, OrderType, to_native
+from commands.governor_rules import void_reason
+from commands.governor_situation import DEFAULT_POLICY, ApprovalLook, Order, Situation, Timing
+from commands.lifecycle import BEFORE_THE_WIRE, ON_THE_WIRE, Status
+from commands.models import Proposal
+from commands.reasons import ADVISORY, LEGACY, Code, Decision, Reason, RejectCode, Verdict
+from commands.services_executions import (
+    claim_execution,
+    conclude_execution,
+    mark_in_doubt,
+    record_stage,
+    resolve_in_doubt,
+)
+from commands.services_grants import grant_autonomy, revoke_grant
+from commands.services_halts import (
+    acknowledge_alarm,
+    clear_alarm,
+    open_halt,
+    pause_orders,
+    raise_alarm,
+    reset_halt,
+    resume_agents,
+    resume_orders,
+    suspend_agents,
+    update_halt_result,
+)
+from commands.services_moves import (
+    IllegalMove,
+    LostRace,
+    OrderError,
+    call_off,
+    governor_principal,
+    move,
+    order_digest,
+    settled_by,
+)
+from kernel import ids
+from kernel.errors import ApiError, Conflict, Forbidden, Malformed, NotFound, Stale, Unprocessable
+from kernel.principals import Principal, person_id, system_principal
+from roasts.models import Machine, Roast
+
+__all__ = [
+    "IllegalMove", "LostRace", "OrderError", "abort_proposal", "acknowledge_alarm", "adopt_proposal",
+    "approve_proposal", "claim_execution", "clear_alarm", "conclude_execution", "expire_due", "grant_autonomy",
+    "mark_in_doubt", "open_halt", "pause_orders", "propose_order", "raise_alarm", "record_stage", "reject_proposal",
+    "reset_halt", "resolve_in_doubt", "resume_agents", "resume_orders", "revoke_grant", "suspend_agents",
+    "update_halt_result", "void_held",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+MAX_TRIES = 3
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the caller wants, as they said it."""
+
+    machine: Machine
+    order_type: OrderType
+    value: float | None
+    unit: str
+    reasoning: str
+    roast: Roast | None
+    evidence: tuple[Any, ...]
+    constraints: Mapping[str, Any]
+    expires_in_s: float | None
+    adopted_from: Proposal | None = None
+
+
+def propose_order(
+    principal: Principal,
+    *,
+    machine: Machine,
+    order_type: str,
+    target_value: float | None,
+    target_unit: str | None,
+    reasoning: str,
+    roast: Roast | None = None,
+    evidence: Sequence[Any] = (),
+    constraints: Mapping[str, Any] | None = None,
+    expires_in_s: float | None = None,
+    now: dt.datetime,
+) -> Proposal:
+    """Judge and file an order. A person's own runs at once; an agent's is held, or refused, or advice.
+
+    A refusal is a filed proposal with status REJECTED. Forbidden: may not order here; NotFound: another
+    organisation's machine; Unprocessable: the roast is not this machine's open one.
+    """
+    asked = _Asked(machine, OrderType(order_type), target_value, target_unit or "", reasoning, roast, tuple(evidence),
+                   dict(constraints or {}), expires_in_s)
+    return _judge_and_file(principal, asked, now=now)
+
+
+def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) -> Proposal:
+    if not principal.may("propose"):
+        raise Forbidden("not_allowed", f"{principal.name} may not order here.", "Ask for the role, or the key's scope.")
+    _require_same_organization(principal, asked.machine)
+    for _ in range(MAX_TRIES):
+        looked = _look(principal, asked, now)
+        verdict = _reviewed(looked)
+        try:
+            return _file(principal, asked, looked, verdict, now)
+        except IntegrityError as error:
+            # A rival filed an order on the same control, or adopted the same advice, between look and write.
+            if asked.adopted_from is not None and _is_adopted(asked.adopted_from):
+                raise _already_adopted(asked.adopted_from) from error
+            logger.info("proposing again after a race: %s", error)
+    raise Conflict(Code.CONFLICT.value, "Other orders on this control came first.", "Look at the queue, then try again.")
+
+
+def _require_same_organization(principal: Principal, machine: Machine) -> None:
+    if principal.organization is None or machine.organization_id != principal.organization.pk:
+        raise NotFound()
+
+
+def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
+    draft = Order(
+        order_type=asked.order_type,
+        control=CONTROL_OF[asked.order_type],
+        target_step=None,
+        is_by_agent=not principal.is_person,
+        proposer_id=principal.id,
+        proposer_name=principal.name,
+        expires_at=now,
+        constraints=situation.constraints_of(asked.constraints),
+        asked_value=asked.value,
+        asked_unit=asked.unit,
+        is_proposer_active=principal.agent.is_active if principal.agent is not None else True,
+    )
+    looked = situation.gather(asked.machine.pk, draft, principal, now)
+    if asked.roast is not None and asked.roast.pk != looked.roast_id:
+        raise Unprocessable("roast_not_open", "This roast is not the machine's open one.",
+                            "Leave roast_id out, or name the open roast.")
+    full_scale = looked.limits.full_scale_step if looked.limits else None
+    native = to_native(asked.order_type, asked.value, asked.unit, full_scale)
+    misfit = native.misfit
+    timing = Timing(principal.is_person, looked.is_in_roast, looked.is_after_first_crack, looked.policy)
+    order = dataclasses.replace(
+        draft,
+        target_step=native.step,
+        misfit=(misfit.code, misfit.message, misfit.how_to_fix) if misfit else None,
+        expires_at=governor.expiry(timing, now=now, asked_s=asked.expires_in_s),
+    )
+    return dataclasses.replace(looked, order=order)
+
+
+def _reviewed(looked: Situation) -> Verdict:
+    verdict = governor.review(looked)
+    for text in verdict.tracebacks:
+        logger.error("a governor rule raised: %s", text)
+    return verdict
+
+
+def _file(principal: Principal, asked: _Asked, looked: Situation, verdict: Verdict, now: dt.datetime) -> Proposal:
+    with transaction.atomic():
+        proposal = _new_proposal(principal, asked, looked, verdict, now)
+        proposal.save(force_insert=True)
+        if verdict.decision is Decision.ALLOW:
+            _supersede(proposal, looked, principal, now)
+        _move_by_verdict(proposal, verdict, now)
+    return proposal
+
+
+def _new_proposal(
+    principal: Principal, asked: _Asked, looked: Situation, verdict: Verdict, now: dt.datetime
+) -> Proposal:
+    order, reading = looked.order, looked.reading
+    steps = reading.steps if reading else {}
+    proposal = Proposal(
+        id=ids.new("prp"),
+        organization=principal.organization,
+        machine=asked.machine,
+        roast_id=looked.roast_id,
+        order_type=order.order_type.value,
+        control=order.control,
+        asked_value=asked.value,
+        asked_unit=asked.unit,
+        target_step=order.target_step,
+        from_step=looked.from_step if order.control else None,
+        seen_state=reading.state if reading else "",
+        seen_heater_step=steps.get("heater"),
+        seen_fan_step=steps.get("fan"),
+        seen_drum_step=steps.get("drum"),
+        seen_bean_temp_c=reading.bean_temp_c if reading else None,
+        seen_rate_c_per_min=reading.rate_of_rise_c_per_min if reading else None,
+        seen_device_ms=reading.device_ms if reading else None,
+        constraints=dict(asked.constraints),
+        reasoning=asked.reasoning,
+        evidence=list(asked.evidence),
+        proposer_agent=principal.agent,
+        proposer_user=principal.user if principal.is_person else None,
+        agent_release=principal.agent.release if principal.agent is not None else "",
+        adopted_from=asked.adopted_from,
+        status=Status.PROPOSED.value,
+        decision=verdict.decision.value,
+        reasons=[reason.to_json() for reason in verdict.reasons],
+        proposed_at=now,
+        expires_at=order.expires_at,
+    )
+    proposal.digest = order_digest(proposal)
+    return proposal
+
+
+def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now: dt.datetime) -> None:
+    """A person's order calls off whatever on its control is not on the wire yet."""
+    rival_ids = [
+        other.proposal_id
+        for other in looked.unsettled
+        if other.control == proposal.control and Status(other.status) in BEFORE_THE_WIRE
+    ]
+    for rival in Proposal.objects.select_related(*WITH_NAMES).filter(pk__in=rival_ids):
+        is_adopted = proposal.adopted_from_id == rival.pk
+        code = Code.ADOPTED if is_adopted else Code.SUPERSEDED
+        call_off(rival, principal, code=code.value, message=f"{principal.name} gave an order on the same control.",
+                 now=now, detail={"by_proposal": proposal.pk})
+
+
+def _move_by_verdict(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
+    detail = {"decision": verdict.decision.value, "reasons": [reason.to_json() for reason in verdict.reasons]}
+    actor = governor_principal(proposal)
+    if verdict.decision is Decision.ALLOW:
+        move(proposal, Status.APPROVED, actor, now=now, verb="proposal_allowed", detail=detail, decided_at=now)
+    elif verdict.decision is Decision.HOLD:
+        move(proposal, Status.PENDING_APPROVAL, actor, now=now, verb="proposal_held", detail=detail)
+    else:  # REFUSE; and VETO, which no rule of ours gives yet, permits nothing
+        code, text = rejection_of(verdict)
+        move(proposal, Status.REJECTED, actor, now=now, verb="proposal_refused", detail=detail, decided_at=now,
+             rejection_code=code, rejection_text=text)
+
+
+def rejection_of(verdict: Verdict) -> tuple[str, str]:
+    """Code and words of a refusal: the first refusing reason's, by the predecessor's code where it had one."""
+    first: Reason | None = next(iter(verdict.refusals), None)
+    if first is None:
+        return Code.NO_RULES.value, "Nothing allowed this order."
+    return LEGACY.get(first.code, first.code.value)[:40], first.message[:500]
+
+
+def approve_proposal(principal: Principal, proposal: Proposal, *, digest: str, now: dt.datetime) -> Proposal:
+    """A person approves exactly this order. Forbidden, Conflict (settled, expired) or Stale (digest) say why not."""
+    proposal = _mine(principal, proposal)
+    _raise_refusal(governor.refuse_approval(_approval_look(principal, proposal, digest, now)), proposal, now)
+    if order_digest(proposal) != proposal.digest:
+        raise Stale(Code.STALE_DIGEST.value, "This order was changed after it was proposed.", "Reject it.")
+    try:
+        return move(
+            proposal, Status.APPROVED, principal, now=now, verb="proposal_approved", detail={"digest": digest},
+            decided_at=now, approver=principal.user, approved_digest=digest,
+        )  # fmt: skip
+    except LostRace:
+        raise _no_longer_held(proposal) from None
+
+
+def _mine(principal: Principal, proposal: Proposal) -> Proposal:
+    """The row as it stands now, if it is the principal's organisation's; else it is not there."""
+    fresh = Proposal.objects.for_principal(principal).select_related(*WITH_NAMES).filter(pk=proposal.pk).first()
+    if fresh is None:
+        raise NotFound()
+    return fresh
+
+
+def _approval_look(principal: Principal, proposal: Proposal, digest: str, now: dt.datetime) -> ApprovalLook:
+    agent = proposal.proposer_agent
+    own_id = principal.user.pk if principal.user is not None else None
+    is_given = hmac.compare_digest(digest.encode(), proposal.digest.encode())
+    return ApprovalLook(
+        is_person=principal.is_person,
+        may_approve=principal.may("approve"),
+        is_proposer=proposal.proposer_user_id is not None and proposal.proposer_user_id == own_id,
+        is_owner_of_proposer=agent is not None and agent.owner_id is not None and agent.owner_id == own_id,
+        status=proposal.status,
+        settled_by=settled_by(proposal) if proposal.status != Status.PENDING_APPROVAL else "",
+        digest=proposal.digest,
+        given_digest=proposal.digest if is_given else "",
+        expires_at=proposal.expires_at,
+        now=now,
+    )
+
+
+_ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 409: Conflict, 412: Stale}
+
+
+def _raise_refusal(refusal: governor.ApprovalRefusal | None, proposal: Proposal, now: dt.datetime) -> None:
+    if refusal is None:
+        return
+    if refusal.code is Code.EXPIRED and proposal.status == Status.PENDING_APPROVAL:
+        _time_out(proposal, now)
+    raise _ERRORS[refusal.status](refusal.code.value, refusal.message, refusal.how_to_fix, proposal_id=proposal.pk,
+                                  status_now=str(proposal.status))
+
+
+def _no_longer_held(proposal: Proposal) -> ApiError:
+    fresh = Proposal.objects.get(pk=proposal.pk)
+    return Conflict(
+        Code.NOT_AWAITING_APPROVAL.value,
+        f"This order is not awaiting approval: {settled_by(fresh)}.",
+        "Look at its timeline; a new order needs a new proposal.",
+        proposal_id=proposal.pk,
+        status_now=str(fresh.status),
+    )
+
+
+def reject_proposal(principal: Principal, proposal: Proposal, *, code: str, text: str, now: dt.datetime) -> Proposal:
+    """A person turns a held order down, with one of the structured reasons; OTHER needs words."""
+    proposal = _mine(principal, proposal)
+    if not principal.is_person or not principal.may("approve"):
+        raise Forbidden(Code.ROLE_REQUIRED.value, "Rejecting needs the operator's role.", "Ask an operator.")
+    if code not in set(RejectCode):
+        raise Malformed("unknown_reject_code", f"{code!r} is no reason we know.",
+                        f"One of: {', '.join(word.value for word in RejectCode)}.")
+    if code == RejectCode.OTHER and not text.strip():
+        raise Malformed("text_required", "OTHER needs a text.", "Say why in `text`.")
+    if proposal.status != Status.PENDING_APPROVAL:
+        raise _no_longer_held(proposal)
+    if now >= proposal.expires_at:
+        _time_out(proposal, now)
+        raise Conflict(Code.EXPIRED.value, "This order's time has run out already.", "Nothing more is needed.",
+                       proposal_id=proposal.pk, status_now=str(proposal.status))
+    try:
+        return move(proposal, Status.REJECTED, principal, now=now, verb="proposal_rejected",
+                    detail={"code": code, "text": text[:500], "legacy_code": "USER_REJECTED"}, decided_at=now,
+                    rejection_code=code, rejection_text=text[:500])
+    except LostRace:
+        raise _no_longer_held(proposal) from None
+
+
+def adopt_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime) -> Proposal:
+    """A person makes an agent's advice, or its held order, their own; the new order is returned."""
+    proposal = _mine(principal, proposal)
+    if not principal.is_person:
+        raise Forbidden("agents_cannot_adopt", "Only a person adopts advice.", "An operator adopts it in the console.")
+    if proposal.proposer_agent_id is None:
+        raise Conflict("not_advice", "This is a person's order.", "Give your own order.")
+    if _is_adopted(proposal):
+        raise _already_adopted(proposal)
+    is_held = proposal.status == Status.PENDING_APPROVAL
+    if not is_held and not is_advice(proposal):
+        raise Conflict("not_advice", f"This order cannot be adopted: {settled_by(proposal)}.", "Give your own order.",
+                       proposal_id=proposal.pk, status_now=str(proposal.status))
+    if now >= proposal.expires_at:
+        raise Conflict(Code.EXPIRED.value, "This advice is too old.", "Give your own order if it is still right.",
+                       proposal_id=proposal.pk, status_now=str(proposal.status))
+    has_target = proposal.target_step is not None
+    asked = _Asked(
+        machine=proposal.machine,
+        order_type=OrderType(proposal.order_type),
+        value=proposal.target_step,
+        unit="step" if has_target else "",
+        reasoning=f"Adopted from {proposal.proposer_agent.name}: {proposal.reasoning}"[:4000],  # type: ignore[union-attr]
+        roast=None,
+        evidence=tuple(proposal.evidence),
+        constraints={},
+        expires_in_s=None,
+        adopted_from=proposal,
+    )
+    return _judge_and_file(principal, asked, now=now)
+
+
+def is_advice(proposal: Proposal) -> bool:
+    """Refused because agents may only advise here: a person may adopt it until it expires."""
+    codes = {reason.get("code") for reason in proposal.reasons if reason.get("decision") == Decision.REFUSE.value}
+    return proposal.status == Status.REJECTED and bool(codes & {code.value for code in ADVISORY})
+
+
+def _is_adopted(proposal: Proposal) -> bool:
+    return Proposal.objects.filter(adopted_from_id=proposal.pk).exclude(status=Status.REJECTED.value).exists()
+
+
+def _already_adopted(proposal: Proposal) -> ApiError:
+    return Conflict("already_adopted", "Somebody has adopted this already.", "Look at the machine's orders.",
+                    proposal_id=proposal.pk)
+
+
+def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime, text: str = "") -> Proposal:
+    """Call an order off before it is on the wire: any operator; an agent withdraws its own held one."""
+    proposal = _mine(principal, proposal)
+    is_own = principal.agent is not None and proposal.proposer_agent_id == principal.agent.pk
+    if not (principal.is_person and principal.may("operate")) and not is_own:
+        raise Forbidden("not_allowed", f"{principal.name} may not call off this order.", "Ask an operator.")
+    status = Status(proposal.status)
+    if status in ON_THE_WIRE:
+        raise Conflict("on_the_wire", "The order is on the wire already.", "Press STOP to take the heat off.",
+                       proposal_id=proposal.pk, status_now=status.value)
+    if status not in BEFORE_THE_WIRE or (is_own and status is not Status.PENDING_APPROVAL):
+        raise Conflict("not_abortable", f"The order cannot be called off: {settled_by(proposal)}.",
+                       "Look at its timeline.", proposal_id=proposal.pk, status_now=status.value)
+    if not call_off(proposal, principal, code=Code.WITHDRAWN.value, message=text or "Called off.", now=now):
+        raise Conflict("not_abortable", "The order has moved on.", "Look at its timeline.", proposal_id=proposal.pk)
+    return proposal
+
+
+def _time_out(proposal: Proposal, now: dt.datetime) -> bool:
+    actor = system_principal("sweeper", proposal.organization)
+    try:
+        move(proposal, Status.TIMEOUT, actor, now=now, verb="proposal_expired", outcome_code=Code.EXPIRED.value,
+             outcome_message="Its time ran out.")
+    except LostRace:
+        return False
+    return True
+
+
+def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
+    """Time out held and approved orders whose deadline has come; how many."""
+    due = (
+        Proposal.objects.filter(
+            status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value], expires_at__lte=now
+        )
+        .select_related(*WITH_NAMES)
+        .order_by("expires_at")[:limit]
+    )
+    return sum(_time_out(proposal, now) for proposal in due)
+
+
+def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list[Proposal]:
+    """Call off held agents' orders whose grounds have gone (see ``governor_rules.void_reason``); which.
+
+    ``reading``: a ``drivers.port.Reading``, a latest row or a streamed payload. One query when nothing is held.
+    """
+    machine_id = machine if isinstance(machine, str) else machine.pk
+    look = situation.look_at(reading, now, link="up")
+    held = Proposal.objects.filter(
+        machine_id=machine_id, status=Status.PENDING_APPROVAL.value, proposer_agent__isnull=False
+    ).select_related(*WITH_NAMES)
+    voided = []
+    for proposal in held:
+        reason = void_reason(situation.seen_of(proposal), look, DEFAULT_POLICY)
+        if reason is None:
+            continue
+        actor = system_principal("machine loop", proposal.organization)
+        if call_off(proposal, actor, code=reason.code.value, message=reason.message, now=now):
+            voided.append(proposal)
+    return voided
+
+
+def approver_id(proposal: Proposal) -> str | None:
+    """Who approved, as shown."""
+    return person_id(proposal.approver) if proposal.approver is not None else None

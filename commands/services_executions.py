@@ -1,0 +1,223 @@
+"""From APPROVED to the end: claim, stages, conclusion, doubt. Imported through `commands.services`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from commands import governor
+from commands.governor_situation import Phase, Situation
+from commands.lifecycle import Status
+from commands.models import Execution, ExecutionStage, MachineLease, Proposal
+from commands.reasons import LEGACY, Code, Decision, Verdict
+from commands.services_moves import LostRace, governor_principal, move, order_digest
+from drivers import wire_json
+from drivers.port import Outcome, Receipt
+from kernel import clock
+from kernel.principals import Principal, system_principal
+
+logger = logging.getLogger(__name__)
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
+#: What a receipt means for the order. Anything not listed is in doubt.
+_ENDINGS = {Outcome.PROVED: Status.COMPLETED, Outcome.DECLINED: Status.FAILED, Outcome.NOT_SENT: Status.FAILED}
+_STAGES = {Outcome.PROVED: "verified", Outcome.DECLINED: "declined", Outcome.NOT_SENT: "not_sent"}
+
+
+def _loop(proposal: Proposal) -> Principal:
+    return system_principal("machine loop", proposal.organization)
+
+
+def claim_execution(
+    proposal_id: str, *, lease_token: int, situation: Situation, now: dt.datetime
+) -> Execution | None:
+    """Take an approved order for the wire: its Execution exists once, by index, before any byte.
+
+    The governor judges once more. None: somebody else has it, a newer lease exists, or it was refused at the last
+    moment (recorded: REJECTED, or TIMEOUT when its time ran out).
+    """
+    if situation.order.proposal_id != proposal_id or situation.phase is not Phase.DISPATCH:
+        raise ValueError("the situation is not of this order's dispatch")
+    try:
+        with transaction.atomic():
+            return _claim(proposal_id, lease_token, situation, now)
+    except LostRace:
+        return None
+    except IntegrityError:
+        logger.warning("order %s has an execution already", proposal_id)
+        return None
+
+
+def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.datetime) -> Execution | None:
+    proposal = Proposal.objects.select_related(*WITH_NAMES).filter(pk=proposal_id).first()
+    if proposal is None or proposal.status != Status.APPROVED:
+        return None
+    if MachineLease.objects.filter(machine_id=proposal.machine_id, token__gt=lease_token).exists():
+        return None  # a newer loop owns the machine
+    if order_digest(proposal) != proposal.digest:
+        _turn_away(proposal, Status.REJECTED, Code.STALE_DIGEST.value, "The order was changed after it was proposed.", now, {})
+        return None
+    verdict = governor.review(situation)
+    for text in verdict.tracebacks:
+        logger.error("a governor rule raised: %s", text)
+    if _is_refused(verdict, proposal):
+        _refuse_late(proposal, verdict, now)
+        return None
+    execution = Execution.objects.create(
+        proposal=proposal,
+        machine_id=proposal.machine_id,
+        lease_token=lease_token,
+        from_step=situation.from_step,
+        claimed_at=now,
+    )
+    move(proposal, Status.EXECUTING, _loop(proposal), now=now, verb="execution_claimed",
+         detail={"execution_id": execution.pk, "lease_token": lease_token, "from_step": situation.from_step})
+    _stage(execution, "released", {"lease_token": lease_token}, now)
+    return execution
+
+
+def _is_refused(verdict: Verdict, proposal: Proposal) -> bool:
+    """ALLOW goes; HOLD goes when a person has approved; anything else does not."""
+    if verdict.decision is Decision.ALLOW:
+        return False
+    return not (verdict.decision is Decision.HOLD and proposal.approver_id is not None)
+
+
+def _refuse_late(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
+    reasons = [reason.to_json() for reason in verdict.reasons]
+    if any(reason.code is Code.EXPIRED for reason in verdict.refusals):
+        _turn_away(proposal, Status.TIMEOUT, Code.EXPIRED.value, "Its time ran out before the wire.", now,
+                   {"reasons": reasons})
+        return
+    first = next(iter(verdict.refusals), None)
+    code = LEGACY.get(first.code, first.code.value) if first else Code.NOT_APPROVED.value
+    message = first.message if first else "Nobody approved this order."
+    _turn_away(proposal, Status.REJECTED, code, message, now, {"reasons": reasons})
+
+
+def _turn_away(
+    proposal: Proposal, to: Status, code: str, message: str, now: dt.datetime, detail: dict[str, Any]
+) -> None:
+    move(proposal, to, governor_principal(proposal), now=now, verb="dispatch_refused",
+         detail={"code": code, "message": message, **detail}, rejection_code=code[:40], rejection_text=message[:500],
+         outcome_code=code[:40], outcome_message=message)
+
+
+def record_stage(execution: Execution, stage: str, detail: dict[str, Any], *, now: dt.datetime) -> ExecutionStage:
+    """Append one entry to the flight recorder: queued, released, sent, acknowledged, read_back, …"""
+    return _stage(execution, stage, detail, now)
+
+
+def _stage(execution: Execution, stage: str, detail: dict[str, Any], now: dt.datetime) -> ExecutionStage:
+    return ExecutionStage.objects.create(execution=execution, stage=stage, at=now, detail=detail)
+
+
+def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.datetime) -> Proposal:
+    """Record what the wire said. PROVED completes; DECLINED and NOT_SENT fail; anything else is in doubt.
+
+    An order that was marked in doubt meanwhile may still be concluded; a settled one is left as it is.
+    """
+    proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+    to = _ENDINGS.get(receipt.outcome, Status.IN_DOUBT)
+    code = _outcome_code(receipt, to)
+    if Status(proposal.status) not in (Status.EXECUTING, Status.IN_DOUBT) or proposal.status == to:
+        logger.warning("order %s is %s: its receipt (%s) changes nothing", proposal.pk, proposal.status, receipt.outcome)
+        return proposal
+    stage = "contradicted" if code == Code.CONTRADICTED else _STAGES.get(receipt.outcome, "in_doubt")
+    document = wire_json.receipt_to_json(receipt)
+    try:
+        with transaction.atomic():
+            Execution.objects.filter(pk=execution.pk).update(
+                outcome=receipt.outcome.value, receipt=document, concluded_at=now, first_byte_at=_first_byte_at(receipt, now)
+            )
+            _stage(execution, stage, {"code": code, "message": receipt.message, "writes": len(receipt.writes),
+                                      "value_before": receipt.value_before, "value_after": receipt.value_after}, now)
+            return move(proposal, to, _loop(proposal), now=now, verb=f"execution_{to.value.lower()}",
+                        detail={"execution_id": execution.pk, "code": code, "message": receipt.message},
+                        outcome_code=code, outcome_message=receipt.message, actual_step=receipt.value_after)
+    except LostRace:
+        return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+
+
+def _outcome_code(receipt: Receipt, to: Status) -> str:
+    if to is Status.COMPLETED:
+        return ""
+    fallback = {Status.IN_DOUBT: Code.IN_DOUBT.value, Status.FAILED: Code.NOT_SENT.value}[to]
+    if receipt.outcome is Outcome.DECLINED:
+        fallback = "declined"
+    return (receipt.reason or fallback)[:40]
+
+
+def _first_byte_at(receipt: Receipt, now: dt.datetime) -> dt.datetime | None:
+    """Wall time of the first byte: this host's monotonic clock leads back to it."""
+    if receipt.first_byte_monotonic_s is None:
+        return None
+    ago_s = clock.monotonic() - receipt.first_byte_monotonic_s
+    return now - dt.timedelta(seconds=ago_s) if 0 <= ago_s < 86_400 else None
+
+
+def mark_in_doubt(execution: Execution, *, code: str, message: str, now: dt.datetime) -> Proposal:
+    """The loop cannot say what left for the wire (a crash, a lost keeper): to be resolved by reading."""
+    proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+    if proposal.status != Status.EXECUTING:
+        return proposal
+    try:
+        with transaction.atomic():
+            _stage(execution, "in_doubt", {"code": code, "message": message}, now)
+            return move(proposal, Status.IN_DOUBT, _loop(proposal), now=now, verb="execution_in_doubt",
+                        detail={"execution_id": execution.pk, "code": code, "message": message},
+                        outcome_code=code[:40], outcome_message=message)
+    except LostRace:
+        return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+
+
+def resolve_in_doubt(
+    proposal: Proposal,
+    *,
+    actual_step: int | None,
+    writes_known: int | None,
+    now: dt.datetime,
+    actual_state: str | None = None,
+    is_reached: bool | None = None,
+) -> Proposal:
+    """Settle a doubt by what the machine reads now; nothing is sent again.
+
+    ``writes_known``: how many writes of this order the keeper's wire log holds, None when it knows nothing of it.
+    ``is_reached`` decides for a state order (``actual_state`` is for the record). Unreadable: it stays in doubt.
+    """
+    proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
+    if proposal.status != Status.IN_DOUBT:
+        return proposal
+    if proposal.control:
+        is_reached = None if actual_step is None else actual_step == proposal.target_step
+    if is_reached is None:
+        return proposal
+    to, code, message = _resolution(proposal, is_reached, writes_known, actual_step, actual_state)
+    try:
+        with transaction.atomic():
+            execution = Execution.objects.filter(proposal=proposal).first()
+            if execution is not None:
+                _stage(execution, "resolved", {"code": code, "actual_step": actual_step, "actual_state": actual_state,
+                                               "writes_known": writes_known}, now)
+                Execution.objects.filter(pk=execution.pk).update(
+                    outcome="proved" if to is Status.COMPLETED else "declined", concluded_at=now
+                )
+            return move(proposal, to, _loop(proposal), now=now, verb="doubt_resolved",
+                        detail={"code": code, "actual_step": actual_step, "writes_known": writes_known},
+                        outcome_code=code, outcome_message=message, actual_step=actual_step)
+    except LostRace:
+        return Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
+
+
+def _resolution(
+    proposal: Proposal, is_reached: bool, writes_known: int | None, actual_step: int | None, actual_state: str | None
+) -> tuple[Status, str, str]:
+    reads = actual_state if actual_step is None else str(actual_step)
+    was_there = proposal.control != "" and proposal.from_step == proposal.target_step
+    if is_reached and (writes_known != 0 or was_there):
+        return Status.COMPLETED, Code.RESOLVED_BY_READING.value, f"The machine reads {reads}, as ordered."
+    if writes_known == 0:
+        return Status.FAILED, Code.NOT_SENT.value, f"The wire log holds no byte of this order; the machine reads {reads}."
+    return Status.FAILED, Code.NOT_REACHED.value, f"The machine reads {reads}; nothing was sent again."

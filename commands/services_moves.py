@@ -1,0 +1,179 @@
+"""The one mover of an order's status, and what every move leaves behind. Imported through `commands.services`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import Any
+
+from django.db import transaction
+
+from commands.lifecycle import SETTLED, Status, may_move
+from commands.models import Proposal, ProposalTransition
+from kernel import audit, canonical, live
+from kernel.principals import Principal, person_id, system_principal
+
+logger = logging.getLogger(__name__)
+
+
+class OrderError(Exception):
+    """Root of this room's errors; the API turns those a caller can act on into refusals."""
+
+
+class LostRace(OrderError):
+    """Somebody else moved the order first: look again."""
+
+
+class IllegalMove(OrderError):
+    """The lifecycle has no such move for this actor: a bug of the caller."""
+
+
+def topic(machine_id: str) -> str:
+    """The nudge a machine's loop sleeps on."""
+    return f"machine:{machine_id}"
+
+
+def governor_principal(proposal: Proposal) -> Principal:
+    """The governor as actor of a move."""
+    return system_principal("governor", proposal.organization)
+
+
+def order_digest(proposal: Proposal) -> str:
+    """SHA-256 of exactly this order: what an approval names. Any edit changes it."""
+    return canonical.digest(
+        {
+            "proposal_id": proposal.pk,
+            "organization_id": proposal.organization_id,
+            "machine_id": proposal.machine_id,
+            "roast_id": proposal.roast_id,
+            "order_type": str(proposal.order_type),
+            "control": proposal.control,
+            "from_step": proposal.from_step,
+            "target_step": proposal.target_step,
+            "asked_value": proposal.asked_value,
+            "asked_unit": proposal.asked_unit,
+            "constraints": proposal.constraints,
+            "proposer": proposal.proposer_agent_id or f"usr_{proposal.proposer_user_id}",
+            "expires_at": proposal.expires_at,
+        }
+    )
+
+
+def proposer_of(proposal: Proposal) -> dict[str, str]:
+    """Who proposed, as shown: kind, id, name."""
+    if proposal.proposer_agent is not None:
+        return {"kind": "agent", "id": proposal.proposer_agent.pk, "name": proposal.proposer_agent.name}
+    user = proposal.proposer_user
+    return {"kind": "person", "id": person_id(user), "name": user.get_username()}
+
+
+def stream_document(proposal: Proposal) -> dict[str, Any]:
+    """What consoles and agents hear of an order at each move."""
+    return {
+        "proposal_id": proposal.pk,
+        "machine_id": proposal.machine_id,
+        "roast_id": proposal.roast_id,
+        "status": str(proposal.status),
+        "order_type": str(proposal.order_type),
+        "control": proposal.control,
+        "from_step": proposal.from_step,
+        "target_step": proposal.target_step,
+        "actual_step": proposal.actual_step,
+        "proposer": proposer_of(proposal),
+        "decision": str(proposal.decision),
+        "digest": proposal.digest,
+        "expires_at": canonical.utc_text(proposal.expires_at),
+        "rejection_code": proposal.rejection_code,
+        "outcome_code": proposal.outcome_code,
+    }
+
+
+def move(
+    proposal: Proposal,
+    to: Status,
+    actor: Principal,
+    *,
+    now: dt.datetime,
+    verb: str,
+    detail: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Proposal:
+    """Move the order by guarded update, with its transition, audit entry and stream event, in one transaction.
+
+    ``changes`` are further columns of the same update. LostRace: it no longer stands where the caller saw it.
+    """
+    old = Status(proposal.status)
+    if not may_move(old, to, actor.kind):
+        raise IllegalMove(f"{actor.kind} {actor.name} may not move {proposal.pk} from {old.value} to {to.value}")
+    if to in SETTLED:
+        changes.setdefault("settled_at", now)
+    with transaction.atomic():
+        moved = Proposal.objects.filter(pk=proposal.pk, status=old.value).update(status=to.value, **changes)
+        if moved != 1:
+            raise LostRace(f"{proposal.pk} is no longer {old.value}")
+        _leave_tracks(proposal, old, to, actor, now, verb, detail or {}, changes)
+    if to is Status.APPROVED:
+        transaction.on_commit(lambda: live.wake(topic(proposal.machine_id)))
+    return proposal
+
+
+def _leave_tracks(
+    proposal: Proposal,
+    old: Status,
+    to: Status,
+    actor: Principal,
+    now: dt.datetime,
+    verb: str,
+    detail: dict[str, Any],
+    changes: dict[str, Any],
+) -> None:
+    proposal.status = to.value
+    for name, value in changes.items():
+        setattr(proposal, name, value)
+    row = _transition(proposal, old.value, to, actor, now, detail)
+    if old is Status.PROPOSED:  # birth and verdict are told together
+        birth = _transition(proposal, "", old, actor, now, {})
+        ProposalTransition.objects.bulk_create([birth, row])
+    else:
+        row.save(force_insert=True)
+    document = stream_document(proposal)
+    audit.record(proposal.organization, actor, verb, "proposal", proposal.pk, {**document, **detail}, now=now)
+    live.publish_decision(proposal.organization, "proposal", proposal.pk, proposal.machine_id, document, now=now)
+
+
+def _transition(
+    proposal: Proposal, old: str, to: Status, actor: Principal, now: dt.datetime, detail: dict[str, Any]
+) -> ProposalTransition:
+    return ProposalTransition(
+        proposal=proposal,
+        from_status=old,
+        to_status=to.value,
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor_name=actor.name,
+        at=now,
+        detail=detail,
+    )
+
+
+def call_off(
+    proposal: Proposal, actor: Principal, *, code: str, message: str, now: dt.datetime, detail: dict[str, Any] | None = None
+) -> bool:
+    """Abort an order that is not on the wire yet; False when somebody else moved it first."""
+    try:
+        move(
+            proposal, Status.ABORTED, actor, now=now, verb="proposal_aborted",
+            detail={"code": code, "message": message, **(detail or {})}, outcome_code=code, outcome_message=message,
+        )  # fmt: skip
+    except LostRace:
+        return False
+    return True
+
+
+def settled_by(proposal: Proposal) -> str:
+    """Who or what moved the order to where it stands, for a person to read."""
+    last = ProposalTransition.objects.filter(proposal=proposal).order_by("-id").first()
+    if last is None:
+        return str(proposal.status)
+    code = proposal.outcome_code or proposal.rejection_code
+    return f"{last.to_status} by {last.actor_name}" + (f" ({code})" if code else "")

@@ -1,0 +1,258 @@
+"""Reading rows into the governor's frozen Situation, with a fixed number of queries (at most seven)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery
+
+from commands.conversion import OrderType
+from commands.governor_situation import (
+    DEFAULT_POLICY,
+    Constraints,
+    GrantLook,
+    HaltLook,
+    Limits,
+    Order,
+    Phase,
+    Policy,
+    ReadingLook,
+    Recent,
+    Seen,
+    Situation,
+    UnsettledLook,
+)
+from commands.lifecycle import COUNTED
+from commands.models import Grant, Halt, Proposal, Suspension
+from kernel import live
+from kernel.models import Membership
+from kernel.principals import ROLES_FOR, Principal, person_id
+from roasts.models import EventKind, Machine, MachineReading, Roast, RoastEvent
+
+CONTROLS = ("heater", "fan", "drum")
+MAX_UNSETTLED = 50
+DAY = dt.timedelta(hours=24)
+
+
+def gather(
+    machine_id: str,
+    proposal_like: Proposal | Order,
+    principal: Principal | None,
+    now: dt.datetime,
+    *,
+    reading: Any = None,
+    keeper_latched: bool | None = None,
+    is_store_reachable: bool = True,
+    policy: Policy = DEFAULT_POLICY,
+) -> Situation:
+    """What the governor must know about this order now.
+
+    ``reading``: the keeper's own (a ``drivers.port.Reading``) at dispatch; else the newest of the live stream and
+    the latest row. A ``Proposal`` is judged for dispatch, an ``Order`` for proposal. Machine.DoesNotExist.
+    """
+    is_dispatch = isinstance(proposal_like, Proposal)
+    order = order_of(proposal_like) if isinstance(proposal_like, Proposal) else proposal_like
+    machine = machine_row(machine_id)
+    roast = open_roast(machine_id)
+    agent_id = order.proposer_id if order.is_by_agent else None
+    limits = limits_of(machine, order.control)
+    return Situation(
+        now=now,
+        phase=Phase.DISPATCH if is_dispatch else Phase.PROPOSAL,
+        order=order,
+        machine_name=machine.name,
+        is_machine_archived=machine.is_archived,
+        limits=limits,
+        reading=newest_reading(machine, now) if reading is None else look_at(reading, now, link="up"),
+        are_beans_proved=are_beans_proved(machine),
+        is_bullet=machine.driver_kind.startswith("bullet"),
+        is_orders_paused=_latest(machine).is_orders_paused if _latest(machine) else False,
+        is_store_reachable=is_store_reachable,
+        keeper_latched=keeper_latched,
+        halts=tuple(HaltLook(halt.kind, halt.code, halt.pk) for halt in _open_halts(machine_id)),
+        suspended_by=machine.suspended_by,  # type: ignore[attr-defined]
+        grant=live_grant(agent_id, machine_id) if agent_id else None,
+        unsettled=_unsettled(machine_id),
+        recent=_recent(machine_id, order, agent_id, roast, now, policy) if agent_id else Recent(),
+        roast_id=roast.pk if roast else None,
+        is_in_roast=roast is not None,
+        is_after_first_crack=bool(roast and roast.has_cracked),  # type: ignore[attr-defined]
+        policy=policy,
+    )
+
+
+def machine_row(machine_id: str) -> Machine:
+    """The machine with its latest reading, limits and who suspended its agents: two queries."""
+    taken_by = Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True)
+    return (
+        Machine.objects.select_related("latest")
+        .prefetch_related("limits")
+        .annotate(suspended_by=Subquery(taken_by.values("taken_by__username")[:1]))
+        .get(pk=machine_id)
+    )
+
+
+def open_roast(machine_id: str) -> Roast | None:
+    """The machine's open roast, with ``has_cracked``: first crack is marked and not withdrawn."""
+    crack = RoastEvent.objects.filter(
+        roast_id=OuterRef("pk"), kind=EventKind.FIRST_CRACK_START.value, withdrawn_at__isnull=True
+    )
+    return Roast.objects.open().filter(machine_id=machine_id).annotate(has_cracked=Exists(crack)).first()
+
+
+def _latest(machine: Machine) -> MachineReading | None:
+    return getattr(machine, "latest", None)
+
+
+def _open_halts(machine_id: str) -> list[Halt]:
+    return list(Halt.objects.filter(machine_id=machine_id, closed_at__isnull=True)[:10])
+
+
+def limits_of(machine: Machine, control: str) -> Limits | None:
+    """The envelope of one control; None for a state order or where nobody set one."""
+    for row in machine.limits.all():  # type: ignore[attr-defined]
+        if row.control == control:
+            return Limits(row.min_step, row.max_step, row.full_scale_step, row.max_change_step, row.min_interval_s,
+                          row.daily_count, row.roast_count)
+    return None
+
+
+def live_grant(agent_id: str, machine_id: str) -> GrantLook | None:
+    """The agent's unrevoked grant here; whether it has expired or covers the order the governor says."""
+    grant = Grant.objects.filter(agent_id=agent_id, machine_id=machine_id, revoked_at__isnull=True).first()
+    return GrantLook(grant.level, frozenset(grant.order_types), grant.expires_at) if grant else None
+
+
+def _unsettled(machine_id: str) -> tuple[UnsettledLook, ...]:
+    rows = (
+        Proposal.objects.filter(machine_id=machine_id)
+        .unsettled()
+        .order_by("proposed_at")
+        .values_list("id", "status", "control", "proposer_agent_id", "proposer_agent__name", "proposer_user__username")
+    )
+    return tuple(
+        UnsettledLook(pk, status, control, agent_id is not None, agent or person or "")
+        for pk, status, control, agent_id, agent, person in rows[:MAX_UNSETTLED]
+    )
+
+
+def _recent(
+    machine_id: str, order: Order, agent_id: str, roast: Roast | None, now: dt.datetime, policy: Policy
+) -> Recent:
+    """One aggregate over this machine's agents' orders of the last day (a roast is shorter than that)."""
+    counted = Q(status__in=[status.value for status in COUNTED])
+    here = counted & Q(control=order.control)
+    in_roast = Q(roast_id=roast.pk) if roast else Q(pk__in=[])
+    of_agent = Q(proposer_agent_id=agent_id, settled_at__gte=now - dt.timedelta(seconds=policy.failure_window_s))
+    rows = Proposal.objects.filter(machine_id=machine_id, proposer_agent__isnull=False, proposed_at__gt=now - DAY)
+    if order.proposal_id:
+        rows = rows.exclude(pk=order.proposal_id)
+    found = rows.aggregate(
+        last_at=Max("decided_at", filter=here),
+        day=Count("pk", filter=here),
+        in_roast=Count("pk", filter=here & in_roast),
+        session=Count("pk", filter=counted & in_roast),
+        settled=Count("pk", filter=of_agent & Q(status__in=["COMPLETED", "FAILED"])),
+        failed=Count("pk", filter=of_agent & Q(status="FAILED")),
+    )
+    return Recent(found["last_at"], found["day"], found["in_roast"], found["session"], found["settled"], found["failed"])
+
+
+def newest_reading(machine: Machine, now: dt.datetime) -> ReadingLook | None:
+    """The newer of what the loop streamed and what it wrote; None when the machine never spoke."""
+    row = _latest(machine)
+    streamed = _streamed(machine.pk, now)
+    written = look_at(row, now, link=row.link) if row is not None and row.at is not None else None
+    if streamed is None or (written is not None and written.age_s < streamed.age_s):
+        return written
+    return streamed
+
+
+def are_beans_proved(machine: Machine) -> bool:
+    """As the loop says: streamed if it streams, else written."""
+    payload = live.latest_reading(machine.pk)
+    if isinstance(payload, dict) and "are_beans_proved" in payload and "at" in payload:
+        return payload["are_beans_proved"] is True
+    row = _latest(machine)
+    return bool(row and row.are_beans_proved)
+
+
+def _streamed(machine_id: str, now: dt.datetime) -> ReadingLook | None:
+    payload = live.latest_reading(machine_id)
+    if not isinstance(payload, dict) or "at" not in payload:
+        return None
+    try:
+        return look_at({**payload, "at": dt.datetime.fromisoformat(payload["at"])}, now, link=payload.get("link", "up"))
+    except (TypeError, ValueError, KeyError):
+        return None
+
+
+def look_at(source: Any, now: dt.datetime, *, link: str) -> ReadingLook:
+    """A port Reading, a latest row or a streamed payload, as the governor sees it."""
+    value = source.get if isinstance(source, Mapping) else lambda name, default=None: getattr(source, name, default)
+    quality = value("quality") or {}
+    return ReadingLook(
+        age_s=(now - value("at")).total_seconds(),
+        state=str(value("state") or "unknown"),
+        steps={control: value(f"{control}_step") for control in CONTROLS},
+        bean_temp_c=value("bean_temp_c"),
+        rate_of_rise_c_per_min=value("rate_of_rise_c_per_min"),
+        device_ms=value("device_ms") or 0,
+        sequence=value("sequence") or 0,
+        quality={name: str(word) for name, word in quality.items()},
+        link=link,
+        at=value("at"),
+    )
+
+
+def order_of(proposal: Proposal) -> Order:
+    """A stored proposal as the governor sees it (agent and user are loaded, or cost a query each)."""
+    agent, user = proposal.proposer_agent, proposal.proposer_user
+    return Order(
+        order_type=OrderType(proposal.order_type),
+        control=proposal.control,
+        target_step=proposal.target_step,
+        is_by_agent=agent is not None,
+        proposer_id=agent.pk if agent is not None else person_id(user),
+        proposer_name=agent.name if agent is not None else user.get_username(),
+        expires_at=proposal.expires_at,
+        constraints=constraints_of(proposal.constraints),
+        proposal_id=proposal.pk,
+        seen=seen_of(proposal),
+        is_approved=proposal.approver_id is not None,
+        is_proposer_active=agent.is_active if agent is not None else _may_still_order(proposal),
+        asked_value=proposal.asked_value,
+        asked_unit=proposal.asked_unit,
+    )
+
+
+def _may_still_order(proposal: Proposal) -> bool:
+    return Membership.objects.filter(
+        organization_id=proposal.organization_id,
+        user_id=proposal.proposer_user_id,
+        user__is_active=True,
+        role__in=ROLES_FOR["operate"],
+    ).exists()
+
+
+def seen_of(proposal: Proposal) -> Seen:
+    """The reading the order was judged by when it was proposed."""
+    return Seen(
+        state=proposal.seen_state,
+        steps={"heater": proposal.seen_heater_step, "fan": proposal.seen_fan_step, "drum": proposal.seen_drum_step},
+        bean_temp_c=proposal.seen_bean_temp_c,
+        rate_of_rise_c_per_min=proposal.seen_rate_c_per_min,
+        device_ms=proposal.seen_device_ms,
+    )
+
+
+def constraints_of(document: Mapping[str, Any]) -> Constraints:
+    """The proposer's stricter limits from their stored JSON."""
+    numbers = ("min_step", "max_step", "max_change_step", "min_interval_s", "daily_count")
+    return Constraints(
+        **{name: document.get(name) for name in numbers},
+        require_states=frozenset(document.get("require_states", ())),
+        forbidden_states=frozenset(document.get("forbidden_states", ())),
+    )
