@@ -80,6 +80,7 @@ class Keeper:
         self.is_link_open = False
         self.link_since_s = self.started_s
         self.link_state = "down"
+        self._is_reopening = False
         self.beat_at_s: float | None = None
         self.is_applying = False
         self._apply_lock = threading.Lock()
@@ -318,11 +319,14 @@ class Keeper:
         try:
             self.driver.open()
         except DriverError as error:
+            self._is_reopening = False
             self._set_link("down", error.code, error.message, error.how_to_fix)
             return False
         self.is_link_open = True
-        self.link_since_s = clock.monotonic()
-        self._set_link("up", "", "", "")
+        if not self._is_reopening:  # else it is as silent as before, and stays so until a reading comes
+            self.link_since_s = clock.monotonic()
+            self._set_link("up", "", "", "")
+        self._is_reopening = False
         return True
 
     def _poll_while_open(self) -> None:
@@ -350,9 +354,9 @@ class Keeper:
 
     def _drop_link(self, error: DriverError) -> None:
         self.driver.close()
-        is_silent = not isinstance(error, Unplugged)
+        self._is_reopening = not isinstance(error, Unplugged)
         self.is_link_open = False
-        self._set_link("stale" if is_silent else "down", error.code, error.message, error.how_to_fix)
+        self._set_link("stale" if self._is_reopening else "down", error.code, error.message, error.how_to_fix)
 
     def _set_link(self, state: str, code: str, message: str, how_to_fix: str) -> None:
         if (state, code) != (self.link_state, self.link_code):

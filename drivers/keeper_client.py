@@ -267,7 +267,7 @@ def _object(line: bytes) -> dict[str, Any]:
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if answer.get("ok") is not True:
         raise KeeperRefused(str(answer.get("error")), str(answer.get("message")), str(answer.get("how_to_fix", "")))
-    return answer
+    return {name: value for name, value in answer.items() if name not in ("id", "ok")}
 
 
 def _unreachable(path: str, error: Exception) -> KeeperUnreachable:

@@ -70,7 +70,8 @@ def bullet_rig(hand: ManualClock, *, settings: dict[str, Any] | None = None, ini
 
 RIGS: dict[str, Callable[..., Rig]] = {"bullet-r1": bullet_rig}
 CORNERS = [(kind, corner) for kind in RIGS for corner in matrix()]
-corners = pytest.mark.parametrize(("kind", "corner"), CORNERS, ids=[f"{kind}-{corner.name}" for kind, corner in CORNERS])
+NAMES = [f"{kind}-{corner.name}" for kind, corner in CORNERS]
+corners = pytest.mark.parametrize(("kind", "corner"), CORNERS, ids=NAMES)
 HEATER_UP, HEATER_DOWN, PRS = "3401aaaa", "3402aaaa", "30010000"
 
 
@@ -197,7 +198,7 @@ def test_no_fault_makes_a_receipt_lie(
     if receipt.outcome is Outcome.PROVED:
         assert rig.truth(Control.HEATER) == 9 or fault in ("unplug", "firmware_reboot")
     if fault not in ("firmware_reboot", "over_temperature"):
-        assert {c: rig.truth(c) for c in (Control.FAN, Control.DRUM)} == {c: before[c] for c in (Control.FAN, Control.DRUM)}
+        assert [rig.truth(c) for c in (Control.FAN, Control.DRUM)] == [before[Control.FAN], before[Control.DRUM]]
     _make_safe_tells_the_truth(rig)
 
 
@@ -304,7 +305,8 @@ def test_an_order_checks_where_the_control_stands_and_what_the_machine_does(
 ) -> None:
     rig = make_rig(kind)
     moved = rig.driver.apply(SettingOrder("a", Control.HEATER, 7, from_step=4), 5.0)
-    state = rig.driver.apply(SettingOrder("b", Control.HEATER, 4, allowed_states=frozenset({MachineState.COOLING})), 5.0)
+    cooling_only = SettingOrder("b", Control.HEATER, 4, allowed_states=frozenset({MachineState.COOLING}))
+    state = rig.driver.apply(cooling_only, 5.0)
     beyond = rig.driver.apply(SettingOrder("c", Control.HEATER, 10), 5.0)
     late = rig.driver.apply(SettingOrder("d", Control.HEATER, 7), 0.0)
     there = rig.driver.apply(SettingOrder("e", Control.HEATER, 5), 5.0)
