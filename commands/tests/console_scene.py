@@ -52,8 +52,9 @@ def build(now: dt.datetime, *, slug: str = "demo", machine_name: str = "Bench Bu
         organization=organization, name="roastrunner", release="0.1.0", owner=people["lead"], created_at=now
     )
     machine = Machine.objects.create(
-        organization=organization, site=site, name=machine_name, driver_kind="bullet-r1", is_virtual=True, created_at=now
-    )
+        organization=organization, site=site, name=machine_name, driver_kind="bullet-r1", is_virtual=True,
+        created_at=now,
+    )  # fmt: skip
     for control, low, high in (("heater", 0, 9), ("fan", 1, 12), ("drum", 1, 9)):
         ControlLimit.objects.create(
             machine=machine, control=control, min_step=low, max_step=high, full_scale_step=high, max_change_step=2
@@ -90,17 +91,20 @@ def set_latest(machine: Machine, now: dt.datetime, **changes: object) -> Machine
     return row
 
 
-def hold_order(scene: Scene, now: dt.datetime, *, target_step: int = 6, expires_in_s: float = 45) -> Proposal:
-    """An agent's heater order, held for a person."""
+ORDER_TYPES = {"heater": "SET_POWER", "fan": "SET_FAN", "drum": "SET_DRUM"}
+
+
+def hold_order(scene: Scene, now: dt.datetime, *, control: str = "heater", expires_in_s: float = 45) -> Proposal:
+    """An agent's order from step 7 to step 6, held for a person."""
     proposal = Proposal.objects.create(
         organization=scene.organization,
         machine=scene.machine,
         roast=scene.roast,
-        order_type="SET_POWER",
-        control="heater",
-        asked_value=round(100 * target_step / 9),
+        order_type=ORDER_TYPES[control],
+        control=control,
+        asked_value=67,
         asked_unit="percent",
-        target_step=target_step,
+        target_step=6,
         from_step=7,
         reasoning="Rate of rise 16.8 °C/min is above the corridor for 12 s at 178 °C; one step less heat bends it "
         "back before first crack.",
@@ -130,7 +134,7 @@ def hold_order(scene: Scene, now: dt.datetime, *, target_step: int = 6, expires_
 
 def complete_order(scene: Scene, at: dt.datetime) -> Proposal:
     """An order that was approved, sent, read back and completed."""
-    proposal = hold_order(scene, at, target_step=6)
+    proposal = hold_order(scene, at)
     steps = (("APPROVED", "person", "operator", 6.2), ("EXECUTING", "system", "machine loop", 6.3))
     for status, kind, name, after_s in (*steps, ("COMPLETED", "system", "machine loop", 7.0)):
         ProposalTransition.objects.create(
@@ -144,9 +148,10 @@ def complete_order(scene: Scene, at: dt.datetime) -> Proposal:
         ExecutionStage.objects.create(
             execution=execution, stage=stage, at=at + dt.timedelta(seconds=after_s), detail=detail
         )
-    Proposal.objects.filter(pk=proposal.pk).update(
-        status="COMPLETED", approver=scene.operator, approved_digest=proposal.digest, actual_step=6, settled_at=at
-    )
+    row = Proposal.objects.filter(pk=proposal.pk)
+    row.update(status="APPROVED", approver=scene.operator, approved_digest=proposal.digest, decided_at=at)
+    row.update(status="EXECUTING")
+    row.update(status="COMPLETED", actual_step=6, settled_at=at)
     proposal.refresh_from_db()
     return proposal
 
@@ -158,8 +163,18 @@ def advise(scene: Scene, now: dt.datetime) -> Proposal:
         asked_value=5, asked_unit="step", target_step=5, from_step=4, reasoning="More air carries the smoke off.",
         proposer_agent=scene.agent, status="REJECTED", decision="REFUSE", digest="a" * 64, proposed_at=now,
         expires_at=now + dt.timedelta(seconds=45),
-        reasons=[{"code": "no_grant", "decision": "REFUSE", "message": "roastrunner has no grant here: it may recommend.",
+        reasons=[{"code": "no_grant", "decision": "REFUSE", "message": "roastrunner has no grant here.",
                   "how_to_fix": "A lead signs a grant, or a person adopts the advice."}],
+    )  # fmt: skip
+
+
+def adopt(scene: Scene, advice: Proposal, now: dt.datetime) -> Proposal:
+    """The operator makes an agent's advice their own order."""
+    return Proposal.objects.create(
+        organization=scene.organization, machine=scene.machine, roast=scene.roast, order_type=advice.order_type,
+        control=advice.control, asked_value=5, asked_unit="step", target_step=5, from_step=4, reasoning="Adopted.",
+        proposer_user=scene.operator, adopted_from=advice, status="APPROVED", decision="ALLOW", digest="b" * 64,
+        proposed_at=now, expires_at=now + dt.timedelta(seconds=45), decided_at=now, reasons=[],
     )  # fmt: skip
 
 
@@ -169,7 +184,7 @@ def stop_machine(scene: Scene, now: dt.datetime, *, result: str = "heat_off") ->
         organization=scene.organization, machine=scene.machine, kind="stop", opened_at=now, opened_by_kind="person",
         opened_by_id="usr_1", opened_by_name="operator", result=result,
         first_byte_ms=4.1 if result == "heat_off" else None, proved_ms=812.0 if result == "heat_off" else None,
-        by_hand=[] if result == "heat_off" else ["Press PRS on the panel until the machine cools", "Or pull the mains plug"],
+        by_hand=[] if result == "heat_off" else ["Press PRS on the panel", "Or pull the mains plug"],
     )  # fmt: skip
 
 

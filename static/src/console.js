@@ -264,8 +264,12 @@
     source.addEventListener("reset", function () { roastops.refresh("all"); });
     source.addEventListener("reading", function (event) {
       var reading = JSON.parse(event.data);
+      if (reading.machine_id === undefined && !page.dataset.machine) return;
       var machineId = reading.machine_id || page.dataset.machine;
+      var before = roastops.latest[machineId];
+      if (!reading.at && before) reading = Object.assign({}, before, reading);  // link lost: the old figures, getting older
       roastops.latest[machineId] = reading;
+      if (before && (before.link !== reading.link || before.link_code !== reading.link_code || before.is_latched !== reading.is_latched)) roastops.refresh("machine");
       roastops.readingListeners.forEach(function (listener) { listener(machineId, reading); });
     });
     source.addEventListener("decision", function (event) {

@@ -138,6 +138,7 @@
   Curve.prototype.draw = function () {
     if (!this.isDirty) return;
     this.isDirty = false;
+    this.holders.curve.dataset.points = this.columns.x.length;
     this.main.setData(this.data());
     this.strip.setData(this.stripData());
   };

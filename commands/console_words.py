@@ -1,0 +1,460 @@
+"""The console's words: rows that were gathered, put so that an operator understands them at once.
+
+Reads what it is given (with its prefetches) and asks the database nothing. `console.py` gathers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from commands.models import OrderType, Proposal, Status
+from commands.reasons import ADVISORY
+from kernel.principals import Principal
+from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent
+
+CONTROL_WORDS = {"heater": "Heater", "fan": "Fan", "drum": "Drum"}
+ORDER_WORDS = {
+    OrderType.SET_POWER.value: "Heater",
+    OrderType.SET_FAN.value: "Fan",
+    OrderType.SET_DRUM.value: "Drum",
+    OrderType.PREHEAT.value: "Preheat",
+    OrderType.CHARGE.value: "Charge the beans",
+    OrderType.DROP.value: "Drop the beans",
+    OrderType.COOL.value: "Cool",
+}
+ORDER_TYPE_OF = {
+    "heater": OrderType.SET_POWER.value,
+    "fan": OrderType.SET_FAN.value,
+    "drum": OrderType.SET_DRUM.value,
+}
+STATE_WORDS = {
+    "off": "Off",
+    "preheating": "Preheating",
+    "stabilising": "Stabilising",
+    "charge": "Ready for beans",
+    "roasting": "Roasting",
+    "cooling": "Cooling",
+    "shutdown": "Shutting down",
+    "unknown": "State unknown",
+}
+EVENT_WORDS = {
+    EventKind.CHARGE.value: "Charge",
+    EventKind.TURNING_POINT.value: "Turning point",
+    EventKind.DRY_END.value: "Dry end",
+    EventKind.FIRST_CRACK_START.value: "First crack",
+    EventKind.FIRST_CRACK_END.value: "First crack end",
+    EventKind.SECOND_CRACK_START.value: "Second crack",
+    EventKind.DROP.value: "Drop",
+    EventKind.COOL_END.value: "Cool end",
+    EventKind.NOTE.value: "Note",
+}
+#: Marks a person may press, with the key that does it. The turning point is seen by the machine alone.
+PRESSABLE_MARKS = (
+    (EventKind.DRY_END.value, "D"),
+    (EventKind.FIRST_CRACK_START.value, "F"),
+    (EventKind.FIRST_CRACK_END.value, "G"),
+    (EventKind.SECOND_CRACK_START.value, "2"),
+    (EventKind.DROP.value, "O"),
+)
+REJECTION_WORDS = {
+    "SAFETY_CONCERN": "Safety concern",
+    "WRONG_TIMING": "Wrong timing",
+    "INCORRECT_TARGET": "Incorrect target",
+    "MACHINE_UNAVAILABLE": "Machine unavailable",
+    "SESSION_MISMATCH": "Wrong roast",
+    "OPERATOR_OVERRIDE": "I will do it myself",
+    "OTHER": "Other",
+}
+STATUS_WORDS = {
+    Status.PROPOSED.value: ("Proposed", "clock"),
+    Status.PENDING_APPROVAL.value: ("Held", "clock"),
+    Status.APPROVED.value: ("Approved", "arrow"),
+    Status.EXECUTING.value: ("On the wire", "arrow"),
+    Status.COMPLETED.value: ("Completed", "check"),
+    Status.REJECTED.value: ("Rejected", "cross"),
+    Status.FAILED.value: ("Failed", "warning"),
+    Status.ABORTED.value: ("Aborted", "cross"),
+    Status.TIMEOUT.value: ("Expired", "clock"),
+    Status.IN_DOUBT.value: ("In doubt", "question"),
+}
+ABNORMAL_STATUSES = frozenset({Status.FAILED.value, Status.IN_DOUBT.value})
+LEVEL_WORDS = (
+    ("L1", "L1 assist: may not order"),
+    ("L2", "L2 recommend: advice only"),
+    ("L3", "L3 act with approval"),
+)
+LINK_WORDS = {
+    MachineReading.Link.UP.value: "Link up",
+    MachineReading.Link.STALE.value: "Readings stopped",
+    MachineReading.Link.DOWN.value: "Link down",
+    MachineReading.Link.KEEPER_LOST.value: "Keeper lost",
+    MachineReading.Link.NEVER.value: "Not connected yet",
+}
+KEEPER_LOST_ADVICE = "STOP cannot be proved from here: use the panel or the mains."
+
+
+@dataclass(frozen=True, slots=True)
+class LinkWords:
+    """The link in a few words; `advice` is what a person should do about it."""
+
+    word: str
+    is_normal: bool
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlView:
+    """One control as shown: native step and percent of full scale."""
+
+    name: str
+    word: str
+    step: int | None
+    percent: int | None
+    min_step: int
+    max_step: int
+    full_scale_step: int
+    order_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of an order's timeline."""
+
+    at: dt.datetime
+    word: str
+    who: str = ""
+    detail: str = ""
+    is_abnormal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """An order in words: what it would change, why, and everything that happened to it."""
+
+    proposal: Proposal
+    title: str
+    percents: str
+    asked: str
+    proposer: str
+    is_by_agent: bool
+    status_word: str
+    icon: str
+    is_abnormal: bool
+    steps: tuple[Step, ...] = ()
+    evidence: tuple[str, ...] = ()
+    may_decide: bool = False
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The standing mark of a kind: a person's before an inferred one."""
+
+    id: str
+    kind: str
+    word: str
+    elapsed_ms: int
+    source: str
+    by: str
+    is_by_person: bool
+    may_withdraw: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoastView:
+    """A roast's head: which, since when, and its marks."""
+
+    roast: Roast
+    is_open: bool
+    phase: str
+    marks: tuple[Mark, ...]
+
+    def for_script(self) -> dict[str, Any]:
+        """What the page's script needs to draw it (times in device milliseconds since charge)."""
+        return {
+            "roast_id": self.roast.pk,
+            "is_open": self.is_open,
+            "status": self.roast.status,
+            "device_start_ms": self.roast.device_start_ms,
+            "started_at": self.roast.started_at.isoformat(),
+            "marks": [
+                {"id": m.id, "kind": m.kind, "word": m.word, "elapsed_ms": m.elapsed_ms, "source": m.source}
+                for m in self.marks
+            ],
+        }
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def latest_of(machine: Machine) -> MachineReading | None:
+    """The machine's latest row, or None when no loop ever wrote one."""
+    return getattr(machine, "latest", None)
+
+
+def link_words(latest: MachineReading | None) -> LinkWords:
+    """The link's state and what to do about it, from the latest row."""
+    if latest is None or latest.link == MachineReading.Link.NEVER.value:
+        return LinkWords(LINK_WORDS["never"], False, "Switch the machine on and plug it in; it is found by itself.")
+    if latest.link == MachineReading.Link.UP.value:
+        return LinkWords(LINK_WORDS["up"], True)
+    word = LINK_WORDS.get(latest.link, latest.link)
+    if latest.link_code:
+        word = f"{word}: {latest.link_code.replace('_', ' ')}"
+    advice = latest.link_message
+    if latest.link == MachineReading.Link.KEEPER_LOST.value:
+        advice = f"{advice} {KEEPER_LOST_ADVICE}".strip()
+    return LinkWords(word, False, advice)
+
+
+def phase_word(state: str, mark_kinds: set[str]) -> str:
+    """Where the roast stands, in a roaster's words, from the machine's state and the standing marks."""
+    if state != "roasting":
+        return STATE_WORDS.get(state, state)
+    if EventKind.FIRST_CRACK_START.value in mark_kinds:
+        return "Development"
+    if EventKind.DRY_END.value in mark_kinds:
+        return "Maillard"
+    return "Drying"
+
+
+def percent_of(step: int | None, full_scale_step: int) -> int | None:
+    """Native step as percent of full scale, nearest; None when either is unknown."""
+    if step is None or not full_scale_step:
+        return None
+    return round(100 * step / full_scale_step)
+
+
+def control_views(latest: MachineReading | None, limits: list[ControlLimit]) -> tuple[ControlView, ...]:
+    """Heater, fan, drum in that order, as far as the envelope names them."""
+    by_name = {limit.control: limit for limit in limits}
+    views = []
+    for name, word in CONTROL_WORDS.items():
+        limit = by_name.get(name)
+        if limit is None:
+            continue
+        step = getattr(latest, f"{name}_step") if latest else None
+        views.append(
+            ControlView(
+                name=name,
+                word=word,
+                step=step,
+                percent=percent_of(step, limit.full_scale_step),
+                min_step=limit.min_step,
+                max_step=limit.max_step,
+                full_scale_step=limit.full_scale_step,
+                order_type=ORDER_TYPE_OF[name],
+            )
+        )
+    return tuple(views)
+
+
+def _shown_step(step: int | None) -> str:
+    return "?" if step is None else str(step)
+
+
+def order_title(proposal: Proposal) -> str:
+    """`Heater 7 → 6`, or the state asked for."""
+    word = ORDER_WORDS.get(proposal.order_type, proposal.order_type)
+    if not proposal.control:
+        return word
+    return f"{word} {_shown_step(proposal.from_step)}\u00a0→\u00a0{_shown_step(proposal.target_step)}"
+
+
+def order_percents(proposal: Proposal, full_scale: dict[tuple[str, str], int]) -> str:
+    """`78 % → 67 %` of full scale; empty for a state order or an unknown scale."""
+    scale = full_scale.get((proposal.machine_id, proposal.control), 0)
+    before, after = percent_of(proposal.from_step, scale), percent_of(proposal.target_step, scale)
+    if after is None:
+        return ""
+    return f"{'?' if before is None else before} % → {after} %"
+
+
+def asked_words(proposal: Proposal) -> str:
+    """What was asked in the asker's own unit, when that is not already the native step."""
+    if proposal.asked_value is None or proposal.asked_unit in ("", "step"):
+        return ""
+    unit = {"percent": "%", "rpm": "rpm", "celsius": "°C"}.get(proposal.asked_unit, proposal.asked_unit)
+    return f"asked {proposal.asked_value:g} {unit}"
+
+
+def evidence_lines(evidence: Any) -> tuple[str, ...]:
+    """An agent's evidence as short lines; whatever shape it came in, it is shown as text."""
+    items = evidence if isinstance(evidence, list) else [evidence]
+    lines = []
+    for item in items[:12]:
+        if isinstance(item, dict):
+            lines.append(", ".join(_named_value(str(key), value) for key, value in list(item.items())[:8]))
+        elif item not in (None, ""):
+            lines.append(str(item))
+    return tuple(line[:300] for line in lines)
+
+
+#: Units end the name (house style 8); longest first.
+_UNITS = (
+    ("_c_per_min", "°C/min"),
+    ("_temp_c", "°C"),
+    ("_percent", "%"),
+    ("_rpm", "rpm"),
+    ("_ms", "ms"),
+    ("_c", "°C"),
+    ("_s", "s"),
+)
+
+
+def _named_value(name: str, value: Any) -> str:
+    """`rate_of_rise_c_per_min: 16.8` → `rate of rise 16.8 °C/min`."""
+    for suffix, unit in _UNITS:
+        if name.endswith(suffix) and isinstance(value, int | float):
+            words = name.removesuffix(suffix) + ("_temp" if suffix == "_temp_c" else "")
+            return f"{words.replace('_', ' ')} {_shown_value(value)} {unit}"
+    return f"{name.replace('_', ' ')} {_shown_value(value)}"
+
+
+def _shown_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return str(value)[:120]
+
+
+def is_advice(proposal: Proposal) -> bool:
+    """An agent's order refused only because its level is to recommend: a person may adopt it."""
+    if proposal.proposer_agent_id is None or proposal.status != Status.REJECTED.value:
+        return False
+    return any(reason.get("code") in ADVISORY for reason in proposal.reasons)
+
+
+def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
+    """One mark of each kind, by time: a person's latest first, then the device's, then an inferred one."""
+    rank = {"person": 2, "device": 1, "inferred": 0}
+    chosen: dict[str, RoastEvent] = {}
+    for event in events:
+        if event.withdrawn_at is not None or event.kind == EventKind.NOTE.value:
+            continue
+        best = chosen.get(event.kind)
+        if best is None or (rank[event.source], event.at) >= (rank[best.source], best.at):
+            chosen[event.kind] = event
+    return tuple(
+        Mark(
+            id=event.pk,
+            kind=event.kind,
+            word=EVENT_WORDS.get(event.kind, event.kind),
+            elapsed_ms=event.elapsed_ms,
+            source=event.source,
+            by=event.marked_by.get_username() if event.marked_by else "",
+            is_by_person=event.source == "person",
+            may_withdraw=event.source != "device",
+        )
+        for event in sorted(chosen.values(), key=lambda e: e.elapsed_ms)
+    )
+
+
+# --- one order's life ----------------------------------------------------------------------------
+
+_TRANSITION_WORDS = {
+    Status.PENDING_APPROVAL.value: "Held for a person",
+    Status.APPROVED.value: "Approved",
+    Status.EXECUTING.value: "Taken up by the machine loop",
+    Status.COMPLETED.value: "Completed",
+    Status.REJECTED.value: "Rejected",
+    Status.FAILED.value: "Failed",
+    Status.ABORTED.value: "Aborted",
+    Status.TIMEOUT.value: "Expired undecided",
+    Status.IN_DOUBT.value: "In doubt",
+}
+_STAGE_WORDS = {
+    "queued": "Queued",
+    "released": "Released",
+    "sent": "Sent on the wire",
+    "acknowledged": "Acknowledged",
+    "read_back": "Read back",
+    "verified": "Verified",
+    "contradicted": "Contradicted",
+    "in_doubt": "In doubt",
+}
+_DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "ms")
+
+
+def _detail_words(detail: dict[str, Any]) -> str:
+    """The part of a stored detail a person can use, in one line."""
+    words = []
+    for key in _DETAIL_KEYS:
+        value = detail.get(key)
+        if value in (None, "", []):
+            continue
+        if key == "writes":
+            count = len(value) if isinstance(value, list) else value
+            words.append(f"{count} write{'s' if count != 1 else ''}")
+        elif key in ("value_after", "actual_step", "step"):
+            words.append(f"step {value}")
+        elif key == "ms":
+            words.append(f"{value} ms")
+        elif str(value) not in words:
+            words.append(str(value).replace("_", " ") if key in ("code", "reason") else str(value))
+    return " · ".join(words)[:300]
+
+
+def order_steps(proposal: Proposal) -> tuple[Step, ...]:
+    """Proposal, verdict, decisions and wire stages of one order, oldest first (needs its prefetches)."""
+    proposer = proposer_name(proposal)
+    steps = [Step(proposal.proposed_at, "Proposed", proposer, asked_words(proposal))]
+    for transition in proposal.transitions.all():
+        if transition.to_status == Status.PROPOSED.value:
+            continue
+        word = _TRANSITION_WORDS.get(transition.to_status, transition.to_status)
+        if transition.to_status == Status.REJECTED.value and transition.actor_kind == "system":
+            word = "Refused by the governor"
+        abnormal = transition.to_status in ABNORMAL_STATUSES
+        steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal))
+    execution = getattr(proposal, "execution", None)
+    for stage in execution.stages.all() if execution else ():
+        word = _STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " "))
+        abnormal = stage.stage in ("contradicted", "in_doubt")
+        steps.append(Step(stage.at, word, "", _detail_words(stage.detail), abnormal))
+    return tuple(sorted(steps, key=lambda step: step.at))
+
+
+def proposer_name(proposal: Proposal) -> str:
+    """Agent with its release, or the person's name."""
+    if proposal.proposer_agent is not None:
+        return f"{proposal.proposer_agent.name} {proposal.agent_release}".strip()
+    return proposal.proposer_user.get_username() if proposal.proposer_user else "?"
+
+
+def _why_not(proposal: Proposal, principal: Principal) -> str:
+    """Why this person may not decide this order; empty when they may."""
+    if not principal.may("operate"):
+        return "Only an operator decides."
+    user_id = principal.user.pk if principal.user else None
+    if proposal.proposer_user_id is not None and proposal.proposer_user_id == user_id:
+        return "This is your own order: somebody else decides."
+    if proposal.proposer_agent is not None and proposal.proposer_agent.owner_id == user_id:
+        return "You own this agent: somebody else decides."
+    return ""
+
+
+def order_view(
+    proposal: Proposal, principal: Principal, full_scale: dict[tuple[str, str], int], *, has_steps: bool
+) -> OrderView:
+    """One order in words for this person."""
+    word, icon = STATUS_WORDS.get(proposal.status, (proposal.status, "question"))
+    if proposal.status == Status.REJECTED.value and proposal.decision == "REFUSE":
+        word = "Advice" if is_advice(proposal) else "Refused"
+    why_not = _why_not(proposal, principal)
+    return OrderView(
+        proposal=proposal,
+        title=order_title(proposal),
+        percents=order_percents(proposal, full_scale),
+        asked=asked_words(proposal),
+        proposer=proposer_name(proposal),
+        is_by_agent=proposal.proposer_agent_id is not None,
+        status_word=word,
+        icon=icon,
+        is_abnormal=proposal.status in ABNORMAL_STATUSES,
+        steps=order_steps(proposal) if has_steps else (),
+        evidence=evidence_lines(proposal.evidence),
+        may_decide=not why_not,
+        why_not=why_not,
+    )

@@ -1,0 +1,262 @@
+"""A person's shift in a real Chromium against the whole house: `manage.py up`, a keeper, a virtual Bullet R1."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from roastops.testing import servers
+from roastops.tests.stack import PYTHON, Stack, base_environment, tell, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def house(chromium: str) -> Iterator[Stack]:
+    """The embedded house with a virtual machine that is roasting; ended with SIGTERM, and that must go well."""
+    with tempfile.TemporaryDirectory(prefix="ro-", ignore_cleanup_errors=True) as name:
+        port = servers.free_port()
+        stack = Stack(Path(name), base_environment(Path(name), port), None, None, port)
+        try:
+            stack.manage("migrate", "--verbosity", "0")
+            stack.demo = json.loads(stack.manage("demo", "--json").stdout)
+            stack.make_keys()
+            stack.start_machine(speed=2.0, state="roasting")
+            stack.spawn("up", PYTHON, "manage.py", "up", "--without-demo")
+            wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 60)
+            wait_for(lambda: stack.reading().get("heater_step") is not None, "a tended machine", 30)
+            yield stack
+            up = stack.processes["up"]
+            up.send_signal(signal.SIGTERM)
+            assert up.wait(12) == 0
+        except BaseException:
+            tell(stack)
+            raise
+        finally:
+            with contextlib.suppress(KeyError, ProcessLookupError, subprocess.TimeoutExpired):
+                stack.kill("up")
+            stack.close()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Chromium; opened and closed around this module alone, for its event loop stands in Django's way."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclasses.dataclass
+class Visit:
+    """One person's browser, and everything it complained about."""
+
+    page: Page
+    complaints: list[str]
+
+
+@contextlib.contextmanager
+def visit(browser: Browser, house: Stack, size: dict[str, int], who: str = "operator") -> Iterator[Visit]:
+    """Signed in at the first page; fails on any script error, refused policy or request to another origin."""
+    origin = house.url("")
+    context = browser.new_context(viewport=size)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(f"script error: {error}"))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    page.on("request", lambda request: None if request.url.startswith(origin) else complaints.append(request.url))
+    try:
+        page.goto(house.url("/"))
+        login = house.demo["users"][who]
+        page.get_by_label("Name").fill(login["username"])
+        page.get_by_label("Password").fill(login["password"])
+        page.get_by_label("Password").press("Enter")
+        expect(page.locator("#cards .card")).to_be_visible()
+        yield Visit(page, complaints)
+    finally:
+        context.close()
+
+
+def open_machine(page: Page) -> None:
+    page.locator("#cards .card-foot a").click()
+    expect(page.locator("#curve canvas")).to_be_visible()
+    expect(page.locator("#stream-state")).to_have_attribute("data-state", "live", timeout=10_000)
+
+
+def points(page: Page) -> int:
+    return int(page.locator("#curve").get_attribute("data-points") or 0)
+
+
+def reset(house: Stack) -> None:
+    """The lead lets orders reach the machine again."""
+    answer = house.post(f"/v1/machines/{house.machine_id}/reset", {"reason": "the test has looked"}, "lead")
+    assert answer.status_code == 200, answer.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """What one person sees and does: which screen, how long they watch, which control the agent asks for."""
+
+    size: dict[str, int]
+    watch_s: float
+    order_type: str
+    control: str
+
+
+SHIFTS = [Shift(DESK, 20, "SET_POWER", "heater"), Shift(PHONE, 6, "SET_FAN", "fan")]
+
+
+@pytest.mark.parametrize("shift", SHIFTS, ids=["desk", "phone"])
+def test_a_shift_sign_in_watch_approve_by_key_see_it_completed_stop(
+    house: Stack, browser: Browser, shift: Shift
+) -> None:
+    size, watch_s, control = shift.size, shift.watch_s, shift.control
+    with visit(browser, house, size) as seen:
+        page = seen.page
+        open_machine(page)
+        wait_for(lambda: points(page) > 0, "a first point", 10)
+
+        before, temperature = points(page), page.locator('.readouts [data-reading="bean_temp_c"]').inner_text()
+        page.wait_for_timeout(1000 * watch_s)
+        assert points(page) >= before + 2 * watch_s
+        assert page.locator('.readouts [data-reading="bean_temp_c"]').inner_text() != temperature
+        assert page.locator(".machine-head [data-age]").get_attribute("data-age-state") == "fresh"
+
+        page.evaluate("window.stillTheSamePage = true")
+        step = int(house.reading()[f"{control}_step"])
+        order = house.order(shift.order_type, step - 1, "agent")
+        assert order["status"] == "PENDING_APPROVAL", order
+        held = page.locator(f'[data-held="{order["proposal_id"]}"]')
+        expect(held).to_be_visible(timeout=3000)
+        expect(held.locator("[data-countdown]")).to_have_text(time_left())
+        assert page.title().startswith("(1) ")
+        page.wait_for_timeout(1000)  # a key does not approve what has only just appeared
+        page.keyboard.press("a")
+        line = page.locator(f'#order-{order["proposal_id"]} [data-status="COMPLETED"]')
+        expect(line).to_be_visible(timeout=8000)
+        expect(page.locator(f'[data-control="{control}"] [data-reading]')).to_have_text(str(step - 1), timeout=3000)
+        assert page.evaluate("window.stillTheSamePage") is True
+        assert not page.title().startswith("(")
+
+        button = page.locator("#stop")
+        box = button.bounding_box()
+        assert box is not None and box["height"] >= 64 and box["width"] >= 64
+        assert box["y"] + box["height"] <= size["height"]  # in reach without scrolling
+        button.click()
+        expect(page.locator("[data-halt]")).to_contain_text("Heat off", timeout=6000)
+        expect(page.locator("[data-halt]")).to_contain_text("ms")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert house.reading()["heater_step"] == 0
+    reset(house)
+    assert seen.complaints == []
+
+
+def time_left() -> re.Pattern[str]:
+
+    return re.compile(r"^\d+:\d\d$")
+
+
+def test_the_stop_key_works_and_a_held_escape_works_while_typing(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK, who="lead") as seen:
+        page = seen.page
+        open_machine(page)
+        page.keyboard.press("Shift+S")
+        expect(page.locator("[data-halt]")).to_contain_text("Heat off", timeout=6000)
+        page.locator('[data-halt] input[name="reason"]').fill("the test has looked")
+        page.locator('[data-halt] input[type="checkbox"]').check()
+        page.locator("[data-halt] form button").click()
+        expect(page.locator("[data-halt]")).to_have_count(0, timeout=5000)
+
+        reason = page.locator('#grants input[name="reason"]').first
+        reason.click()
+        page.keyboard.type("S")  # a letter in a field, not STOP
+        page.keyboard.down("Escape")
+        page.wait_for_timeout(900)
+        page.keyboard.up("Escape")
+        expect(page.locator("[data-halt]")).to_contain_text("STOPPED by lead", timeout=6000)
+    reset(house)
+
+
+def test_a_stop_that_nobody_answers_is_said_loudly(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, PHONE) as seen:
+        page = seen.page
+        open_machine(page)
+        page.route("**/stop", lambda route: route.abort())
+        page.locator("#stop").click()
+        expect(page.locator("#loud")).to_contain_text("STOP not confirmed: use the panel or the mains")
+        page.unroute("**/stop")
+
+
+def test_data_that_stops_coming_is_shown_as_old(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK) as seen:
+        page = seen.page
+        open_machine(page)
+        expect(page.locator(".machine-head [data-age]")).to_have_attribute("data-age-state", "fresh")
+        page.context.set_offline(True)
+        age = page.locator(".machine-head [data-age]")
+        expect(age).to_have_attribute("data-age-state", "very-old", timeout=8000)
+        expect(age).to_contain_text("DATA IS OLD")
+        page.context.set_offline(False)
+        expect(age).to_have_attribute("data-age-state", "fresh", timeout=20_000)
+
+
+def test_i_have_it_and_own_orders_and_marks_by_key(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK) as seen:
+        page = seen.page
+        open_machine(page)
+        page.keyboard.press("h")
+        expect(page.locator("#suspension")).to_contain_text("operator has it", timeout=4000)
+        refused = house.order("SET_FAN", int(house.reading()["fan_step"]) - 1, "agent")
+        assert refused["status"] == "REJECTED"
+        assert "suspended" in [reason["code"] for reason in refused["verdict"]["reasons"]]
+        page.locator("#have-it").click()
+        expect(page.locator("#suspension")).to_contain_text("Agents may act here", timeout=4000)
+
+        fan = int(house.reading()["fan_step"])
+        page.locator("#fan-down").click()
+        page.locator("#fan-down").click()  # two presses, one order
+        expect(page.locator('[data-control="fan"] [data-reading]')).to_have_text(str(fan - 2), timeout=8000)
+
+        page.keyboard.press("f")
+        mark = page.locator(".mark-list li", has_text="First crack")
+        expect(mark).to_be_visible(timeout=4000)
+        first = mark.locator("[data-mmss]").get_attribute("data-mmss")
+        page.keyboard.press("-")
+        earlier = str(max(0, int(first or 0) - 5000))
+        expect(mark.locator("[data-mmss]")).to_have_attribute("data-mmss", earlier, timeout=4000)
+        expect(page.locator("[data-development]").first).not_to_have_text("–")
+        mark.get_by_role("button", name="Withdraw").click()
+        expect(mark).to_have_count(0, timeout=4000)
+    assert seen.complaints == []
+
+
+def test_the_words_of_the_curve_are_there_for_those_who_cannot_see_it(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK) as seen:
+        page = seen.page
+        open_machine(page)
+        wait_for(lambda: points(page) > 0, "a first point", 10)
+        expect(page.locator("#curve-summary")).to_contain_text("after charge: bean temperature", timeout=12_000)
+        page.locator("#curve-table summary").click()
+        expect(page.locator("#curve-table tbody tr").first).to_be_visible()
+        started_s = time.monotonic()
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_contain_text("STOP this machine")
+        assert time.monotonic() - started_s < 2
+    assert seen.complaints == []
