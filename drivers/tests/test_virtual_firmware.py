@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drivers.virtual.firmware_r1 import FirmwareR1
 from drivers.virtual.settings import PRS_RINGS, R1Settings, matrix, settings_from
@@ -14,8 +16,8 @@ FAN_UP, FAN_DOWN = b"\x31\x01\xaa\xaa", b"\x31\x02\xaa\xaa"
 PRS = b"\x30\x01\x00\x00"
 
 
-def made(initial_state: str = "roasting", **settings: object) -> FirmwareR1:
-    return FirmwareR1(R1Settings(**settings), seed=3, initial_state=initial_state)  # type: ignore[arg-type]
+def made(initial_state: str = "roasting", **options: object) -> FirmwareR1:
+    return FirmwareR1(R1Settings(**options), seed=3, initial_state=initial_state)  # type: ignore[arg-type]
 
 
 def live(firmware: FirmwareR1, seconds: float) -> None:
@@ -95,6 +97,17 @@ def test_nonsense_moves_nothing_and_raises_an_alarm(data: bytes) -> None:
     answer = firmware.receive(data)
     assert answer.alarm and not answer.replies
     assert controls(firmware) == (5, 3, 7) and firmware.state == 6
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=70), min_size=1, max_size=5))
+def test_any_bytes_are_survived_and_leave_the_controls_in_their_ranges(transfers: list[bytes]) -> None:
+    firmware = FirmwareR1(seed=1, initial_state="charge")
+    for transfer in transfers:
+        firmware.receive(transfer)
+        live(firmware, 0.2)
+    heater, fan, drum = controls(firmware)
+    assert 0 <= heater <= 9 and 0 <= fan <= 12 and 0 <= drum <= 9
 
 
 def test_steps_move_one_at_a_time_and_drum_is_absolute() -> None:

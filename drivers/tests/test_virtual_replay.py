@@ -7,6 +7,9 @@ import ast
 import json
 import math
 import struct
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,11 @@ import pytest
 import drivers.virtual
 from drivers.tests.test_virtual_heat import LOGS, some_logs
 from drivers.tests.test_virtual_usb import asked, opened
-from drivers.tests.virtual_machines import served  # noqa: F401 - a fixture
+from drivers.tests.virtual_machines import ROOT, end_process, served  # noqa: F401 - a fixture
 from drivers.virtual.clocks import ManualClock
 from drivers.virtual.panel import Panel
 from drivers.virtual.replay import MAX_FILE_BYTES, UnreadableLog, expected_rows, read_log
+from drivers.virtual.server import wait_until_served
 
 HEADER = "'mode': 'C', 'timeindex': [0], "
 
@@ -125,3 +129,27 @@ def test_a_log_is_served_by_the_process_at_its_own_pace(served) -> None:
     probe_c = struct.unpack_from("<f", frame, 8)[0]
     near = [row.probe_temp_c for row in rows if at_s - 5 < row.at_s <= at_s + 1] or [rows[0].probe_temp_c]
     assert any(abs(probe_c - each) < 1e-3 for each in near)
+
+
+def test_the_management_command_replays_a_log_and_ends_with_zero(tmp_path) -> None:
+    path = Path(tempfile.mkdtemp(prefix="roastops-")) / "replay.sock"
+    log = made(tmp_path, "'timex': [0, 1], 'temp1': [200, 201], 'temp2': [100, 101]")
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "virtualroaster", "--serve", str(path), "--replay", str(log), "--speed", "2"],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until_served(path, 30)
+        with Panel(path) as panel:
+            assert panel.status()["infrared_temp_c"] in (200, 201)
+        assert end_process(process) == 0
+    finally:
+        end_process(process)
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
+
+
+def test_a_full_disk_ends_the_wire_log_but_not_the_machine(capsys) -> None:
+    device = opened(drivers.virtual.backend(seed=1, wire_log="/dev/full"))
+    assert len(asked(device)) == 64
+    assert "wire log ends here" in capsys.readouterr().err

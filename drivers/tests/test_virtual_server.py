@@ -69,6 +69,19 @@ def test_a_killed_client_frees_its_claim_and_leaves_its_bytes_in_the_wire_log(se
     assert {"n", "wall", "device_s", "handle", "meaning"} <= set(steps[0])
 
 
+def test_a_handle_is_worth_nothing_in_another_session(served) -> None:
+    path = served("--initial-state", "roasting")
+    owner = opened(drivers.virtual.socket_backend(path))
+    stranger = connect(path)
+    stranger.send({"op": "hello"})
+    stranger.receive()
+    for request in ({"op": "write", "handle": 1, "data": "3401aaaa", "timeout_ms": 100}, {"op": "close", "handle": 1}):
+        stranger.send(request)
+        assert stranger.receive()["usb_error"]["errno"] == 19
+    stranger.close()
+    assert asked(owner)[27] == 5
+
+
 def claim_within(device: usb.core.Device, seconds: float) -> None:
     deadline_s = time.monotonic() + seconds
     while True:

@@ -168,6 +168,13 @@ class VirtualMachine:
                 self._log("usb", act="close", handle=handle)
             self._arrived.set()
 
+    def require_owner(self, handle: int, owner: str) -> None:
+        """A handle number from another session, or another life of this process, is worth nothing."""
+        with self._lock:
+            found = self._handles.get(handle)
+            if found is None or found.owner != owner:
+                raise UsbFailure(ENODEV, "No such device (it may have been disconnected)")
+
     def close_owner(self, owner: str) -> None:
         """A client died: everything it held is free."""
         with self._lock:

@@ -153,6 +153,7 @@ class MachineServer:
             raise ValueError(f"{operation} needs a session: say hello first")
         if operation == "open":
             return self.machine.open(connection.session)
+        self.machine.require_owner(int(details["handle"]), connection.session)
         if operation == "write":
             data = bytes.fromhex(details["data"])
             return self.machine.write(int(details["handle"]), data, int(details["timeout_ms"]))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MAX_FILE_BYTES = 64_000_000
 MAX_KEPT = 20_000
 
 
 class WireLog:
-    """Entries carry ``n``, ``wall``, ``mono_s`` (the host's monotonic clock), ``device_s``, ``dir`` and what belongs there.
+    """Entries carry ``n``, ``wall``, ``mono_s`` (the host's monotonic clock), ``device_s``, ``dir`` and its own.
 
     ``dir``: out (host to machine), in (machine to host), usb (open, claim, …), panel (a person's act),
     self (the firmware's own act), fault, alarm. The newest entries stay in memory; with a path every entry
@@ -26,7 +27,7 @@ class WireLog:
         self._kept: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT)
         self._count = 0
         self._path = Path(path) if path else None
-        self._file = None
+        self._file: IO[str] | None = None
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="utf-8")
@@ -39,10 +40,7 @@ class WireLog:
             entry |= {"dir": direction, **what}
             self._kept.append(entry)
             if self._file:
-                self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
-                self._file.flush()
-                if self._file.tell() > MAX_FILE_BYTES:
-                    self._rotate()
+                self._write(json.dumps(entry, separators=(",", ":")) + "\n")
 
     def entries(self, *, after: int = 0, directions: frozenset[str] | None = None) -> list[dict[str, Any]]:
         """The kept entries with ``n`` above ``after``, optionally only of some directions."""
@@ -56,6 +54,19 @@ class WireLog:
             if self._file:
                 self._file.close()
                 self._file = None
+
+    def _write(self, line: str) -> None:
+        """A full disk ends the file, loudly; the machine roasts on."""
+        try:
+            if self._file is None:
+                return
+            self._file.write(line)
+            self._file.flush()
+            if self._file.tell() > MAX_FILE_BYTES:
+                self._rotate()
+        except OSError as error:
+            print(f"virtual machine: its wire log ends here: {error}", file=sys.stderr, flush=True)
+            self._file = None
 
     def _rotate(self) -> None:
         if self._file and self._path:
