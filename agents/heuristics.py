@@ -363,12 +363,13 @@ def _stall(view: View, plan: Plan, latest: Look) -> Advice | None:
         f"At this pace the rate of rise at first crack ({plan.first_crack_temp_c:.0f} °C, {when}) would be "
         f"{predicted:.1f} °C/min, under {STALL_RATE_C_PER_MIN:.0f}: the roast may stall."
     )
-    evidence = _rate_evidence(moments, here.low_c_per_min) | {
+    evidence = {
+        "kind": "stall_prediction",
         "predicted_rate_c_per_min": round(predicted, 2),
         "predicted_bound_c_per_min": STALL_RATE_C_PER_MIN,
         "first_crack_in_s": None if away_s is None else round(away_s),
         "usual_heater_step": here.heater_step,
-    }
+    } | {name: value for name, value in _rate_evidence(moments, here.middle_c_per_min).items() if name != "kind"}
     return _order("stall", "heater", latest.heater_step, +1, reason, evidence, latest)
 
 
@@ -387,15 +388,17 @@ def _stall_after_crack(moments: tuple[_Moment, ...], latest: Look) -> Advice | N
 
 
 def _rate_evidence(moments: tuple[_Moment, ...], bound_c_per_min: float) -> dict[str, Any]:
-    """The numbers we saw, and over which stretch of the machine's own time."""
+    """The numbers we saw, newest first to be read, and over which stretch of the machine's own time."""
     return {
         "kind": "rate_of_rise",
+        "rate_c_per_min": round(moments[-1].rate, 2),
+        "bound_c_per_min": round(bound_c_per_min, 2),
+        "bean_temp_c": round(moments[-1].bean_temp_c, 1),
         "window_s": RATE_WINDOW_S,
+        "held_s": round((moments[-1].device_ms - moments[0].device_ms) / 1000, 1),
         "from_device_ms": moments[0].device_ms,
         "to_device_ms": moments[-1].device_ms,
-        "rate_c_per_min": [round(moment.rate, 2) for moment in moments],
-        "bean_temp_c": [round(moment.bean_temp_c, 1) for moment in moments],
-        "bound_c_per_min": round(bound_c_per_min, 2),
+        "moments": [[m.device_ms, round(m.rate, 2), round(m.bean_temp_c, 1)] for m in moments],
     }
 
 

@@ -89,8 +89,8 @@ class RoastRunner:
             self._hear_first_crack(payload)
         elif kind in {"halt", "suspension", "machine", "grant", "alarm"}:
             self._refresh_at_s = 0.0
-        elif kind == "roast":
-            self.roast_id = decision.get("subject_id") or self.roast_id
+        elif kind == "roast" and payload.get("status") in {"finished", "aborted"}:
+            self.roast_id = None
 
     def _hear_first_crack(self, payload: Mapping[str, Any]) -> None:
         """A mark that was withdrawn later still keeps us from adding heat: the safe side."""
@@ -130,7 +130,7 @@ class RoastRunner:
         self.view = heuristics.observe(self.view, look)
         if self.view.charged_ms != charged_ms or (previous is not None and look.device_ms < previous.device_ms):
             self._refusals, self._rest_until_ms, self.roast_id = 0, None, None
-        self.roast_id = reading.get("roast_id") or self.roast_id
+        self.roast_id = reading.get("roast_id") or None
         if self._asked is not None:
             self._look_after(now)
             return
