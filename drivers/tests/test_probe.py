@@ -1,0 +1,56 @@
+"""`manage.py probe`: tells who holds the machine, what is wrong and what cures it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from drivers import benches
+from drivers.bullet.usb import UDEV_RULES
+from drivers.keeper_process import stop_keeper
+
+
+def probe(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("probe", *arguments, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def test_a_free_machine_is_read_and_a_held_one_is_busy(settings: Any) -> None:
+    with benches.served_machine() as bench:
+        settings.DATA_DIR = bench.folder
+        out = io.StringIO()
+        with pytest.raises(CommandError, match="busy: machine mch_bench is held by process"):
+            call_command("probe", "--machine", "mch_bench", "--seconds", "0", stdout=out)
+        assert "link up" in out.getvalue()
+        option = f'backend={{"kind":"virtual-socket","path":"{bench.machine_socket}"}}'
+        with pytest.raises(CommandError, match="busy: another program holds the roaster"):
+            probe("--option", option, "--seconds", "0")
+        assert stop_keeper(bench.config)
+        for arguments in (("--machine", "mch_bench"), ("--option", option)):
+            said = probe(*arguments, "--seconds", "0.3")
+            assert "serial 1183" in said and "roasting (6)" in said and "heater 5 fan 3 drum 7" in said
+
+
+def test_nothing_there_says_what_to_look_at(settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path
+    with pytest.raises(CommandError, match="not_found") as refused:
+        probe("--option", f'backend={{"kind":"virtual-socket","path":"{tmp_path}/none"}}')
+    assert "lsusb" in str(refused.value)
+
+
+def test_the_udev_rule_names_both_products() -> None:
+    assert probe("--udev", "print") == UDEV_RULES
+    assert "5741" in UDEV_RULES and "a27e" in UDEV_RULES and "0666" not in UDEV_RULES
+
+
+@pytest.mark.parametrize("arguments", [("--option", "x"), ("--kind", "bullet-r3"), ("--machine", "../x"),
+                                       ("--option", "sensor_mop=probe_a")])
+def test_bad_arguments_are_command_errors(settings: Any, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    settings.DATA_DIR = tmp_path
+    with pytest.raises(CommandError):
+        probe(*arguments)
