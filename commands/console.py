@@ -13,8 +13,10 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet
 
 from commands import console_words as words
+from commands import machine_state
 from commands.console_words import LinkWords, OrderView, RoastView
 from commands.models import Alarm, ExecutionStage, Grant, Halt, Proposal, ProposalTransition, Status, Suspension
+from kernel import live
 from kernel.models import Agent
 from kernel.principals import Principal
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastEvent, RoastStatus
@@ -60,8 +62,19 @@ class Overview:
 
 
 def machines_on_show(principal: Principal) -> QuerySet[Machine]:
-    """The organisation's machines that are in use, with site and latest row."""
-    return Machine.objects.for_principal(principal).filter(is_archived=False).select_related("site", "latest")
+    """The organisation's machines that are in use, with site, latest row and lease."""
+    return Machine.objects.for_principal(principal).filter(is_archived=False).select_related("site", "latest", "lease")
+
+
+def newest_reading(machine: Machine, now: dt.datetime) -> dict[str, Any] | None:
+    """The newest reading anybody has of this machine, with its age."""
+    return machine_state.newest_reading(words.latest_of(machine), live.latest_reading(machine.pk), now)
+
+
+def link_of(machine: Machine, now: dt.datetime) -> LinkWords:
+    """The link in words; a loop that is gone cannot vouch for it."""
+    found = machine_state.link_of(machine, words.latest_of(machine), newest_reading(machine, now), now)
+    return words.link_words(*found)
 
 
 def full_scales(machine_ids: list[str]) -> dict[tuple[str, str], int]:
@@ -88,7 +101,7 @@ def standing_alarms(principal: Principal) -> list[Alarm]:
     return sorted(rows, key=lambda a: (PRIORITY_ORDER.get(a.priority, 3), a.acknowledged_at is not None))
 
 
-def gather_overview(principal: Principal) -> Overview:
+def gather_overview(principal: Principal, now: dt.datetime) -> Overview:
     """The first page, in a number of queries that does not grow with the machines."""
     machines = list(machines_on_show(principal))
     ids = [machine.pk for machine in machines]
@@ -117,7 +130,7 @@ def gather_overview(principal: Principal) -> Overview:
             MachineCard(
                 machine=machine,
                 latest=latest,
-                link=words.link_words(latest),
+                link=link_of(machine, now),
                 state_word=words.STATE_WORDS.get(state, state),
                 phase=words.phase_word(state, kinds.get(roast.pk, set()) if roast else set()),
                 roast=roast,
@@ -164,13 +177,15 @@ def gather_orders(principal: Principal, machine: Machine, now: dt.datetime) -> d
 
 def gather_halts(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
     """Open halts, the link, and whether orders wait for a person after a replug."""
-    latest = words.latest_of(machine)
+    latest, reading = words.latest_of(machine), newest_reading(machine, now)
+    halts = [
+        words.HaltView(halt, machine_state.may_hold_hot_beans(halt, reading)) for halt in open_halts_on([machine.pk])
+    ]
     return {
-        "halts": list(open_halts_on([machine.pk])),
+        "halts": halts,
         "latest": latest,
-        "link": words.link_words(latest),
+        "link": link_of(machine, now),
         "are_orders_paused": bool(latest and latest.is_orders_paused),
-        "may_have_hot_beans": latest is None or latest.state not in ("off", "cooling", "shutdown"),
     }
 
 

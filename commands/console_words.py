@@ -9,7 +9,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from commands.models import OrderType, Proposal, Status
+from commands.models import Halt, OrderType, Proposal, Status
 from commands.reasons import ADVISORY
 from kernel.principals import Principal
 from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent
@@ -91,6 +91,7 @@ LINK_WORDS = {
     MachineReading.Link.DOWN.value: "Link down",
     MachineReading.Link.KEEPER_LOST.value: "Keeper lost",
     MachineReading.Link.NEVER.value: "Not connected yet",
+    "untended": "Nobody tends this machine",
 }
 KEEPER_LOST_ADVICE = "STOP cannot be proved from here: use the panel or the mains."
 
@@ -102,6 +103,19 @@ class LinkWords:
     word: str
     is_normal: bool
     advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HaltView:
+    """A latched stop, and whether beans may still lie in the hot drum now."""
+
+    halt: Halt
+    may_hold_hot_beans: bool
+
+    @property
+    def by_hand(self) -> list[str]:
+        """What hands must still do; the beans have a sentence of their own, which knows when they are out."""
+        return [line for line in self.halt.by_hand if "beans" not in line.lower()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +158,7 @@ class OrderView:
     is_abnormal: bool
     steps: tuple[Step, ...] = ()
     evidence: tuple[str, ...] = ()
+    hold_reasons: tuple[dict[str, Any], ...] = ()
     may_decide: bool = False
     why_not: str = ""
 
@@ -194,19 +209,18 @@ def latest_of(machine: Machine) -> MachineReading | None:
     return getattr(machine, "latest", None)
 
 
-def link_words(latest: MachineReading | None) -> LinkWords:
-    """The link's state and what to do about it, from the latest row."""
-    if latest is None or latest.link == MachineReading.Link.NEVER.value:
-        return LinkWords(LINK_WORDS["never"], False, "Switch the machine on and plug it in; it is found by itself.")
-    if latest.link == MachineReading.Link.UP.value:
-        return LinkWords(LINK_WORDS["up"], True)
-    word = LINK_WORDS.get(latest.link, latest.link)
-    if latest.link_code:
-        word = f"{word}: {latest.link_code.replace('_', ' ')}"
-    advice = latest.link_message
-    if latest.link == MachineReading.Link.KEEPER_LOST.value:
-        advice = f"{advice} {KEEPER_LOST_ADVICE}".strip()
-    return LinkWords(word, False, advice)
+def link_words(link: str, code: str, message: str) -> LinkWords:
+    """The link's state and what to do about it, as `machine_state.link_of` found it."""
+    if link == MachineReading.Link.NEVER.value:
+        return LinkWords(LINK_WORDS[link], False, "Switch the machine on and plug it in; it is found by itself.")
+    word = LINK_WORDS.get(link, link)
+    if link == MachineReading.Link.UP.value:
+        return LinkWords(word, True)
+    if code and code not in (link, "stale_reading"):
+        word = f"{word}: {code.replace('_', ' ')}"
+    if link == MachineReading.Link.KEEPER_LOST.value:
+        message = f"{message} {KEEPER_LOST_ADVICE}".strip()
+    return LinkWords(word, False, message)
 
 
 def phase_word(state: str, mark_kinds: set[str]) -> str:
@@ -367,14 +381,23 @@ _TRANSITION_WORDS = {
 _STAGE_WORDS = {
     "queued": "Queued",
     "released": "Released",
-    "sent": "Sent on the wire",
+    "sent": "Sent",
     "acknowledged": "Acknowledged",
     "read_back": "Read back",
     "verified": "Verified",
     "contradicted": "Contradicted",
     "in_doubt": "In doubt",
 }
-_DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "ms")
+_DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "took_ms")
+
+
+def _write_words(writes: Any) -> str:
+    """`1 write: heater -1 3402aaaa`: how many, and what the first one said."""
+    count = len(writes) if isinstance(writes, list) else writes
+    words = f"{count} write{'' if count == 1 else 's'}"
+    if isinstance(writes, list) and isinstance(writes[0], dict):
+        words += f": {writes[0].get('meaning', '')} {writes[0].get('data_hex', '')}".rstrip()
+    return words
 
 
 def _detail_words(detail: dict[str, Any]) -> str:
@@ -385,12 +408,11 @@ def _detail_words(detail: dict[str, Any]) -> str:
         if value in (None, "", []):
             continue
         if key == "writes":
-            count = len(value) if isinstance(value, list) else value
-            words.append(f"{count} write{'s' if count != 1 else ''}")
+            words.append(_write_words(value))
         elif key in ("value_after", "actual_step", "step"):
             words.append(f"step {value}")
-        elif key == "ms":
-            words.append(f"{value} ms")
+        elif key == "took_ms":
+            words.append(f"first byte after {value} ms")
         elif str(value) not in words:
             words.append(str(value).replace("_", " ") if key in ("code", "reason") else str(value))
     return " · ".join(words)[:300]
@@ -409,6 +431,8 @@ def order_steps(proposal: Proposal) -> tuple[Step, ...]:
         abnormal = transition.to_status in ABNORMAL_STATUSES
         steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal))
     execution = getattr(proposal, "execution", None)
+    if execution is not None and execution.first_byte_at is not None:
+        steps.append(Step(execution.first_byte_at, "First byte on the wire"))
     for stage in execution.stages.all() if execution else ():
         word = _STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " "))
         abnormal = stage.stage in ("contradicted", "in_doubt")
@@ -455,6 +479,7 @@ def order_view(
         is_abnormal=proposal.status in ABNORMAL_STATUSES,
         steps=order_steps(proposal) if has_steps else (),
         evidence=evidence_lines(proposal.evidence),
+        hold_reasons=tuple(reason for reason in proposal.reasons if reason.get("decision", "HOLD") == "HOLD"),
         may_decide=not why_not,
         why_not=why_not,
     )

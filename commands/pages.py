@@ -89,7 +89,7 @@ def issue_stop_tokens(principal: Principal, machines: list[Machine]) -> dict[str
 @members_only
 def home(request: HttpRequest, principal: Principal) -> HttpResponse:
     """Is everything all right?"""
-    overview = console.gather_overview(principal)
+    overview = console.gather_overview(principal, clock.now())
     context = page_context(principal, "home", [card.machine for card in overview.cards])
     return render(request, "console/home.html", {**context, "overview": overview})
 
@@ -98,7 +98,7 @@ def home(request: HttpRequest, principal: Principal) -> HttpResponse:
 @members_only
 def home_cards(request: HttpRequest, principal: Principal) -> HttpResponse:
     """The machine cards and alarms again, after a decision."""
-    overview = console.gather_overview(principal)
+    overview = console.gather_overview(principal, clock.now())
     context = page_context(principal, "home", [])
     return render(request, "console/_cards.html", {**context, "overview": overview})
 

@@ -15,6 +15,7 @@ from commands.models import (
     ExecutionStage,
     Grant,
     Halt,
+    MachineLease,
     Proposal,
     ProposalTransition,
     Suspension,
@@ -67,7 +68,15 @@ def build(now: dt.datetime, *, slug: str = "demo", machine_name: str = "Bench Bu
         device_start_ms=0,
     )
     set_latest(machine, now)
+    tend(machine, now)
     return Scene(organization, people["operator"], people["lead"], people["viewer"], agent, machine, roast)
+
+
+def tend(machine: Machine, now: dt.datetime) -> None:
+    """A machine loop holds its lease."""
+    MachineLease.objects.create(
+        machine=machine, owner="loop", token=1, expires_at=now + dt.timedelta(hours=1), heartbeat_at=now
+    )
 
 
 def set_latest(machine: Machine, now: dt.datetime, **changes: object) -> MachineReading:
@@ -144,7 +153,8 @@ def complete_order(scene: Scene, at: dt.datetime) -> Proposal:
     execution = Execution.objects.create(
         proposal=proposal, machine=scene.machine, lease_token=1, from_step=7, claimed_at=at, outcome="proved"
     )
-    for stage, after_s, detail in (("sent", 6.34, {"writes": 1}), ("read_back", 6.9, {"value_after": 6})):
+    writes = [{"meaning": "heater -1", "data_hex": "3402aaaa"}]
+    for stage, after_s, detail in (("sent", 6.34, {"writes": writes}), ("read_back", 6.9, {"value_after": 6})):
         ExecutionStage.objects.create(
             execution=execution, stage=stage, at=at + dt.timedelta(seconds=after_s), detail=detail
         )

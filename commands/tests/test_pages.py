@@ -192,6 +192,7 @@ def test_the_first_page_takes_as_many_queries_for_four_machines_as_for_one(scene
             created_at=now,
         )  # fmt: skip
         console_scene.set_latest(machine, now)
+        console_scene.tend(machine, now)
     assert count_queries(client, "/") == one
     assert one == HOME_PAGE_QUERIES, one
 
@@ -258,9 +259,10 @@ def test_advice_grows_old(scene, now):
 def test_the_timeline_tells_the_whole_life_of_an_order_in_order(scene, now):
     console_scene.complete_order(scene, now)
     body = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/panels/orders/"))
-    words = ["Proposed", "Held for", "Approved", "Taken up", "Sent on the wire", "Read back", "Completed</strong>"]
+    words = ["Proposed", "Held for", "Approved", "Taken up", "Sent</strong>", "Read back", "Completed</strong>"]
     places = [body.index(word) for word in words]
     assert places == sorted(places)
+    assert "1 write: heater -1 3402aaaa" in body
     assert "step 6" in body
     assert 'data-status="COMPLETED"' in body
 
@@ -311,6 +313,22 @@ def test_the_link_says_what_is_wrong_and_what_to_do(scene, now):
     body = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/panels/halts/"))
     assert "Link down: no permission" in body
     assert "Add the udev rule." in body
+
+
+def test_a_machine_without_a_loop_is_said_to_be_untended(scene, now):
+    console_scene.MachineLease.objects.filter(machine=scene.machine).update(expires_at=now - dt.timedelta(seconds=6))
+    body = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/panels/halts/"))
+    assert "Nobody tends this machine" in body
+    assert "unproved, use the panel" in body
+
+
+def test_a_lost_links_halt_is_cleared_by_the_operator_who_looked(scene, now):
+    halt = console_scene.stop_machine(scene, now, result="unproved")
+    halt.kind = "link_lost"
+    halt.save()
+    body = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/panels/halts/"))
+    assert f"/v1/machines/{scene.machine.pk}/resume" in body
+    assert 'name="what" value="orders"' in body
 
 
 def test_the_turning_point_cannot_be_pressed_and_crack_can(scene, now):

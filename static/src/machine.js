@@ -26,7 +26,8 @@
   function showPhases() {
     var box = document.getElementById("phases");
     var end = markAt("drop");
-    if (end === null) end = roast && roast.is_open ? elapsedMs : curve ? curve.lastX() * 1000 : null;
+    if (end === null && roast && roast.is_open) end = elapsedMs;
+    if (end === null && roast && curve && loadedRoastId === roast.roast_id) end = curve.lastX() * 1000;
     var dry = markAt("dry_end"), crack = markAt("first_crack_start");
     var spans = { drying: null, maillard: null, development: null };
     if (end !== null && end > 0) {

@@ -64,7 +64,7 @@
       loud("");
     } else if (body.result === "unproved") {
       show(machineId, "NOT PROVED", "danger");
-      loud(name + ": STOP sent, heat off NOT PROVED. " + (body.by_hand || []).join(". ") + " Use the panel or the mains.");
+      loud(name + ": STOP sent, heat off NOT PROVED. " + (body.by_hand || []).join(" ") + " If in doubt: the panel or the mains.");
     } else {
       fail(machineId, name, "the answer made no sense");
     }
