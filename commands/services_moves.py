@@ -50,7 +50,7 @@ def order_digest(proposal: Proposal) -> str:
             "control": proposal.control,
             "from_step": proposal.from_step,
             "target_step": proposal.target_step,
-            "asked_value": proposal.asked_value,
+            "asked_value": None if proposal.asked_value is None else float(proposal.asked_value),  # 3 is 3.0
             "asked_unit": proposal.asked_unit,
             "constraints": proposal.constraints,
             "proposer": proposal.proposer_agent_id or f"usr_{proposal.proposer_user_id}",

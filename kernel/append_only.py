@@ -114,10 +114,7 @@ def missing_triggers() -> set[str]:
     """What should stand and does not, for tables that exist."""
     existing = set(connection.introspection.table_names())
     wanted = {
-        name
-        for table in expected_tables()
-        if table in existing
-        for name in trigger_names(connection.vendor, table)
+        name for table in expected_tables() if table in existing for name in trigger_names(connection.vendor, table)
     }
     return wanted - standing_triggers()
 

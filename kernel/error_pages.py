@@ -54,5 +54,9 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
     return answer(
-        request, 403, "csrf_failed", "This form was not opened by you here, or is too old.", "Reload the page and repeat."
+        request,
+        403,
+        "csrf_failed",
+        "This form was not opened by you here, or is too old.",
+        "Reload the page and repeat.",
     )

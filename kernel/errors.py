@@ -60,7 +60,10 @@ class NotFound(ApiError):
 
     def __init__(self, code: str = "not_found", message: str = "", how_to_fix: str = "", **context: Any) -> None:
         super().__init__(
-            code, message or "There is no such thing here.", how_to_fix or "Check the id and your organisation.", **context
+            code,
+            message or "There is no such thing here.",
+            how_to_fix or "Check the id and your organisation.",
+            **context,
         )
 
 
@@ -165,7 +168,8 @@ def _answer_platform(exc: Exception) -> Response | None:
         # A value no column can hold (a giant integer, a lone surrogate, NUL): the caller's, not ours.
         logger.warning("value out of range", exc_info=exc)
         return Response(
-            error_body("value_out_of_range", "A value is too large, too deep or not text.", "Send a sensible value."), 400
+            error_body("value_out_of_range", "A value is too large, too deep or not text.", "Send a sensible value."),
+            400,
         )
     if isinstance(exc, OperationalError | InterfaceError):
         logger.error("database unavailable", exc_info=exc)

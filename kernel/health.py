@@ -79,7 +79,9 @@ def readiness_reasons() -> list[str]:
 def readyz(request: HttpRequest) -> JsonResponse:
     """503 with reasons while the database is away, migrations are missing or the process is leaving."""
     reasons = readiness_reasons()
-    return JsonResponse({"status": "not_ready" if reasons else "ok", "reasons": reasons}, status=503 if reasons else 200)
+    return JsonResponse(
+        {"status": "not_ready" if reasons else "ok", "reasons": reasons}, status=503 if reasons else 200
+    )
 
 
 @require_safe

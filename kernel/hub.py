@@ -190,7 +190,9 @@ class Tail:
         has_worked = False
         for organization_id, last in positions.items():
             events = list(
-                StreamEvent.objects.filter(organization_id=organization_id, number__gt=last).order_by("number")[:TAIL_BATCH]
+                StreamEvent.objects.filter(organization_id=organization_id, number__gt=last).order_by("number")[
+                    :TAIL_BATCH
+                ]
             )
             if events:
                 has_worked = True

@@ -40,7 +40,9 @@ def idempotent(view: View) -> View:
             return view(self, request, *args, **kwargs)
         if not 0 < len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
             raise errors.Malformed(
-                "bad_idempotency_key", f"{HEADER} must be 1 to {MAX_KEY_CHARACTERS} printable characters.", "Send a UUID."
+                "bad_idempotency_key",
+                f"{HEADER} must be 1 to {MAX_KEY_CHARACTERS} printable characters.",
+                "Send a UUID.",
             )
         return _answer_once(key, request, lambda: view(self, request, *args, **kwargs))
 

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import DatabaseError
 
 from kernel import ids
@@ -40,7 +40,7 @@ def create_key(
     *,
     scopes: Iterable[str],
     now: dt.datetime,
-    user: AbstractBaseUser | None = None,
+    user: User | None = None,
     agent: Agent | None = None,
     expires_at: dt.datetime | None = None,
 ) -> tuple[ApiKey, str]:

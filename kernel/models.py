@@ -194,7 +194,9 @@ class StreamEvent(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="stream_events")
     machine_id = models.CharField(max_length=40, blank=True, default="")
-    kind = models.CharField(max_length=40)  # proposal | halt | alarm | roast | roast_event | machine | suspension | grant
+    kind = models.CharField(
+        max_length=40
+    )  # proposal | halt | alarm | roast | roast_event | machine | suspension | grant
     subject_id = models.CharField(max_length=64)
     payload = models.JSONField(default=dict)
     at = models.DateTimeField()

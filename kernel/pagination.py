@@ -47,7 +47,9 @@ def _decode(cursor: str, queryset: QuerySet, names: list[str]) -> list[Any]:
 
 
 def _bad_cursor() -> Malformed:
-    return Malformed("bad_cursor", "This cursor is not one of ours.", "Use `next_cursor` as it was given, or leave it out.")
+    return Malformed(
+        "bad_cursor", "This cursor is not one of ours.", "Use `next_cursor` as it was given, or leave it out."
+    )
 
 
 def paginate(

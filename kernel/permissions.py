@@ -54,7 +54,7 @@ class MemberOnly(BasePermission):
         return True
 
 
-def Requires(capability: str) -> type[MemberOnly]:  # noqa: N802  (it makes a class, and reads like one)
+def Requires(capability: str) -> type[MemberOnly]:
     """A permission class: `permission_classes = [Requires("operate")]`."""
     if capability not in CAPABILITIES:
         raise KeyError(capability)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from kernel.models import Agent, Membership, Organization, Role
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import User
 
     from kernel.models import ApiKey
 
@@ -53,7 +53,7 @@ class Principal:
     id: str  # usr_<pk> for a person, the agent's id, or a word for the system
     name: str
     organization: Organization | None
-    user: AbstractBaseUser | None = None
+    user: User | None = None
     agent: Agent | None = None
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
@@ -94,12 +94,12 @@ def system_principal(name: str, organization: Organization | None = None) -> Pri
     return Principal(kind="system", id=name, name=name, organization=organization, via="system")
 
 
-def person_id(user: AbstractBaseUser) -> str:
+def person_id(user: User) -> str:
     """A person's stable id in audit rows and digests."""
     return f"usr_{user.pk}"
 
 
-def for_user(user: AbstractBaseUser, *, organization_id: str | None = None, via: Via = "session") -> Principal:
+def for_user(user: User, *, organization_id: str | None = None, via: Via = "session") -> Principal:
     """The person in the organisation asked for, else in their first by name; no membership: no organisation."""
     memberships = Membership.objects.filter(user_id=user.pk).select_related("organization")
     if organization_id is not None:

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
@@ -23,15 +23,15 @@ def _door(request: HttpRequest | None, username: str | None) -> str:
 class ThrottledBackend(ModelBackend):
     """Django's own, with a count of failures per name and address (in this process's memory)."""
 
-    def authenticate(
+    def authenticate(  # type: ignore[override]
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
-    ) -> AbstractBaseUser | None:
+    ) -> User | None:
         door = _door(request, username)
         if cache.get(door, 0) >= MAX_FAILURES:
             raise PermissionDenied("too many wrong passwords")
         if username and "\0" in username:
             return None
-        user = super().authenticate(request, username=username, password=password, **kwargs)
+        user: User | None = super().authenticate(request, username=username, password=password, **kwargs)
         if user is None and username is not None:
             cache.add(door, 0, WINDOW_S)
             cache.incr(door)

@@ -56,7 +56,7 @@ class Wish:
 
 
 def parse_wish(query: bytes, last_event_id: str | None) -> Wish:
-    """The query string and the `Last-Event-ID` header (which wins: the browser knows better); Malformed names faults."""
+    """The query string and the `Last-Event-ID` header, which wins: the browser knows better. Malformed names faults."""
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20, errors="strict")
     except ValueError:
@@ -71,7 +71,9 @@ def parse_wish(query: bytes, last_event_id: str | None) -> Wish:
         raise Malformed("unknown_kind", f"`{name[:40]}` is not a kind. {nearest_hint(name, KINDS)}", "")
     after_text = last_event_id or given.get("last_event_id") or ""
     if after_text and (not after_text.isascii() or not after_text.isdigit() or len(after_text) > 18):
-        raise Malformed("bad_last_event_id", "`last_event_id` must be a whole number.", "Send the id of the last event.")
+        raise Malformed(
+            "bad_last_event_id", "`last_event_id` must be a whole number.", "Send the id of the last event."
+        )
     return Wish(given.get("machine") or None, kinds, int(after_text) if after_text else None)
 
 
@@ -197,7 +199,9 @@ async def _greet(viewer: Viewer, wish: Wish, house: Hub, send: Send) -> int:
         parts.append(encode_frame("reset", {"reason": "too_far_behind"}, newest))
     parts += [frame for _number, frame in frames]
     if "readings" in wish.kinds:
-        parts += [encode_frame("reading", payload) for payload in live.readings_of(viewer.organization_id, wish.machine_id)]
+        parts += [
+            encode_frame("reading", payload) for payload in live.readings_of(viewer.organization_id, wish.machine_id)
+        ]
     await _write(send, b"".join(parts))
     return newest
 

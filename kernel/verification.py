@@ -86,7 +86,9 @@ def _fault_of(expected: int, previous: str, row: SealedEntry) -> Fault | None:
     link = row.link
     entry_id = link.entry_id if link else ""
     if row.sequence != expected:
-        return Fault("sequence_gap", row.sequence, entry_id, f"Seal {expected} is missing; {row.sequence} stands there.")
+        return Fault(
+            "sequence_gap", row.sequence, entry_id, f"Seal {expected} is missing; {row.sequence} stands there."
+        )
     if link is None:
         return Fault("entry_missing", expected, "", "A seal stands without its entry.")
     if canonical.digest_text(row.payload) != link.payload_digest:
@@ -111,13 +113,15 @@ def _checkpoint_fault(
         if trusted_key and checkpoint.public_key != trusted_key:
             return Fault("foreign_key", sequence, "", f"The checkpoint at {sequence} names another key."), seen
         if sequence not in digests:
-            return Fault("truncated", sequence, "", f"A checkpoint says the chain reached {sequence}; it ends before."), seen
+            return Fault(
+                "truncated", sequence, "", f"A checkpoint says the chain reached {sequence}; it ends before."
+            ), seen
         if digests[sequence] != checkpoint.digest:
             return Fault("checkpoint_differs", sequence, "", f"The chain at {sequence} is not the signed one."), seen
         seen, last = seen + 1, max(last, sequence)
     if digests and last != max(digests):
         # Every batch is sealed together with its checkpoint: an end without one was not written by our sealer.
-        return Fault("checkpoint_missing", max(digests), "", f"No signed checkpoint covers seals {last + 1} and on."), seen
+        return Fault(
+            "checkpoint_missing", max(digests), "", f"No signed checkpoint covers seals {last + 1} and on."
+        ), seen
     return None, seen
-
-

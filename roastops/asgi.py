@@ -15,17 +15,17 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from a2wsgi import WSGIMiddleware
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "roastops.settings")
 
-from roastops.wsgi import application as django_wsgi  # noqa: E402  (sets Django up before anything of ours loads)
+# First of all: this sets Django up.
+from roastops.wsgi import application as django_wsgi  # isort: skip
 
-from django.conf import settings  # noqa: E402
+from django.conf import settings
 
-from kernel import draining  # noqa: E402
-from kernel.sealer import SealerThread  # noqa: E402
-from kernel.stream import stream_asgi  # noqa: E402
+from kernel import draining
+from kernel.sealer import SealerThread
+from kernel.stream import stream_asgi
+from roastops.wsgi_threads import WsgiInThreads
 
 logger = logging.getLogger(__name__)
 Send = Callable[[Any], Awaitable[None]]
@@ -33,9 +33,8 @@ Receive = Callable[[], Awaitable[Any]]
 
 STOP_PATH = re.compile(r"^/v1/machines/[^/]+/stop/?$")
 STREAM_PATHS = frozenset({"/v1/stream", "/v1/stream/"})
-MAX_QUERY_BYTES = 8000
 
-_wsgi = WSGIMiddleware(django_wsgi, workers=settings.ENVIRONMENT.http_threads)
+_django = WsgiInThreads(django_wsgi, workers=settings.ENVIRONMENT.http_threads)
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -52,17 +51,8 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
         await stream_asgi(scope, receive, send)
     elif scope["path"] == "/livez":
         await _answer(send, 200, b'{"status": "ok"}')
-    elif not _is_readable(scope):
-        await _answer(send, 400, b'{"error": "malformed_request", "message": "The address is not readable.", '
-                                 b'"how_to_fix": "Encode it as UTF-8."}')  # fmt: skip
     else:
-        await _wsgi(scope, receive, send)  # type: ignore[arg-type]
-
-
-def _is_readable(scope: dict[str, Any]) -> bool:
-    """What the threads' adapter needs: a query of ASCII, not endless."""
-    query = scope["query_string"]
-    return query.isascii() and len(query) <= MAX_QUERY_BYTES
+        await _django(scope, receive, send)
 
 
 async def _answer(send: Send, status: int, body: bytes) -> None:

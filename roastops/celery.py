@@ -1,4 +1,4 @@
-"""The Celery application: in memory inside one process, or Redis in the fleet. Messages only wake; rows are the truth."""
+"""The Celery application: in memory inside one process, Redis in the fleet. Messages only wake; rows are the truth."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ PERMISSIONS: dict[Role, tuple[str, ...]] = {
     Role.OPERATOR: ("view_proposal", "change_proposal", "view_execution", "view_halt", "view_machine", "view_roast"),
     Role.LEAD: (
         "view_proposal", "change_proposal", "view_execution", "view_halt", "view_alarm", "view_suspension",
-        "view_machine", "change_machine", "view_controllimit", "change_controllimit", "add_controllimit",
+        "view_machine", "add_machine", "change_machine", "view_controllimit", "change_controllimit", "add_controllimit",
         "view_grant", "add_grant", "change_grant", "view_agent", "change_agent", "view_apikey", "view_roast",
         "view_roastevent", "view_auditentry", "view_membership", "view_site", "view_proposaltransition",
     ),
@@ -157,7 +157,7 @@ def _ensure_machine(organization: Organization, site: Site, machine_id: str | No
     machine.is_virtual = True
     machine.save()
     for control, (low, high, full, change, interval_s) in LIMITS.items():
-        defaults = {"min_step": low, "max_step": high, "full_scale_step": full}
+        defaults: dict[str, float] = {"min_step": low, "max_step": high, "full_scale_step": full}
         defaults |= {"max_change_step": change, "min_interval_s": interval_s}
         ControlLimit.objects.get_or_create(machine=machine, control=control, defaults=defaults)
     return machine

@@ -55,9 +55,9 @@ def reset() -> str | None:
     organization = kernel.Organization.objects.filter(slug=demo.ORGANIZATION).first()
     if organization is None:
         return None
-    machine_ids = list(roasts.Machine.objects.filter(organization=organization).values_list("pk", flat=True))
-    kept = roasts.Machine.objects.filter(organization=organization, name=demo.MACHINE).values_list("pk", flat=True).first()
-    for machine_id in machine_ids:
+    machines = dict(roasts.Machine.objects.filter(organization=organization).values_list("name", "pk"))
+    kept = machines.get(demo.MACHINE)
+    for machine_id in machines.values():
         _let_go(machine_id, forget=machine_id != kept)
     with append_only.lifted("demo_reset"), transaction.atomic():
         user_ids = list(organization.memberships.values_list("user_id", flat=True))

@@ -33,6 +33,18 @@ class Batch:
     drop_probe_c: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Knobs:
+    """Native steps."""
+
+    heater: int
+    fan: int
+    drum: int
+
+
+_READY, _COOLING, _OFF = _Knobs(0, 1, 0), _Knobs(0, 7, 1), _Knobs(0, 1, 0)
+
+
 BATCHES = (
     Batch(dt.timedelta(days=1, hours=2), "Yirgacheffe 41", "Ethiopia Yirgacheffe, washed", 400, 240, 0, 188.6, 200.4),
     Batch(dt.timedelta(hours=3), "Jigesa 42", "Ethiopia Jigesa, natural", 400, 244, 1, 187.2, 203.1),
@@ -65,44 +77,42 @@ def _readings(batch: Batch, began_at: dt.datetime) -> Iterator[Reading]:
     drum = heat.preheated(heat.BULLET_R1, batch.drum_temp_c)
     second = 0
     for _ in range(READY_S):
-        yield _reading(second, began_at, MachineState.CHARGE, drum, 0, 1, 0)
+        yield _reading(second, began_at, MachineState.CHARGE, drum, _READY)
         second += 1
     drum = heat.charge(drum, heat.BULLET_R1, batch.weight_in_g / 1000, 24.0)
     is_past_turning = False
     for elapsed_s in range(900):
         is_past_turning = is_past_turning or (elapsed_s > 90 and drum.probe_temp_c > 100)
-        heater, fan = _settings(batch, drum.probe_temp_c if is_past_turning else 100.0)
-        yield _reading(second, began_at, MachineState.ROASTING, drum, heater, fan, 9)
+        knobs = _settings(batch, drum.probe_temp_c if is_past_turning else 100.0)
+        yield _reading(second, began_at, MachineState.ROASTING, drum, knobs)
         second += 1
-        drum = _heated(drum, heater, fan, 9)
+        drum = _heated(drum, knobs)
         if is_past_turning and drum.probe_temp_c >= batch.drop_probe_c:
             break
     drum = heat.pour_out(drum)
     for _ in range(COOLING_S):
-        yield _reading(second, began_at, MachineState.COOLING, drum, 0, 7, 1)
+        yield _reading(second, began_at, MachineState.COOLING, drum, _COOLING)
         second += 1
-        drum = _heated(drum, 0, 7, 1)
+        drum = _heated(drum, _COOLING)
     for _ in range(OFF_S):
-        yield _reading(second, began_at, MachineState.OFF, drum, 0, 1, 0)
+        yield _reading(second, began_at, MachineState.OFF, drum, _OFF)
         second += 1
 
 
-def _settings(batch: Batch, probe_temp_c: float) -> tuple[int, int]:
+def _settings(batch: Batch, probe_temp_c: float) -> _Knobs:
     usual = corridor_at(max(100.0, probe_temp_c))
     heater, fan = (usual.heater_step, usual.fan_step) if usual else (6, 2)
-    return min(9, max(1, heater + batch.heater_change)), fan
+    return _Knobs(min(9, max(1, heater + batch.heater_change)), fan, 9)
 
 
-def _heated(drum: heat.HeatState, heater: int, fan: int, turning: int) -> heat.HeatState:
-    inputs = heat.HeatInputs(heater_step=heater, fan_step=fan, drum_step=turning)
+def _heated(drum: heat.HeatState, knobs: _Knobs) -> heat.HeatState:
+    inputs = heat.HeatInputs(heater_step=knobs.heater, fan_step=knobs.fan, drum_step=knobs.drum)
     for _ in range(round(1 / HEAT_STEP_S)):
         drum = heat.step(drum, inputs, heat.BULLET_R1, HEAT_STEP_S)
     return drum
 
 
-def _reading(
-    second: int, began_at: dt.datetime, state: MachineState, drum: heat.HeatState, heater: int, fan: int, turning: int
-) -> Reading:
+def _reading(second: int, began_at: dt.datetime, state: MachineState, drum: heat.HeatState, knobs: _Knobs) -> Reading:
     return Reading(
         sequence=second + 1,
         at=began_at + dt.timedelta(seconds=second),
@@ -111,10 +121,10 @@ def _reading(
         state=state,
         bean_temp_c=round(drum.probe_temp_c, 1),
         infrared_temp_c=round(drum.infrared_temp_c, 1),
-        heater_step=heater,
-        fan_step=fan,
-        drum_step=turning,
-        fan_rpm=FAN_RPM[fan],
+        heater_step=knobs.heater,
+        fan_step=knobs.fan,
+        drum_step=knobs.drum,
+        fan_rpm=FAN_RPM[knobs.fan],
         voltage_v=200,
         quality={"exhaust_temp_c": Quality.ABSENT},
     )

@@ -160,7 +160,9 @@ def _unknown_faults(reader: _Reader) -> None:
     for name in sorted(reader.variables):
         if name.startswith("ROASTOPS_") and name not in reader.known:
             nearest = difflib.get_close_matches(name, sorted(reader.known), n=1)
-            hint = f"Did you mean {nearest[0]}?" if nearest else "Unset it; the known ones are in docs/operator-guide.md."
+            hint = (
+                f"Did you mean {nearest[0]}?" if nearest else "Unset it; the known ones are in docs/operator-guide.md."
+            )
             reader.fault("E001", f"{name} is not a setting of RoastOps.", hint)
 
 

@@ -63,7 +63,9 @@ def measure_rows() -> None:
     metrics.OPEN_HALTS.set(Halt.objects.filter(closed_at__isnull=True).count())
     metrics.ALARMS.set(Alarm.objects.filter(cleared_at__isnull=True).count())
     metrics.UNSEALED.set(AuditEntry.objects.filter(seal__isnull=True).count())
-    metrics.BEAT_AGE_SECONDS.set(_age_s(Heartbeat.objects.filter(name="beat").values_list("at", flat=True).first(), now))
+    metrics.BEAT_AGE_SECONDS.set(
+        _age_s(Heartbeat.objects.filter(name="beat").values_list("at", flat=True).first(), now)
+    )
 
 
 def _age_s(at: dt.datetime | None, now: dt.datetime) -> float:

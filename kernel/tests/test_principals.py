@@ -10,9 +10,7 @@ HOUSE = Organization(id="org_1", slug="demo", name="Demo")
 
 
 def person(*roles, via="session", scopes=()):
-    return Principal(
-        "person", "usr_1", "ann", HOUSE, roles=frozenset(roles), scopes=frozenset(scopes), via=via
-    )
+    return Principal("person", "usr_1", "ann", HOUSE, roles=frozenset(roles), scopes=frozenset(scopes), via=via)
 
 
 def able(principal):
@@ -49,7 +47,14 @@ def test_stop_scope_opens_stop_alone():
 @pytest.mark.parametrize("scope", sorted(principals.SCOPES))
 def test_agent_never_does_more_than_propose(scope):
     agent = Principal(
-        "agent", "agt_1", "runner", HOUSE, agent=Agent(), scopes=frozenset([scope]), roles=frozenset(["lead"]), via="key"
+        "agent",
+        "agt_1",
+        "runner",
+        HOUSE,
+        agent=Agent(),
+        scopes=frozenset([scope]),
+        roles=frozenset(["lead"]),
+        via="key",
     )
     assert able(agent) <= {"view", "propose"}
 

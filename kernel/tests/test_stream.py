@@ -110,7 +110,9 @@ def run(scenario):
             if house.tail._thread is not None:
                 await asyncio.to_thread(house.tail._thread.join, 5)
         for _ in range(4):
-            await asyncio.get_running_loop().run_in_executor(stream._threads, lambda: (connection.close(), time.sleep(0.02)))
+            await asyncio.get_running_loop().run_in_executor(
+                stream._threads, lambda: (connection.close(), time.sleep(0.02))
+            )
 
     asyncio.run(whole())
 
@@ -133,7 +135,7 @@ def test_decision_reaches_a_viewer_within_a_second_of_its_commit(organization, k
             await in_thread(decide, organization, "p1")
             await viewer.until(lambda: viewer.frames("decision"))
             assert time.monotonic() - started < 1.0
-            event, number, data = viewer.frames("decision")[0]
+            _event, number, data = viewer.frames("decision")[0]
             assert number == "1"
             assert data["subject_id"] == "p1"
             assert data["payload"] == {"ü": 1}

@@ -1,9 +1,9 @@
 """Real processes of the fleet for tests: web, worker, beat, each in a session of its own, all reaped.
 
-    with Fleet(data_dir, database_url=…, redis_url=…) as fleet:
-        fleet.manage("migrate")
-        web = fleet.start_web()
-        worker = fleet.start_worker()
+with Fleet(data_dir, database_url=…, redis_url=…) as fleet:
+    fleet.manage("migrate")
+    web = fleet.start_web()
+    worker = fleet.start_worker()
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ class Fleet:
         """`manage.py up` on a free port, ready to answer."""
         port = free_port()
         argv = [sys.executable, str(BASE_DIR / "manage.py"), "up", "--port", str(port), *arguments]
-        running = self.start("web" if "--web-only" in arguments else "up", *argv, url=f"http://127.0.0.1:{port}", **environment)
+        running = self.start(
+            "web" if "--web-only" in arguments else "up", *argv, url=f"http://127.0.0.1:{port}", **environment
+        )
         self.await_url(running, "/readyz")
         return running
 

@@ -63,16 +63,17 @@ def require_program(name: str) -> str:
     package = PACKAGES.get(name, name)
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Missing(f"{name} is not installed (Debian: apt-get install {package})")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "check": False}
-    subprocess.run(["apt-get", "update", "-q"], timeout=300, **quiet)  # type: ignore[call-overload]
-    outcome = subprocess.run(
-        ["apt-get", "install", "-y", "-q", "--no-install-recommends", package], timeout=900, **quiet
-    )  # type: ignore[call-overload]
+    _apt_get("update", "-q")
+    outcome = _apt_get("install", "-y", "-q", "--no-install-recommends", package)
     found = find_program(name)
     if not found:
         raise Missing(f"{name} could not be installed: {outcome.stderr.decode(errors='replace')[-300:]}")
     return found
+
+
+def _apt_get(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(["apt-get", *arguments], env=environment, capture_output=True, timeout=900, check=False)
 
 
 @dataclasses.dataclass

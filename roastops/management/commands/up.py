@@ -181,7 +181,7 @@ class House:
             if self.leaving.is_set():
                 return
             clock.sleep(0.02)
-        address = f"http://{'127.0.0.1' if self.bind == '0.0.0.0' else self.bind}:{self.port}"  # noqa: S104
+        address = f"http://{'127.0.0.1' if self.bind == '0.0.0.0' else self.bind}:{self.port}"
         if self.is_demo and "runagent" in get_commands():
             self.agent = demo_agent(address)
             self.agent.ensure()
