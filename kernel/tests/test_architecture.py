@@ -55,6 +55,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "commands.stop_authority": "keeps the stop authority fresh so that STOP asks no database",
         "commands.stopping": "STOP's own pools: the wire first, the record after, neither behind a request",
         "roastops.embedded": "worker and beat in one process",
+        "roastops.wsgi_threads": "Django's ordinary requests, beside the streams",
         "roastops.management.commands.up": "signals and the announcement beside the server",
     },
     "starts_process": {

@@ -28,7 +28,8 @@ ORGANIZATIONS = (
 )
 SEALED = (
     "SELECT s.sequence, s.previous_digest, s.digest, s.entry_id, e.id, e.organization_id, e.at, e.actor_kind, "
-    "e.actor_id, e.actor_name, e.verb, e.subject_kind, e.subject_id, e.payload_digest, e.payload FROM kernel_auditseal s "
+    "e.actor_id, e.actor_name, e.verb, e.subject_kind, e.subject_id, e.payload_digest, "
+    "e.payload FROM kernel_auditseal s "
     "LEFT JOIN kernel_auditentry e ON e.id = s.entry_id WHERE s.organization_id = %s ORDER BY s.sequence"
 )
 CHECKPOINTS = (
