@@ -62,7 +62,7 @@ class WsgiInThreads:
         started: list[tuple[int, list[tuple[bytes, bytes]]]] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
-            encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            encoded = [(name.lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers]
             started.append((int(status[:3]), encoded))
 
         parts = self.app(environment, start_response)
