@@ -1,0 +1,30 @@
+"""System checks of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import DatabaseError, connections
+
+from commands import order_guards
+
+
+@register(Tags.database)
+def order_guards_stand(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
+    """commands.E001: the triggers that guard orders are in the database (run by `migrate` and `check --database`)."""
+    if not databases or "default" not in databases:
+        return []
+    connection = connections["default"]
+    try:
+        if order_guards.PROPOSAL not in connection.introspection.table_names():
+            return []  # not migrated yet
+        missing = order_guards.missing(connection)
+    except DatabaseError:
+        return []  # readiness says that the database is away
+    return [
+        Error(f"The order guard {name} is not in the database.",
+              hint="Restore the database, or run commands.order_guards.install again.", id="commands.E001")
+        for name in sorted(missing)
+    ]

@@ -1,0 +1,17 @@
+"""Standing work of this room: the sweeper of deadlines, and (from `tending`) the machine loops."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from commands import services
+from commands.tending import ensure_machines_tended, tend_machine
+from kernel import clock
+
+__all__ = ["ensure_machines_tended", "sweep", "tend_machine"]
+
+
+@shared_task(name="commands.tasks.sweep", ignore_result=True)
+def sweep() -> int:
+    """Time out orders whose deadline has come; how many. Approval and dispatch check the deadline themselves."""
+    return services.expire_due(now=clock.now())

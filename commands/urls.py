@@ -1,0 +1,24 @@
+"""Orders, grants, envelopes and machines, under /v1/."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from commands import api
+from commands.api_machines import machine_urlpatterns
+
+urlpatterns = [
+    path("proposals", api.ProposalList.as_view(), name="proposals"),
+    path("proposals/pending", api.ProposalPending.as_view(), name="proposals-pending"),
+    path("proposals/<str:proposal_id>", api.ProposalDetail.as_view(), name="proposal"),
+    path("proposals/<str:proposal_id>/approve", api.ProposalApprove.as_view(), name="proposal-approve"),
+    path("proposals/<str:proposal_id>/reject", api.ProposalReject.as_view(), name="proposal-reject"),
+    path("proposals/<str:proposal_id>/adopt", api.ProposalAdopt.as_view(), name="proposal-adopt"),
+    path("proposals/<str:proposal_id>/abort", api.ProposalAbort.as_view(), name="proposal-abort"),
+    path("proposals/<str:proposal_id>/timeline", api.ProposalTimeline.as_view(), name="proposal-timeline"),
+    path("grants", api.GrantList.as_view(), name="grants"),
+    path("grants/<str:grant_id>/revoke", api.GrantRevoke.as_view(), name="grant-revoke"),
+    path("envelopes", api.EnvelopeList.as_view(), name="envelopes"),
+    path("alarms/<str:alarm_id>/acknowledge", api.AlarmAcknowledge.as_view(), name="alarm-acknowledge"),
+    *machine_urlpatterns,
+]
