@@ -10,6 +10,7 @@ table holds the 10th, 50th and 90th percentile over roasts, and the median heate
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def corridor_at(bean_temp_c: float) -> Corridor | None:
         return None
     if bean_temp_c <= _TABLE[0][0]:
         return Corridor(*_TABLE[0][1:])
-    for left, right in zip(_TABLE, _TABLE[1:], strict=False):
+    for left, right in pairwise(_TABLE):
         if bean_temp_c <= right[0]:
             return _between(left, right, (bean_temp_c - left[0]) / (right[0] - left[0]))
     return Corridor(*_TABLE[-1][1:])

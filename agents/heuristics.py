@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from agents.corridor import CHARGE_SETPOINT_C, DROP_TEMP_C, FIRST_CRACK_TEMP_C, corridor_at
@@ -112,10 +113,11 @@ def observe(view: View, look: Look) -> View:
         view = _charged(view, look)
     oldest_ms = look.device_ms - int(_KEPT_S * 1000)
     view = replace(view, looks=(*(kept for kept in view.looks if kept.device_ms >= oldest_ms), look))
-    if look.state == "roasting" and look.bean_temp_c is not None:
-        if view.lowest_temp_c is None or look.bean_temp_c <= view.lowest_temp_c:
-            view = replace(view, lowest_temp_c=look.bean_temp_c, lowest_ms=look.device_ms)
-    return view
+    if look.state != "roasting" or look.bean_temp_c is None:
+        return view
+    if view.lowest_temp_c is not None and look.bean_temp_c > view.lowest_temp_c:
+        return view
+    return replace(view, lowest_temp_c=look.bean_temp_c, lowest_ms=look.device_ms)
 
 
 def _charged(view: View, look: Look) -> View:
@@ -159,7 +161,7 @@ def rate_c_per_min(looks: tuple[Look, ...], at_ms: int, window_s: float = RATE_W
     ]
     if len(points) < 6 or points[-1][0] - points[0][0] < 0.8 * window_s:
         return None
-    if max(right[0] - left[0] for left, right in zip(points, points[1:], strict=False)) > _WIDEST_HOLE_S:
+    if max(right[0] - left[0] for left, right in pairwise(points)) > _WIDEST_HOLE_S:
         return None
     mean_s = sum(point[0] for point in points) / len(points)
     mean_c = sum(point[1] for point in points) / len(points)
@@ -252,12 +254,17 @@ def is_quiet(view: View, plan: Plan) -> bool:
         return True
     if latest.bean_temp_c >= plan.drop_temp_c:
         return True
-    if plan.drop_after_s is not None and view.charged_ms is not None:
-        if plan.drop_after_s - (latest.device_ms - view.charged_ms) / 1000 <= QUIET_BEFORE_DROP_S:
-            return True
+    if _seconds_to_agreed_drop(view, plan, latest) <= QUIET_BEFORE_DROP_S:
+        return True
     rate = rate_c_per_min(view.looks, latest.device_ms)
     away_s = seconds_to(plan.drop_temp_c, latest.bean_temp_c, rate) if rate is not None else None
     return away_s is not None and away_s <= QUIET_BEFORE_DROP_S
+
+
+def _seconds_to_agreed_drop(view: View, plan: Plan, latest: Look) -> float:
+    if plan.drop_after_s is None or view.charged_ms is None:
+        return float("inf")
+    return plan.drop_after_s - (latest.device_ms - view.charged_ms) / 1000
 
 
 def is_cracked(view: View, plan: Plan) -> bool:
@@ -317,13 +324,15 @@ def _less_heat(heuristic: str, reason: str, evidence: dict[str, Any], latest: Lo
     if latest.heater_step <= HEATER_LOW_STEP:
         text = f"{reason} The heater is at {latest.heater_step} already: charge the next batch cooler."
         return Note(f"{heuristic}_next_charge", text, (evidence,), latest.device_ms)
-    return _order(heuristic, "heater", latest.heater_step, -1, reason, evidence, latest)
+    return _order(heuristic, "heater", -1, reason, evidence, latest)
 
 
 def _hot(view: View, plan: Plan, latest: Look) -> Advice | None:
     moments = _moments(view, HELD_S)
     bounds = [corridor_at(moment.bean_temp_c) for moment in moments]
-    if not moments or not all(b is not None and m.rate > b.high_c_per_min for m, b in zip(moments, bounds, strict=True)):
+    if not moments or not all(
+        b is not None and m.rate > b.high_c_per_min for m, b in zip(moments, bounds, strict=True)
+    ):
         return None
     here = corridor_at(moments[-1].bean_temp_c)
     if here is None or latest.heater_step is None:
@@ -336,9 +345,9 @@ def _hot(view: View, plan: Plan, latest: Look) -> Advice | None:
     cracked = is_cracked(view, plan)
     air_is_next = latest.heater_step <= HEATER_LOW_STEP or (cracked and view.last_control == "heater")
     if air_is_next and latest.fan_step is not None and latest.fan_step < FAN_CEILING_STEP:
-        return _order("hot", "fan", latest.fan_step, +1, reason, evidence, latest)
+        return _order("hot", "fan", +1, reason, evidence, latest)
     if latest.heater_step > HEATER_FLOOR_STEP:
-        return _order("hot", "heater", latest.heater_step, -1, reason, evidence, latest)
+        return _order("hot", "heater", -1, reason, evidence, latest)
     return None
 
 
@@ -370,7 +379,7 @@ def _stall(view: View, plan: Plan, latest: Look) -> Advice | None:
         "first_crack_in_s": None if away_s is None else round(away_s),
         "usual_heater_step": here.heater_step,
     } | {name: value for name, value in _rate_evidence(moments, here.middle_c_per_min).items() if name != "kind"}
-    return _order("stall", "heater", latest.heater_step, +1, reason, evidence, latest)
+    return _order("stall", "heater", +1, reason, evidence, latest)
 
 
 def _stall_after_crack(moments: tuple[_Moment, ...], latest: Look) -> Advice | None:
@@ -384,7 +393,7 @@ def _stall_after_crack(moments: tuple[_Moment, ...], latest: Look) -> Advice | N
         f"After first crack the rate of rise {moments[-1].rate:.1f} °C/min at {moments[-1].bean_temp_c:.1f} °C has "
         f"been below the corridor's {bound:.1f} °C/min for {HELD_S:.0f} s: less air, never more heat here."
     )
-    return _order("stall", "fan", latest.fan_step, -1, reason, _rate_evidence(moments, bound), latest)
+    return _order("stall", "fan", -1, reason, _rate_evidence(moments, bound), latest)
 
 
 def _rate_evidence(moments: tuple[_Moment, ...], bound_c_per_min: float) -> dict[str, Any]:
@@ -403,8 +412,12 @@ def _rate_evidence(moments: tuple[_Moment, ...], bound_c_per_min: float) -> dict
 
 
 def _order(
-    heuristic: str, control: str, from_step: int, change: int, reason: str, evidence: dict[str, Any], latest: Look
-) -> Advice:
+    heuristic: str, control: str, change: int, reason: str, evidence: dict[str, Any], latest: Look
+) -> Advice | None:
+    """One step up or down from where the control stands; None where that is not known."""
+    from_step = latest.heater_step if control == "heater" else latest.fan_step
+    if from_step is None:
+        return None
     word = {"heater": "Power", "fan": "Fan"}[control]
     return Advice(
         heuristic=heuristic,

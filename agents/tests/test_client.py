@@ -41,7 +41,10 @@ def test_a_post_repeats_after_503_with_the_same_idempotency_key(double: HttpDoub
 
 
 def test_repeats_are_bounded(double: HttpDouble) -> None:
-    double.answers["GET", "/v1/machines/mch_1"] = lambda _heard: (503, {"error": "database_unavailable", "message": "no"})
+    double.answers["GET", "/v1/machines/mch_1"] = lambda _heard: (
+        503,
+        {"error": "database_unavailable", "message": "no"},
+    )
     with pytest.raises(Unreachable) as caught:
         speak(double).machine("mch_1")
     assert caught.value.code == "database_unavailable"

@@ -47,14 +47,16 @@ def share_of_usual(share: float) -> Callable[[float], float]:
     return lambda temp_c: share * usual(temp_c)
 
 
-def play(looks: Iterator[Look], *, plan: Plan = PLAN, cracked_at_c: float | None = None) -> list[tuple[Look, Advice | Note]]:
+def play(
+    looks: Iterator[Look], *, plan: Plan = PLAN, cracked_at_c: float | None = None
+) -> list[tuple[Look, Advice | Note]]:
     """Everything the heuristics said over a roast, noted as the agent notes it. Nothing answers the advice."""
     view, said = View(), []
     for look in looks:
         view = observe(view, look)
-        if cracked_at_c is not None and view.first_crack_ms is None and look.state == "roasting":
-            if view.lowest_ms != look.device_ms and (look.bean_temp_c or 0) >= cracked_at_c and len(view.looks) > 44:
-                view = note_first_crack(view, look.device_ms)
+        is_new = view.first_crack_ms is None and look.state == "roasting" and look.device_ms > 70_000
+        if is_new and cracked_at_c is not None and (look.bean_temp_c or 0) >= cracked_at_c:
+            view = note_first_crack(view, look.device_ms)
         found = advise(view, plan, LIMITS)
         if isinstance(found, Advice):
             view = note_order(view, found)
@@ -102,7 +104,10 @@ def test_air_stops_at_six_and_then_the_last_step_of_heat_goes_but_never_all_of_i
 
 
 def test_after_first_crack_heat_and_air_take_turns() -> None:
-    said = [advice for _, advice in play(roast(share_of_usual(1.6), from_c=100, to_c=196, heater=5, fan=3), cracked_at_c=165)]
+    said = [
+        advice
+        for _, advice in play(roast(share_of_usual(1.6), from_c=100, to_c=196, heater=5, fan=3), cracked_at_c=165)
+    ]
     controls = [advice.control for advice in said if isinstance(advice, Advice) and advice.device_ms > 0]
     assert "heater" in controls and "fan" in controls
 
@@ -152,7 +157,9 @@ def test_a_stall_never_asks_for_more_than_one_step_over_the_usual_heater() -> No
 def test_no_heat_is_added_within_a_minute_of_first_crack() -> None:
     for look, advice in play(roast(share_of_usual(0.6), heater=2)):
         if isinstance(advice, Advice) and advice.control == "heater" and advice.target_step > advice.from_step:
-            away_s = heuristics.seconds_to(PLAN.first_crack_temp_c, look.bean_temp_c or 0, usual(look.bean_temp_c or 0) * 0.6)
+            away_s = heuristics.seconds_to(
+                PLAN.first_crack_temp_c, look.bean_temp_c or 0, usual(look.bean_temp_c or 0) * 0.6
+            )
             assert away_s is not None and away_s > 55
 
 
@@ -164,7 +171,9 @@ def test_after_first_crack_a_stall_takes_air_and_adds_no_heat() -> None:
 
 def test_twenty_seconds_before_the_drop_nothing_is_said() -> None:
     looks = list(roast(share_of_usual(1.5), heater=6, fan=3))
-    last_ms = next(look.device_ms for look in looks if (look.bean_temp_c or 0) >= PLAN.drop_temp_c and look.device_ms > 70_000)
+    last_ms = next(
+        look.device_ms for look in looks if (look.bean_temp_c or 0) >= PLAN.drop_temp_c and look.device_ms > 70_000
+    )
     assert all(look.device_ms < last_ms - 19_000 for look, _ in play(iter(looks)))
 
 
@@ -224,10 +233,10 @@ def test_whatever_the_roast_does_the_laws_hold(
     view, last_ms = View(), None
     for look in roast(rates, heater=heater, fan=fan, infrared_c=infrared_c):
         view = observe(view, look)
-        if cracked_at_c is not None and cracked_ms is None and look.device_ms > 70_000:
-            if look.bean_temp_c is not None and look.bean_temp_c >= cracked_at_c:
-                cracked_ms = look.device_ms
-                view = note_first_crack(view, cracked_ms)
+        is_late = cracked_ms is None and look.device_ms > 70_000
+        if is_late and cracked_at_c is not None and (look.bean_temp_c or 0) >= cracked_at_c:
+            cracked_ms = look.device_ms
+            view = note_first_crack(view, cracked_ms)
         found = advise(view, PLAN, LIMITS)
         if isinstance(found, Note):
             view = heuristics.note_said(view, found)

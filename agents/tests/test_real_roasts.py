@@ -54,7 +54,8 @@ def recordings() -> tuple[Recording, ...]:
         heater, fan = ([round(value / 10) for value in log[key][0]] for key in ("extratemp1", "extratemp2"))
         fingerprint = tuple(log["temp2"][charge:drop:20])
         found.setdefault(
-            fingerprint, Recording(path.name, log["timex"], log["temp2"], log["temp1"], heater, fan, charge, crack, drop)
+            fingerprint,
+            Recording(path.name, log["timex"], log["temp2"], log["temp1"], heater, fan, charge, crack, drop),
         )
     return tuple(found.values())
 
@@ -101,9 +102,9 @@ def test_the_expected_temperatures_are_the_medians_of_the_marks() -> None:
     setpoint_c = statistics.median(
         max(roast.infrared_temp_c[max(0, roast.charge - 15) : roast.charge + 1]) for roast in recordings()
     )
-    assert crack_c - 1.5 <= corridor.FIRST_CRACK_TEMP_C <= crack_c
-    assert corridor.DROP_TEMP_C == pytest.approx(drop_c, abs=2.5)
-    assert corridor.CHARGE_SETPOINT_C == pytest.approx(setpoint_c, abs=1.0)
+    assert 0 <= crack_c - corridor.FIRST_CRACK_TEMP_C <= 1.5, "earlier is the safe side"
+    assert drop_c == pytest.approx(corridor.DROP_TEMP_C, abs=2.5)
+    assert setpoint_c == pytest.approx(corridor.CHARGE_SETPOINT_C, abs=1.0)
 
 
 def test_over_real_roasts_the_agent_is_neither_silent_nor_a_nuisance() -> None:

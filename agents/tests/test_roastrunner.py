@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def test_orders_keep_forty_seconds_of_roast_time_apart(double: HttpDouble) -> No
     shop.play()
     at_ms = [body["evidence"][0]["to_device_ms"] for body in shop.proposals]
     assert len(at_ms) >= 2
-    assert all(right - left >= 40_000 for left, right in zip(at_ms, at_ms[1:], strict=False))
+    assert all(right - left >= 40_000 for left, right in pairwise(at_ms))
 
 
 def test_no_second_proposal_while_the_first_is_held(double: HttpDouble) -> None:
@@ -127,7 +127,9 @@ def test_the_stream_says_what_came_of_it(double: HttpDouble) -> None:
     shop = Shop(double, frames)
     shop.settled = "PENDING_APPROVAL"
     shop.play(seconds_per_tick=0.0)
-    assert any("prp_1 ended REJECTED WRONG_TIMING; no new proposal for 40 s of roast time" in line for line in shop.said)
+    assert any(
+        "prp_1 ended REJECTED WRONG_TIMING; no new proposal for 40 s of roast time" in line for line in shop.said
+    )
 
 
 def test_each_refusal_in_a_row_doubles_the_rest(double: HttpDouble) -> None:
@@ -209,7 +211,13 @@ def running_agent(double: HttpDouble, tmp_path: Path) -> Iterator[subprocess.Pop
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ROASTOPS_")}
     environment |= {"ROASTOPS_DATA_DIR": str(tmp_path / "data"), "DJANGO_SETTINGS_MODULE": "roastops.settings"}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         yield process

@@ -180,7 +180,7 @@ def impure(source: Source) -> list[Finding]:
     found = [
         source.finding("impure", node, f"imports {name}")
         for node, name in imports(source)
-        if _is_within(name, _IMPURE) or name.split(".")[0] in ROOMS and ".models" in name
+        if _is_within(name, _IMPURE) or (name.split(".")[0] in ROOMS and ".models" in name)
     ]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _IMPURE_CALLS:
@@ -285,9 +285,7 @@ def _calls(source: Source) -> Iterator[tuple[ast.AST, str]]:
 def reads_clock(source: Source) -> list[Finding]:
     """Time read, or slept, outside kernel/clock.py; the database's own clock counts."""
     found = [
-        source.finding("reads_clock", node, f"uses {name}")
-        for node, name in _references(source)
-        if name in _CLOCK
+        source.finding("reads_clock", node, f"uses {name}") for node, name in _references(source) if name in _CLOCK
     ]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.keyword) and node.arg in {"auto_now", "auto_now_add"}:
@@ -325,7 +323,9 @@ def draws_chance(source: Source) -> list[Finding]:
 def starts_thread(source: Source) -> list[Finding]:
     """A thread or a pool of them."""
     found = [
-        source.finding("starts_thread", node, f"calls {name}") for node, name in _calls(source) if _is_within(name, _THREADS)
+        source.finding("starts_thread", node, f"calls {name}")
+        for node, name in _calls(source)
+        if _is_within(name, _THREADS)
     ]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr == "run_in_executor":
@@ -377,7 +377,8 @@ def _writes_status_by_call(node: ast.Call) -> bool:
     if isinstance(node.func, ast.Attribute) and name in _WRITERS:
         return "status" in keywords or _names_status(keywords.get("defaults"))
     if name in {"bulk_update", "save", "asave"}:
-        return _names_status(keywords.get("update_fields") or keywords.get("fields") or (node.args or [None])[-1])
+        given = keywords.get("update_fields") or keywords.get("fields") or (node.args[-1] if node.args else None)
+        return _names_status(given)
     if name == "setattr" and len(node.args) == 3:
         return _names_status(node.args[1])
     return name in _STATEFUL and "status" in keywords
@@ -408,7 +409,9 @@ def writes_status(source: Source) -> list[Finding]:
 
 def names_table(source: Source) -> list[Finding]:
     """A table named in raw SQL: ask the model's `_meta.db_table`."""
-    table = re.compile(r"(?i)\b(from|into|update|join|table|on)\s+[\"']?(kernel|roasts|commands|evals|trials|agents)_\w+")
+    table = re.compile(
+        r"(?i)\b(from|into|update|join|table|on)\s+[\"']?(kernel|roasts|commands|evals|trials|agents)_\w+"
+    )
     return [
         source.finding("names_table", node, f"SQL names a table: {match.group(0)!r}")
         for node in ast.walk(source.tree)
@@ -539,9 +542,9 @@ def empty_name(source: Source) -> list[Finding]:
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name.startswith("do_") or node.name == "handle_data":
                 found.append(source.finding("empty_name", node, f"def {node.name}"))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == "temp":
-            found.append(source.finding("empty_name", node, "`temp`: temperature or temporary?"))
-        elif isinstance(node, ast.arg) and node.arg == "temp":
+        elif (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == "temp") or (
+            isinstance(node, ast.arg) and node.arg == "temp"
+        ):
             found.append(source.finding("empty_name", node, "`temp`: temperature or temporary?"))
     return found
 

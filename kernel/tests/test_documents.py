@@ -51,7 +51,9 @@ def test_every_management_command_and_make_target_exists(document: Path) -> None
     text = text_of(document)
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(COMMAND.findall(text)) <= set(get_commands())
-    shown = re.findall(r"`make ([a-z]+)", text) + re.findall(r"\n\s*make ([a-z]+)", document.read_text(encoding="utf-8"))
+    shown = re.findall(r"`make ([a-z]+)", text) + re.findall(
+        r"\n\s*make ([a-z]+)", document.read_text(encoding="utf-8")
+    )
     assert set(shown) <= targets
 
 

@@ -52,7 +52,8 @@ class Outcome:
         lines = [f"{self.bench}{' (short)' if self.is_short else ''}: yardstick: {self.yardstick}"]
         for figure in self.figures:
             mark = "" if not figure.bar else "ok" if figure.passes(is_short=self.is_short) else "MISSED"
-            lines.append(f"  {figure.name:<42} {figure.value:>12,.3f} {figure.unit:<9} {figure.bar:<10} {mark}".rstrip())
+            value = f"{figure.value:>12,.3f} {figure.unit:<9}"
+            lines.append(f"  {figure.name:<42} {value} {figure.bar:<10} {mark}".rstrip())
         return lines + [f"  note: {remark}" for remark in self.remarks]
 
     def as_json(self) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def run(*, is_short: bool) -> Outcome:
 
 def _measure(house: House, count: int) -> tuple[list[float], list[float], dict[str, int]]:
     agent = house.client("agent")
-    propose_ms, me_ms, statuses = [], [], {}
+    propose_ms: list[float] = []
+    me_ms: list[float] = []
+    statuses: dict[str, int] = {}
     for number in range(count):
         clock.sleep(SPACING_S)
         body = {

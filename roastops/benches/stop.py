@@ -170,7 +170,7 @@ def _one(rounds: _Round, stops: Stops, take_back: Callable[[], None]) -> None:
     stops.results[body["result"]] = stops.results.get(body["result"], 0) + 1
     downs_ms = [(at - asked_at).total_seconds() * 1000 + LOG_ROUNDING_MS for at in rounds.log.heater_downs()]
     if len(downs_ms) < HEATER_STEP:
-        raise RuntimeError(f"{len(downs_ms)} heat-down bytes in the machine's log after a stop from {HEATER_STEP}: {body}")
+        raise RuntimeError(f"{len(downs_ms)} heat-down bytes in the machine's log, not {HEATER_STEP}: {body}")
     stops.first_ms.append(downs_ms[0])
     stops.written_s.append(downs_ms[HEATER_STEP - 1] / 1000)
     if body.get("proved_ms") is not None:

@@ -165,5 +165,5 @@ def test_the_demo_agents_key_is_made_once_and_again_when_it_opens_nothing(data_d
 
 
 def test_without_a_demo_there_is_no_demo_key(data_dir: Path) -> None:
-    with pytest.raises(CommandError, match="manage.py demo"):
+    with pytest.raises(CommandError, match=r"manage\.py demo"):
         runagent.demo_key(data_dir / "key")

@@ -46,8 +46,12 @@ class Command(BaseCommand):
         if not 150 <= options["drop_temp_c"] <= 250:
             raise CommandError("--drop-temp-c must be from 150 to 250 °C")
         demo_file = settings.DATA_DIR / "agent-roastrunner.key"
-        key = demo_key(demo_file) if options["demo"] else read_key(options["key_file"] or os.environ.get("ROASTOPS_KEY_FILE"))
-        url = options["url"] or os.environ.get("ROASTOPS_URL") or f"http://127.0.0.1:{settings.PORT}"
+        key = (
+            demo_key(demo_file)
+            if options["demo"]
+            else read_key(options["key_file"] or os.environ.get("ROASTOPS_KEY_FILE"))
+        )
+        url = options["url"] or os.environ.get("ROASTOPS_URL") or f"http://127.0.0.1:{settings.ENVIRONMENT.port}"
         plan = Plan(FIRST_CRACK_TEMP_C, options["drop_temp_c"], options["drop_after_s"], CHARGE_SETPOINT_C)
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
