@@ -61,6 +61,7 @@ class BulletR1:
         self.counts = {"polls": 0, "other_messages": 0, "slips": 0, "no_answers": 0, "protocol_errors": 0}
         self._poll_lock = threading.Lock()
         self._sequence = 0
+        self._sends_trailer = False  # only a third-party note knows it: required once seen
         self._sensor_map = sensor_map
         self._time = MachineTime(device_clock, counter_hz)
         self._check = SensorCheck(sensor_map)
@@ -167,9 +168,12 @@ class BulletR1:
         frame_b = self.port.ask(codec.STATUS2, timeout_ms)
         try:
             status = codec.decode_status(frame_a, frame_b)
+            if self._sends_trailer and not status.has_trailer:
+                raise ProtocolError("frame A does not end in FF AA, as this machine's frames do")
         except ProtocolError:
             self.port.is_suspect = True
             raise
+        self._sends_trailer = status.has_trailer
         self.counts["polls"] += 1
         monotonic_s = clock.monotonic()
         self._sequence += 1

@@ -24,6 +24,7 @@ from drivers.port import (
     NoPermission,
     NotFound,
     Outcome,
+    ProtocolError,
     Quality,
     Reading,
     SettingOrder,
@@ -394,6 +395,24 @@ def test_a_silent_machine_gets_the_full_count_of_downs_in_time(make_rig: Callabl
     assert (receipt.outcome, receipt.reason) == (Outcome.UNPROVED, "no_answer")
     assert len(downs) == 9 and rig.truth(Control.HEATER) == 0
     assert downs[0] - started_s < 0.01 and downs[-1] - started_s <= 1.2
+
+
+@pytest.mark.parametrize("kind", RIGS)
+def test_noise_is_never_a_reading_even_where_it_carries_the_marker(make_rig: Callable[..., Rig], kind: str) -> None:
+    rig = make_rig(kind)
+    rig.driver.read()
+    rig.machine.act("fault", fault="garbage:count=6000")
+    refused = 0
+    for _ in range(1500):  # one in 256 random frames carries the marker
+        rig.clock.advance(0.1)
+        try:
+            reading = rig.driver.read()
+        except ProtocolError:
+            refused += 1
+            continue
+        assert reading.preheat_target_c == 240 and reading.step_of(Control.HEATER) == rig.truth(Control.HEATER)
+    assert refused > 500
+    assert rig.sent(HEATER_UP) == rig.sent(HEATER_DOWN) == rig.sent(PRS) == 0
 
 
 @pytest.mark.parametrize("kind", RIGS)
