@@ -115,6 +115,11 @@ def _name(guard: Guard) -> str:
     return f"{PREFIX}{guard.table}_{guard.name}"
 
 
+def _quoted(message: str) -> str:
+    """The message inside an SQL string."""
+    return message.replace("'", "''")
+
+
 def statements(vendor: str) -> list[str]:
     """DDL that puts every guard in place, replacing one that stands."""
     found = []
@@ -123,10 +128,10 @@ def statements(vendor: str) -> list[str]:
         if vendor == "sqlite":
             found.append(f"DROP TRIGGER IF EXISTS {name}")
             found.append(f"CREATE TRIGGER {name} BEFORE {guard.event} ON {guard.table} WHEN {guard.refused} "
-                         f"BEGIN SELECT RAISE(ABORT, '{name}: {guard.message}'); END")
+                         f"BEGIN SELECT RAISE(ABORT, '{name}: {_quoted(guard.message)}'); END")
         elif vendor == "postgresql":
             found.append(f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-                         f"IF {guard.refused} THEN RAISE EXCEPTION '{name}: {guard.message}' "
+                         f"IF {guard.refused} THEN RAISE EXCEPTION '{name}: {_quoted(guard.message)}' "
                          "USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$")
             found.append(f"DROP TRIGGER IF EXISTS {name} ON {guard.table}")
             found.append(f"CREATE TRIGGER {name} BEFORE {guard.event} ON {guard.table} FOR EACH ROW EXECUTE FUNCTION {name}()")
