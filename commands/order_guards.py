@@ -77,7 +77,7 @@ def guards(vendor: str) -> list[Guard]:
     return [
         Guard("born", PROPOSAL, "INSERT", f"NEW.status NOT IN {_listed(BIRTHS)} OR NEW.approver_id IS NOT NULL",
               "an order is born unapproved and unmoved"),
-        Guard("home", PROPOSAL, "INSERT", elsewhere, "an order belongs to its machine's organisation"),
+        Guard("home", PROPOSAL, "INSERT", elsewhere, "an order belongs to the organisation of its machine"),
         Guard("substance", PROPOSAL, "UPDATE", _changed(SUBSTANCE, differs), "an order is never edited"),
         Guard("move", PROPOSAL, "UPDATE", f"NEW.status {differs} OLD.status AND NOT ({legal})", "no such move"),
         Guard("approval", PROPOSAL, "UPDATE",
@@ -105,7 +105,7 @@ def guards(vendor: str) -> list[Guard]:
               "only an approved order is executed, on its own machine"),
         Guard("attempt", EXECUTION, "UPDATE", _changed(attempt, differs), "an attempt is never edited"),
         Guard("signed", GRANT, "INSERT", f"{grantless} OR {elsewhere} OR {agent_elsewhere}",
-              "a grant is signed by a lead of the agent's and the machine's organisation"),
+              "a grant is signed by a lead of the organisation of agent and machine"),
         Guard("grant", GRANT, "UPDATE", f"{_changed(signed, differs)} OR (OLD.revoked_at IS NOT NULL "
               f"AND NEW.revoked_at {differs} OLD.revoked_at)", "a grant is revoked, never edited"),
     ]  # fmt: skip
