@@ -43,6 +43,7 @@ class EmbeddedWorker:
     def stop(self, timeout_s: float) -> bool:
         """Take nothing more, let running tasks end; False when some did not within ``timeout_s``."""
         worker_state.should_stop = 0
+        app.send_task("kernel.tasks.note_beat", expires=timeout_s)  # a message wakes its loop, which else sleeps 2 s
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
