@@ -96,7 +96,8 @@ class House:
     def _open_door(self) -> socket.socket:
         """Bind first: a taken port is said at once."""
         family = socket.AF_INET6 if ":" in self.bind else socket.AF_INET
-        door = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol is named so that asyncio sets TCP_NODELAY on what it accepts: without it every answer waits 40 ms.
+        door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind((self.bind, self.port))
