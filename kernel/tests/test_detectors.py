@@ -185,8 +185,8 @@ CASES: list[tuple[Detector, str, str, str]] = [
     (
         detectors.publishes_in_transaction,
         "commands.services",
-        "from django.db import transaction\nfrom kernel import live\ndef f():\n    live.wake(1)\ntransaction.on_commit(f)",
-        "from kernel import live\ndef f():\n    live.wake(1)\nf()",
+        "from django.db import transaction\nfrom kernel import live\ndef f():\n live.wake(1)\ntransaction.on_commit(f)",
+        "from kernel import live\ndef f():\n live.wake(1)\nf()",
     ),
     (detectors.broad_except, "roasts.x", "try: f()\nexcept ValueError: pass", "try: f()\nexcept Exception: pass"),
     (detectors.broad_except, "roasts.x", "try: f()\nexcept (OSError, ValueError): pass", "try: f()\nexcept: pass"),

@@ -18,7 +18,7 @@ from drivers.virtual.panel import Panel
 from kernel import clock
 from roastops.testing.processes import Fleet, Running
 
-START_WAIT_S = 20.0
+START_WAIT_S, PREPARE_WAIT_S = 20.0, 120.0
 
 
 class NotReady(Exception):
@@ -62,18 +62,12 @@ def running_house(
         fleet = Fleet(folder, database_url=database_url, redis_url=redis_url, ROASTOPS_SPEED=f"{speed:g}")
         closing.callback(_end_keepers, folder / "run")
         closing.enter_context(fleet)
-        fleet.manage("migrate")
-        made = json.loads(fleet.manage("demo", "--json").strip().splitlines()[-1])
+        made, keys = _prepared(fleet)
         socket = Path(_run_file(folder, made["machine_id"])["driver_options"]["backend"]["path"])
         log = folder / "virtual.jsonl"
         argv = [sys.executable, "-m", "drivers.virtual.server", "--socket", str(socket), "--wire-log", str(log)]
         argv += ["--seed", "1", "--speed", f"{speed:g}", "--initial-state", "roasting"]
         roaster = fleet.start("roaster", *(argv if machine else [sys.executable, "-c", ""]))
-        keys = {
-            "operator": _key(fleet, "--user", "operator", "read,propose,approve,stop,operate"),
-            "lead": _key(fleet, "--user", "lead", "read,propose,approve,stop,operate,lead"),
-            "agent": _key(fleet, "--agent", made["agent"], "read,propose"),
-        }
         web = _start_server(fleet, is_fleet=bool(database_url))
         house = House(fleet, web, roaster, made["machine_id"], log, socket)
         for who, key in keys.items():
@@ -97,8 +91,30 @@ def _http(url: str, key: str) -> httpx.Client:
     return httpx.Client(base_url=url, headers=headers, timeout=30.0, trust_env=False)
 
 
-def _key(fleet: Fleet, holder: str, name: str, scopes: str) -> str:
-    return fleet.manage("createkey", "--org", "demo", holder, name, "--scopes", scopes).strip().splitlines()[-1]
+_PREPARE = """
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("demo", "--json")
+for holder, name, scopes in %r:
+    call_command("createkey", "--org", "demo", holder, name, "--scopes", scopes)
+"""
+_HOLDERS = {
+    "operator": ("--user", "operator", "read,propose,approve,stop,operate"),
+    "lead": ("--user", "lead", "read,propose,approve,stop,operate,lead"),
+    "agent": ("--agent", "roastrunner", "read,propose"),
+}
+
+
+def _prepared(fleet: Fleet) -> tuple[dict[str, Any], dict[str, str]]:
+    """Migrated, with demo data and three keys: in one process, for each start costs a second."""
+    program = _PREPARE % (list(_HOLDERS.values()),)
+    running = fleet.start("prepare", sys.executable, "-c", program)
+    if running.process.wait(PREPARE_WAIT_S):
+        raise NotReady(f"the bench's data could not be made:\n{running.log()[-2000:]}")
+    lines = [line for line in running.log().splitlines() if line.startswith(('{"org', "ro_"))]
+    return json.loads(lines[0]), dict(zip(_HOLDERS, lines[1:], strict=True))
 
 
 def _run_file(folder: Path, machine_id: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -53,6 +54,7 @@ class Command(BaseCommand):
         )
         url = options["url"] or os.environ.get("ROASTOPS_URL") or f"http://127.0.0.1:{settings.ENVIRONMENT.port}"
         plan = Plan(FIRST_CRACK_TEMP_C, options["drop_temp_c"], options["drop_after_s"], CHARGE_SETPOINT_C)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request says nothing
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
         client = RoastOpsClient(url, key, sleep=clock.sleep)
