@@ -130,8 +130,12 @@ def _principal(
     if given.bearer:
         return _by_key(given.bearer, snapshot, now)
     if given.stop_token:
-        return _by_token(given.stop_token, machine_id, organization_id, snapshot, stop_key, now)
-    if given.session_key:
+        try:
+            return _by_token(given.stop_token, machine_id, organization_id, snapshot, stop_key, now)
+        except Refused:
+            if not given.session_key:
+                raise
+    if given.session_key:  # an old page's token has expired, its session has not
         return _by_session(given, snapshot, now)
     raise Refused(401, "not_signed_in", "We do not know who you are.", "Sign in, or send a key or a STOP token.")
 

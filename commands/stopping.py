@@ -106,7 +106,7 @@ async def _admit(scope: dict[str, Any], receive: Receive) -> tuple[str, Principa
     given = _credentials(scope)
     if given.is_empty:
         given = Credentials(stop_token=_token_in(await _read_body(receive)))
-    config = _config(machine_id)
+    config = known_config(machine_id)
     try:
         return machine_id, _authorize(given, machine_id, config), config
     except Refused as refusal:
@@ -138,7 +138,8 @@ def _authorize(given: Credentials, machine_id: str, config: KeeperConfig | None)
     )
 
 
-def _config(machine_id: str) -> KeeperConfig | None:
+def known_config(machine_id: str) -> KeeperConfig | None:
+    """How to reach the machine's keeper, as the loop wrote it down; None where no loop ever did."""
     try:
         return keeper_config.read(keeper_config.config_path(settings.RUN_DIR, machine_id))
     except BadConfig as error:
@@ -154,15 +155,13 @@ def _credentials(scope: dict[str, Any]) -> Credentials:
     if authorization[:7].lower() == "bearer ":
         return Credentials(bearer=authorization[7:].strip())
     token = headers.get(b"x-stop-token", "")
-    if token:
-        return Credentials(stop_token=token)
     if b"cookie" not in headers:
-        return Credentials()
+        return Credentials(stop_token=token)
     request = ASGIRequest(scope, io.BytesIO())
     session_key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
     if not session_key or not headers.get(b"x-csrftoken"):
-        return Credentials()  # perhaps the body has a token
-    return Credentials(session_key=session_key, is_csrf_good=_is_csrf_good(request))
+        return Credentials(stop_token=token)  # or perhaps the body has a token
+    return Credentials(stop_token=token, session_key=session_key, is_csrf_good=_is_csrf_good(request))
 
 
 def _is_csrf_good(request: ASGIRequest) -> bool:
@@ -225,10 +224,9 @@ async def stop_machine(
 
 async def _without_keeper(note: HaltNote, config: KeeperConfig, by: str, begun_s: float) -> dict[str, Any]:
     """Nobody holds the machine: start a keeper or take the device; answer in time and go on trying behind it."""
-    loop = asyncio.get_running_loop()
-    trying = loop.run_in_executor(_revivals, _revive, note, config, by, begun_s)
+    trying = _revivals.submit(_revive, note, config, by, begun_s)
     try:
-        ended = await asyncio.wait_for(asyncio.shield(trying), ANSWER_WITHOUT_KEEPER_S)
+        ended = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(trying)), ANSWER_WITHOUT_KEEPER_S)
     except TimeoutError:
         trying.add_done_callback(lambda done: _records.submit(_keep_and_file, done.result()))
         ended = note.ended(**_failed("keeper_dead"))

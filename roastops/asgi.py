@@ -67,6 +67,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            from commands import stopping
+
+            stopping.start()  # who may STOP is known before anybody asks, and stays known without a database
             sealer.start()
             _drain_on_signal()
             await send({"type": "lifespan.startup.complete"})

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db import connection
 
 from kernel.models import Membership, Organization, Site
 from roasts.models import ControlLimit, Machine, MachineReading
@@ -40,3 +44,15 @@ def person_row(name: str, *roles: str, slug: str = "demo") -> User:
     for role in roles:
         Membership.objects.create(organization=organization_row(slug), user=user, role=role)
     return user
+
+
+@contextmanager
+def database_locked() -> Iterator[None]:
+    """Somebody holds SQLite's write lock: nothing can be written (reading goes on)."""
+    thief = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=5)
+    thief.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        thief.execute("ROLLBACK")
+        thief.close()

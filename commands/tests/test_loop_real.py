@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from commands import api_machines, journal, services, stop_wire
 from commands.machine_loop import MachineLoop
 from commands.models import Alarm, Execution, Halt, MachineLease, Proposal
 from commands.tests.real_machine import RealMachine, real_machine, wait_for
-from commands.tests.rows import machine_row, organization_row, person_row
+from commands.tests.rows import database_locked, machine_row, organization_row, person_row
 from drivers.keeper_client import KeeperClient
 from drivers.port import Control, SettingOrder
 from kernel import clock
@@ -256,15 +255,12 @@ def test_a_store_that_is_gone_for_a_while_loses_no_sample(rig) -> None:
         pytest.skip("PostgreSQL's outage is played by the fleet tests with SIGSTOP")
     with tending(machine) as loop:
         wait_for(lambda: Sample.objects.count() > 10)
-        thief = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=5)
-        thief.execute("BEGIN IMMEDIATE")
-        clock.sleep(9.0)
-        assert loop.keeper_side.view.reading is not None
-        assert loop.keeper_side.view.age_s(clock.monotonic()) < 1.0, "it reads on"
-        assert real.status()["heater_step"] == 5, "nothing was moved"
-        assert not loop.stop.is_set(), "unreachable is not lost"
-        thief.execute("ROLLBACK")
-        thief.close()
+        with database_locked():
+            clock.sleep(9.0)
+            assert loop.keeper_side.view.reading is not None
+            assert loop.keeper_side.view.age_s(clock.monotonic()) < 1.0, "it reads on"
+            assert real.status()["heater_step"] == 5, "nothing was moved"
+            assert not loop.stop.is_set(), "unreachable is not lost"
         clock.sleep(2.0)
     numbers = list(Sample.objects.order_by("sequence").values_list("sequence", flat=True))
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -289,11 +285,8 @@ def test_an_interlock_makes_safe_with_the_store_gone_and_its_halt_is_filed_later
         pytest.skip("SQLite's way of losing a store")
     with rigged(settings, max_bean_temp_c=100.0) as (real, machine):
         with tending(machine):
-            thief = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=5)
-            thief.execute("BEGIN IMMEDIATE")
-            wait_for(lambda: real.status()["heater_step"] == 0, what="heat down without a store")
-            thief.execute("ROLLBACK")
-            thief.close()
+            with database_locked():
+                wait_for(lambda: real.status()["heater_step"] == 0, what="heat down without a store")
             halt = wait_for(lambda: Halt.objects.filter(kind="interlock").first(), 15, "the halt filed")
             assert halt.code in ("bean_over_temperature", "bean_above_maximum")
             wait_for(lambda: Halt.objects.get(pk=halt.pk).result == "heat_off", what="its proof")
