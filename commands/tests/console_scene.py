@@ -150,6 +150,8 @@ def complete_order(scene: Scene, at: dt.datetime) -> Proposal:
             proposal=proposal, from_status="", to_status=status, actor_kind=kind, actor_id=name, actor_name=name,
             at=at + dt.timedelta(seconds=after_s), detail={},
         )  # fmt: skip
+    row = Proposal.objects.filter(pk=proposal.pk)
+    row.update(status="APPROVED", approver=scene.operator, approved_digest=proposal.digest, decided_at=at)
     execution = Execution.objects.create(
         proposal=proposal, machine=scene.machine, lease_token=1, from_step=7, claimed_at=at, outcome="proved"
     )
@@ -158,8 +160,6 @@ def complete_order(scene: Scene, at: dt.datetime) -> Proposal:
         ExecutionStage.objects.create(
             execution=execution, stage=stage, at=at + dt.timedelta(seconds=after_s), detail=detail
         )
-    row = Proposal.objects.filter(pk=proposal.pk)
-    row.update(status="APPROVED", approver=scene.operator, approved_digest=proposal.digest, decided_at=at)
     row.update(status="EXECUTING")
     row.update(status="COMPLETED", actual_step=6, settled_at=at)
     proposal.refresh_from_db()
@@ -180,12 +180,14 @@ def advise(scene: Scene, now: dt.datetime) -> Proposal:
 
 def adopt(scene: Scene, advice: Proposal, now: dt.datetime) -> Proposal:
     """The operator makes an agent's advice their own order."""
-    return Proposal.objects.create(
+    order = Proposal.objects.create(
         organization=scene.organization, machine=scene.machine, roast=scene.roast, order_type=advice.order_type,
         control=advice.control, asked_value=5, asked_unit="step", target_step=5, from_step=4, reasoning="Adopted.",
-        proposer_user=scene.operator, adopted_from=advice, status="APPROVED", decision="ALLOW", digest="b" * 64,
-        proposed_at=now, expires_at=now + dt.timedelta(seconds=45), decided_at=now, reasons=[],
+        proposer_user=scene.operator, adopted_from=advice, decision="ALLOW", digest="b" * 64,
+        proposed_at=now, expires_at=now + dt.timedelta(seconds=45), reasons=[],
     )  # fmt: skip
+    Proposal.objects.filter(pk=order.pk).update(status="APPROVED", decided_at=now)
+    return order
 
 
 def stop_machine(scene: Scene, now: dt.datetime, *, result: str = "heat_off") -> Halt:
@@ -207,11 +209,11 @@ def raise_alarm(scene: Scene, now: dt.datetime, *, code: str = "bean_temp_high",
     )  # fmt: skip
 
 
-def grant(scene: Scene, now: dt.datetime, *, level: str = "L3") -> Grant:
+def grant(scene: Scene, now: dt.datetime, *, level: str = "L3", expires_at: dt.datetime | None = None) -> Grant:
     """A lead's grant to the agent."""
     return Grant.objects.create(
         organization=scene.organization, agent=scene.agent, machine=scene.machine, level=level,
-        granted_by=scene.lead, granted_at=now, reason="passed the golden roasts",
+        granted_by=scene.lead, granted_at=now, reason="passed the golden roasts", expires_at=expires_at,
     )  # fmt: skip
 
 

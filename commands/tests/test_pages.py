@@ -367,9 +367,7 @@ def test_only_a_lead_is_offered_grants_of_levels_one_to_three(scene, now):
 
 
 def test_an_expired_grant_is_no_grant(scene, now):
-    granted = console_scene.grant(scene, now)
-    granted.expires_at = now - dt.timedelta(seconds=1)
-    granted.save()
+    console_scene.grant(scene, now, expires_at=now - dt.timedelta(seconds=1))
     body = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/panels/grants/"))
     assert "no grant: advice only" in body
 

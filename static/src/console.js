@@ -98,14 +98,17 @@
     new FormData(form, event.submitter || undefined).forEach(function (value, name) { if (value !== "") body[name] = value; });
     var buttons = form.querySelectorAll("button");
     buttons.forEach(function (b) { b.disabled = true; });
+    var isCorrectable = false;
     roastops.post(form.dataset.api, body).then(function (answer) {
       var refusal = roastops.refusal(answer);
       if (refusal && form.dataset.api.indexOf("/reject") < 0) roastops.notice(refusal, true);
       else roastops.notice(form.dataset.done || "Done.");
     }, function (error) {
       roastops.notice(error.message, true);
+      isCorrectable = error.status === 400 || error.status === 422;  // keep what was typed
     }).finally(function () {
       buttons.forEach(function (b) { b.disabled = false; });
+      if (isCorrectable) return;
       if (document.activeElement && form.contains(document.activeElement)) document.activeElement.blur();
       roastops.refresh(form.dataset.refresh || "all");
     });

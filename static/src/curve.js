@@ -81,7 +81,7 @@
     var isNarrow = width < 560, sideLeft = isNarrow ? 46 : 56, sideRight = isNarrow ? 32 : 50, label = isNarrow ? 0 : 18;
     var top = this.holders.curve.getBoundingClientRect().top + window.scrollY;
     // On a desk the whole curve with its strip and mark buttons fits above the STOP bar.
-    var height = isNarrow ? 270 : Math.max(250, Math.min(430, window.innerHeight - top - 100 - 56 - 92));
+    var height = isNarrow ? 270 : Math.max(250, Math.min(430, window.innerHeight - top - 124 - 150));
     var xScale = { time: false, range: function () { return [0, Math.max(480, Math.ceil((self.lastX() + 30) / 60) * 60)]; } };
     var xAxis = { stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, values: clockTicks, incrs: [30, 60, 120, 180, 300, 600], space: 54, size: 30 };
     var cursor = { sync: { key: sync.key }, drag: { x: false, y: false }, points: { size: 7 } };
@@ -107,7 +107,7 @@
     }, this.data(), this.holders.curve);
     var stepped = window.uPlot.paths.stepped({ align: 1 });
     this.strip = new window.uPlot({
-      width: width, height: isNarrow ? 118 : 112, padding: [4, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
+      width: width, height: 124, padding: [4, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
       scales: { x: xScale, s: { range: [0, 3] } },
       axes: [
         xAxis,
@@ -207,7 +207,8 @@
           var x = u.valToPos(columns.x[i], "x", true);
           var y = u.valToPos(index + 0.08 + 0.74 * Math.min(1, steps[i] / (self.full[lane[0]] || 10)), "s", true);
           if (nextLabel - x < 16 * ratio) continue;
-          ctx.fillText(String(steps[i]), x + 3 * ratio, Math.max(y - 3 * ratio, u.bbox.top + 11 * ratio));
+          var isHigh = steps[i] > (self.full[lane[0]] || 10) / 2;
+          ctx.fillText(String(steps[i]), x + 4 * ratio, y + (isHigh ? 13 : -4) * ratio);
           nextLabel = x;
         }
       });
