@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 from kernel import clock
@@ -13,8 +15,8 @@ SPACING_S = 0.02  # a person or an agent now and then, not a flood: latency, not
 
 
 def run(*, is_short: bool) -> Outcome:
-    """p50 and p99 of a proposal by a person whose order is refused, and by an agent; the yardstick is the
-    cheapest authenticated request (`GET /v1/me`) of the same server, turn about."""
+    """p50 and p99 of an agent's proposals, most held, some refused; the yardstick is the cheapest authenticated
+    request (`GET /v1/me`) of the same server, turn about."""
     count = SHORT if is_short else FULL
     with running_house(machine=True) as house:
         _measure(house, WARM_UP)
@@ -36,28 +38,39 @@ def run(*, is_short: bool) -> Outcome:
 
 def _measure(house: House, count: int) -> tuple[list[float], list[float], dict[str, int]]:
     agent = house.client("agent")
+    fan_step = int((house.look().get("reading") or {})["fan_step"])
     propose_ms: list[float] = []
     me_ms: list[float] = []
     statuses: dict[str, int] = {}
     for number in range(count):
         clock.sleep(SPACING_S)
-        body = {
-            "machine_id": house.machine_id,
-            "order_type": "SET_FAN",
-            "target_value": 1 + number % 6,
-            "target_unit": "step",
-            "reasoning": "bench: how long does a verdict take?",
-        }
+        body = _order(house.machine_id, fan_step, number)
         started_s = clock.monotonic()
         answer = agent.post("/v1/proposals", json=body)
         propose_ms.append((clock.monotonic() - started_s) * 1000)
         _check(answer)
-        status = str(answer.json()["status"])
-        statuses[status] = statuses.get(status, 0) + 1
+        proposal = answer.json()
+        statuses[proposal["status"]] = statuses.get(proposal["status"], 0) + 1
+        if proposal["status"] == "PENDING_APPROVAL":  # make room for the next one; not measured
+            reject = f"/v1/proposals/{proposal['proposal_id']}/reject"
+            _check(house.client("operator").post(reject, json={"code": "WRONG_TIMING"}))
         started_s = clock.monotonic()
         _check(agent.get("/v1/me"))
         me_ms.append((clock.monotonic() - started_s) * 1000)
     return propose_ms, me_ms, statuses
+
+
+def _order(machine_id: str, fan_step: int, number: int) -> dict[str, Any]:
+    """Three of four are one step up or down and held; every fourth is too long a move and refused."""
+    change = 3 if number % 4 == 3 else 1
+    return {
+        "machine_id": machine_id,
+        "order_type": "SET_FAN",
+        "target_value": fan_step + change if fan_step + change <= 12 else fan_step - change,
+        "target_unit": "step",
+        "reasoning": "bench: how long does a verdict take?",
+        "evidence": [{"kind": "bench", "number": number}],
+    }
 
 
 def _check(answer: httpx.Response) -> None:
