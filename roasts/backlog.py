@@ -72,8 +72,10 @@ class Backlog:
     def take(self, count: int) -> list[Filing]:
         """The oldest ``count`` filings, which stay until :meth:`done`. OSError when the file cannot be read."""
         with self._lock:
-            if self._offset < self._file_bytes:
-                return self._take_from_file(count)
+            while self._offset < self._file_bytes:
+                if batch := self._take_from_file(count):
+                    return batch
+                self._forget_file_to(self._taken[1])  # nothing but torn lines
             batch = [self._memory[n] for n in range(min(count, len(self._memory)))]
             self._taken = ("memory", len(batch))
             return batch
@@ -102,10 +104,13 @@ class Backlog:
                 for _ in range(amount):
                     self._memory.popleft()
             elif source == "file":
-                self._offset = amount
-                if self._offset >= self._file_bytes:
-                    self._path.unlink(missing_ok=True)
-                    self._offset = self._file_bytes = 0
+                self._forget_file_to(amount)
+
+    def _forget_file_to(self, offset: int) -> None:
+        self._offset = offset
+        if self._offset >= self._file_bytes:
+            self._path.unlink(missing_ok=True)
+            self._offset = self._file_bytes = 0
 
 
 def _to_row(filing: Filing) -> dict:

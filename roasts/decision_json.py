@@ -31,8 +31,8 @@ class BadJournalLine(ValueError):
 
 
 def encode(decision: Decision) -> dict[str, Any]:
-    """``{"kind": …, fields…}`` with times in ISO and readings in the wire's JSON form."""
-    row: dict[str, Any] = {"kind": type(decision).__name__}
+    """``{"decision": …, fields…}`` with times in ISO and readings in the wire's JSON form."""
+    row: dict[str, Any] = {"decision": type(decision).__name__}
     for field in dataclasses.fields(decision):
         value = getattr(decision, field.name)
         if isinstance(value, Reading):
@@ -47,7 +47,7 @@ def decode(row: dict[str, Any]) -> Decision:
     """The decision a row stands for; BadJournalLine where it is none."""
     fields = dict(row)
     try:
-        kind = KINDS[fields.pop("kind")]
+        kind = KINDS[fields.pop("decision")]
         if "reading" in fields:
             fields["reading"] = wire_json.reading_from_json(fields["reading"])
         if "at" in fields:

@@ -307,16 +307,6 @@ def note_identity(machine_id: str, identity: dict[str, Any]) -> None:
     MachineReading.objects.filter(pk=machine_id).update(identity=identity)
 
 
-def pause_orders(machine: Machine, *, reason: str, now: dt.datetime) -> bool:
-    """After a lost link: no orders until a person resumes. False when they were paused already."""
-    with transaction.atomic():
-        MachineReading.objects.get_or_create(machine=machine)
-        paused = MachineReading.objects.filter(pk=machine.pk, is_orders_paused=False).update(is_orders_paused=True)
-        if paused:
-            _tell(machine, "orders_paused", "machine", machine.pk, {"reason": reason}, now=now)
-    return bool(paused)
-
-
 def new_roast_id() -> str:
     """The loop names a roast before the store hears of it, so that an outage loses nothing."""
     return ids.new("rst")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable
 
 import pytest
@@ -214,7 +215,7 @@ def test_whatever_comes_roasts_open_and_close_in_turn_and_time_rises(rows: list)
         taken = recorder.step(state, reading(device_ms, machine_state, bean_c, at=at), connection)
         state = taken.state
         for decision in taken.decisions:
-            assert decision_json.encode(decision)["kind"]
+            assert decision_json.decode(json.loads(json.dumps(decision_json.encode(decision)))) == decision
             if isinstance(decision, recorder.OpenRoast):
                 assert not is_open
                 is_open, last_ms = True, -1
