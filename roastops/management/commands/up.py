@@ -86,6 +86,9 @@ class House:
             self._start_machines()
         sealer = SealerThread()
         sealer.start()
+        from commands import stopping
+
+        stopping.start()  # who may STOP is known before anybody asks, and stays known without a database
         work = self._start_work() if self.has_worker else None
         try:
             self._serve(door, logins)
