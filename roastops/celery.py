@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import Celery
 from django.conf import settings
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "roastops.settings")  # `celery -A roastops` starts here
 app = Celery("roastops", set_as_current=True)
 
 

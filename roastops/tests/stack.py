@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from roastops.testing import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
+logging.getLogger("httpx").setLevel(logging.WARNING)
 HEATER_UP, HEATER_DOWN = "3401aaaa", "3402aaaa"
 
 
