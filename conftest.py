@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from rest_framework.test import APIClient
 
 from kernel import clock, draining, keys, live, principals
@@ -156,3 +158,46 @@ def chromium() -> str:
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(f"cannot run here: {reason}")
         pytest.skip(f"NOT RUN: {reason}")
+
+
+@pytest.fixture
+def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
+    """The demo organisation with an order, an alarm, a halt and a grant of its own: what a stranger must not see.
+
+    Keys: what `manage.py demo --json` prints, and `ids`: the value of every parameter of every address.
+    """
+    from commands import services, services_halts
+    from commands.models import Grant
+    from roastops import demo
+    from roasts.models import Machine, Roast, RoastEvent
+
+    settings.DATA_DIR, settings.RUN_DIR = tmp_path, tmp_path / "run"
+    now = clock.now()
+    world = demo.ensure(now=now)
+    machine = Machine.objects.get(pk=world["machine_id"])
+    person = principals.for_user(User.objects.get(username="operator"))
+    proposal = services.propose_order(
+        person,
+        machine=machine,
+        order_type="SET_POWER",
+        target_value=3,
+        target_unit="step",
+        reasoning="demo-secret-reasoning",
+        now=now,
+    )
+    with transaction.atomic():
+        alarm = services_halts.raise_alarm(
+            machine, code="test", cause="demo-secret-cause", consequence="c", action="a", now=now
+        )
+    roast = Roast.objects.filter(machine=machine).order_by("id").first()
+    event = RoastEvent.objects.filter(roast=roast).order_by("id").first()
+    world["ids"] = {
+        "machine_id": machine.pk,
+        "proposal_id": proposal.pk,
+        "alarm_id": alarm.pk,
+        "grant_id": Grant.objects.get(machine=machine).pk,
+        "roast_id": roast.pk if roast else "rst_none",
+        "event_id": event.pk if event else "evt_none",
+        "panel": "queue",
+    }
+    return world
