@@ -18,7 +18,7 @@ from commands.services import approver_id, is_advice
 from commands.services_moves import proposer_of
 from drivers.port import MachineState
 from kernel.pagination import ListFilters
-from kernel.serializers import StrictSerializer
+from kernel.serializers import StrictSerializer, TextField
 
 MAX_TARGET = 1_000_000
 MAX_EVIDENCE = 50
@@ -51,15 +51,6 @@ class WholeField(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, bool) or not isinstance(data, int):
             raise serializers.ValidationError("Send a whole number.")
-        return super().to_internal_value(data)
-
-
-class TextField(serializers.CharField):
-    """JSON text: a number is not silently made one."""
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            raise serializers.ValidationError("Send text.")
         return super().to_internal_value(data)
 
 

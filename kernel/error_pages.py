@@ -25,7 +25,7 @@ def answer(request: HttpRequest, status: int, code: str, message: str, how_to_fi
         return JsonResponse(body, status=status)
     try:
         return render(request, "kernel/error.html", {**body, "status": status}, status=status)
-    except TemplateDoesNotExist:
+    except (TemplateDoesNotExist, ValueError):  # no such page here, or its static files were not collected
         return HttpResponse(f"{message} {how_to_fix}", status=status, content_type="text/plain; charset=utf-8")
 
 

@@ -50,6 +50,9 @@ class MemberOnly(BasePermission):
     capability = "view"
 
     def has_permission(self, request: Request, view: Any) -> bool:
+        if not hasattr(view, str(request.method).lower()):
+            principal_or_refuse(request)
+            return True  # nobody may: the view answers 405
         require(request, self.capability)
         return True
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers
+
+from kernel.serializers import StrictSerializer
 
 ERROR_COMPONENT = "Error"
 ERROR_SCHEMA = {
@@ -61,6 +64,33 @@ class HouseSchema(AutoSchema):
     def get_tags(self) -> list[str]:
         parts = [part for part in self.path.split("/") if part]
         return [parts[1] if len(parts) > 1 else parts[0]]
+
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
+        """What a StrictSerializer refuses is said: no other fields."""
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)
+        if isinstance(serializer, StrictSerializer):
+            schema["additionalProperties"] = False
+        return schema
+
+
+class KeyScheme(OpenApiAuthenticationExtension):
+    """`Authorization: Bearer ro_…`."""
+
+    target_class = "kernel.authentication.KeyAuthentication"
+    name = "key"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "an API key (`manage.py createkey`)"}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):
+    """The console's session; unsafe methods need `X-CSRFToken` beside it."""
+
+    target_class = "kernel.authentication.SessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid", "description": "with `X-CSRFToken` where it writes"}
 
 
 def document_common_errors(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:

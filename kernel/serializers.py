@@ -41,6 +41,15 @@ class StrictSerializer(serializers.Serializer):
         return super().to_internal_value(data)
 
 
+class TextField(serializers.CharField):
+    """JSON text: a number is not silently made one."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise ValidationError("Send text.")
+        return super().to_internal_value(data)
+
+
 class StrictJSONParser(JSONParser):
     """JSON with bounds: no NaN, no nesting beyond MAX_DEPTH, no NUL and no half characters in any text."""
 

@@ -18,7 +18,7 @@ from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
 from kernel.permissions import MemberOnly, require
 from kernel.schema import errors
-from kernel.serializers import StrictSerializer, nearest_hint, read_body, read_filters
+from kernel.serializers import StrictSerializer, TextField, nearest_hint, read_body, read_filters
 from roasts import services
 from roasts.models import EventKind, Gap, Roast, RoastEvent, RoastStatus
 
@@ -165,7 +165,7 @@ class RoastList(APIView):
 
     permission_classes = [MemberOnly]
 
-    @extend_schema(parameters=[RoastFilters], responses={200: RoastPageSerializer})
+    @extend_schema(operation_id="list_roasts", parameters=[RoastFilters], responses={200: RoastPageSerializer})
     def get(self, request: Request) -> Response:
         filters = read_filters(RoastFilters, request)
         rows = roasts_of(request.principal)  # type: ignore[attr-defined]
@@ -187,7 +187,7 @@ class RoastDetail(APIView):
 
     permission_classes = [MemberOnly]
 
-    @extend_schema(responses={200: RoastDetailSerializer})
+    @extend_schema(operation_id="get_roast", responses={200: RoastDetailSerializer})
     def get(self, request: Request, roast_id: str) -> Response:
         roast = roast_or_404(request, roast_id)
         events = list(roast.events.select_related("marked_by"))
@@ -245,10 +245,10 @@ class MarkBody(StrictSerializer):
     """``action`` mark (default), correct or withdraw; the last two name ``event_id``."""
 
     action = serializers.ChoiceField(["mark", "correct", "withdraw"], default="mark")
-    event_id = serializers.CharField(max_length=40, required=False)
+    event_id = TextField(max_length=40, required=False)
     kind = serializers.ChoiceField(EventKind.choices, required=False)
     elapsed_ms = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
-    text = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+    text = TextField(max_length=500, required=False, allow_blank=True, default="")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         needs = {"mark": ("kind", "elapsed_ms"), "correct": ("event_id", "elapsed_ms"), "withdraw": ("event_id",)}
