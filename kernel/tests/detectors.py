@@ -210,8 +210,8 @@ def declares_model(source: Source) -> list[Finding]:
 
 
 _SHOW = re.compile(r"^(views?|pages?|page_urls|urls|api|admin|serializers)(_\w+)?$|^(\w+_)?(api|views|pages)$")
-#: Of `drivers`, what a page may know: signing a STOP token, and where a keeper's run file stands.
-_SHOW_MAY_IMPORT = frozenset({"drivers.stop_token", "drivers.keeper_config"})
+#: Of `drivers`, what a page may know: the plain values of the port, signing a STOP token, where a run file stands.
+_SHOW_MAY_IMPORT = frozenset({"drivers.port", "drivers.stop_token", "drivers.keeper_config"})
 
 
 def view_imports_driver(source: Source) -> list[Finding]:

@@ -79,6 +79,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.management.commands.up": "opens the server's own door first, so that a taken port is said at once",
     },
     "speaks_to_keeper": {
+        "commands.api_machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop_wire alone",
         "commands.execution": "the one that applies orders",
         "commands.management.commands.stop": "STOP from the command line, without a server",
         "commands.reconcile": "the machine loop's first act: what did the wire see before us?",
@@ -108,8 +109,12 @@ EXCUSED: dict[str, dict[str, str]] = {
     },
     "publishes_directly": {
         "kernel.work": "the seam itself",
+        "roastops.embedded": "wakes the worker's own loop so that it sees it is to stop",
     },
     "publishes_in_transaction": {},
+    "view_imports_driver": {
+        "commands.api_machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop_wire alone",
+    },
 }
 
 

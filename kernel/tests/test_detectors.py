@@ -58,7 +58,7 @@ CASES: list[tuple[Detector, str, str, str]] = [
         detectors.view_imports_driver,
         "commands.pages",
         "from drivers.stop_token import sign",
-        "from drivers.port import Control",
+        "from drivers.registry import open_driver",
     ),
     (
         detectors.speaks_to_keeper,
