@@ -57,7 +57,6 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.embedded": "worker and beat in one process",
         "roastops.wsgi_threads": "Django's ordinary requests, beside the streams",
         "roastops.management.commands.up": "signals and the announcement beside the server",
-        "roastops.wsgi_threads": "Django's requests run in threads beside the event loop",
     },
     "starts_process": {
         "drivers.benches": "benches run against real processes",
