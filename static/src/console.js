@@ -114,9 +114,10 @@
     });
   });
 
-  // A panel is not swapped under the fingers of somebody typing in it; it catches up when they leave.
-  var waiting = new Set();
+  // A panel is not swapped under the fingers of somebody typing in it or pressing a button; it catches up after.
+  var waiting = new Set(), isPressing = false;
   function isBusy(panel) {
+    if (isPressing) return true;
     var active = document.activeElement;
     if (!active || !panel.contains(active)) return false;
     return active.matches("input, select, textarea") || !!active.closest("details.reject[open]");
@@ -124,13 +125,22 @@
   document.addEventListener("htmx:beforeSwap", function (event) {
     if (isBusy(event.detail.target)) { event.detail.shouldSwap = false; waiting.add(event.detail.target); }
   });
-  document.addEventListener("focusout", function () {
-    setTimeout(function () {
-      waiting.forEach(function (panel) {
-        if (!isBusy(panel)) { waiting.delete(panel); window.htmx.ajax("GET", panel.getAttribute("hx-get"), { target: panel, swap: "innerHTML" }); }
-      });
-    }, 50);
-  });
+  function catchUp() {
+    waiting.forEach(function (panel) {
+      if (isBusy(panel)) return;
+      waiting.delete(panel);
+      window.htmx.ajax("GET", panel.getAttribute("hx-get"), { target: panel, swap: "innerHTML" });
+    });
+  }
+  function pressing() { isPressing = true; }
+  function pressed() { setTimeout(function () { isPressing = false; catchUp(); }, 80); }  // the click comes after the release
+  document.addEventListener("pointerdown", pressing, true);
+  document.addEventListener("pointerup", pressed, true);
+  document.addEventListener("pointercancel", pressed, true);
+  document.addEventListener("keydown", function (event) { if (event.key === " " || event.key === "Enter") pressing(); }, true);
+  document.addEventListener("keyup", function (event) { if (event.key === " " || event.key === "Enter") pressed(); }, true);
+  window.addEventListener("blur", pressed);
+  document.addEventListener("focusout", function () { setTimeout(catchUp, 50); });
   document.addEventListener("htmx:beforeSwap", function (event) {
     var open = Array.from(event.detail.target.querySelectorAll("details[open][id]"), function (d) { return d.id; });
     var shut = Array.from(event.detail.target.querySelectorAll("details:not([open])[id]"), function (d) { return d.id; });
