@@ -291,3 +291,35 @@ def test_an_interlock_makes_safe_with_the_store_gone_and_its_halt_is_filed_later
             assert halt.code in ("bean_over_temperature", "bean_above_maximum")
             wait_for(lambda: Halt.objects.get(pk=halt.pk).result == "heat_off", what="its proof")
             wait_for(lambda: Alarm.objects.filter(code="bean_over_temperature").exists(), what="the alarm")
+
+
+def test_stop_overtakes_a_running_order(rig) -> None:
+    real, machine = rig
+    anna = operator()
+    with tending(machine):
+        wait_for(lambda: latest().at)
+        clock.sleep(0.6)
+        proposal = order(anna, machine, "SET_FAN", 12)
+        wait_for(lambda: len(real.commands()) >= 2, what="the first steps")
+        stop_wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_overtakes")
+        settled(proposal)
+        assert proposal.status == "FAILED", proposal.outcome_message
+        assert real.status()["heater_step"] == 0
+        assert real.status()["fan_step"] <= 7
+    meanings = [entry["hex"] for entry in real.commands()]
+    first_down = meanings.index("3402aaaa")
+    assert "3101aaaa" not in meanings[first_down : first_down + 5], "heat first, nothing in between"
+
+
+def test_an_interlock_forbids_more_heat_whoever_orders_it(rig) -> None:
+    real, machine = rig
+    anna = operator()
+    with tending(machine):
+        wait_for(lambda: latest().at)
+        clock.sleep(0.6)
+        real.panel.fault("nan:sensor=probe")
+        wait_for(lambda: Alarm.objects.filter(code="bean_sensor_lost").exists(), what="the alarm")
+        up = settled(order(anna, machine, "SET_POWER", 7))
+        assert up.status in ("FAILED", "REJECTED"), up.outcome_message
+        assert settled(order(anna, machine, "SET_POWER", 4)).status == "COMPLETED", "less heat is always allowed"
+    assert "3401aaaa" not in real.heater_steps_sent()

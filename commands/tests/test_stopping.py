@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -283,3 +284,19 @@ def test_the_command_knows_no_such_machine(rig) -> None:
     real, _machine = rig
     done = run_stop(real, "--machine", "nobody")
     assert done.returncode == 3 and "Test roaster" in done.stderr
+
+
+def test_a_keeper_that_hangs_is_answered_for_within_seconds_and_obeys_when_it_wakes(rig) -> None:
+    real, _machine = rig
+    pid = real.ensure_keeper()
+    headers = bearer()
+    AUTHORITY.refresh()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        begun_s = clock.monotonic()
+        body = post(headers).json()
+        assert clock.monotonic() - begun_s < 6.0
+        assert body["result"] == "unproved" and any("panel" in line for line in body["by_hand"])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: real.status()["heater_step"] == 0, what="the keeper to obey late")
