@@ -17,6 +17,7 @@ from kernel.errors import Forbidden, Malformed, NotFound
 from kernel.principals import Principal, system_principal
 from roasts.models import Machine, MachineReading
 
+MAX_LOOKS = 5
 WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
 
 
@@ -63,15 +64,24 @@ def _open(machine: Machine, kind: str) -> Halt | None:
 def _call_off_orders(
     machine: Machine, by: Principal, code: Code, message: str, now: dt.datetime, *, agents_only: bool
 ) -> None:
-    """Whatever waits or is approved here must not fire later, when the machine is given back."""
-    waiting = Proposal.objects.filter(
-        machine=machine, status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value]
-    ).select_related(*WITH_NAMES)
-    if agents_only:
-        waiting = waiting.filter(proposer_agent__isnull=False)
+    """Whatever waits or is approved here must not fire later, when the machine is given back.
+
+    Who approves at this very moment moves a row between our look and our update: look again.
+    """
     actor = by if by.kind == "system" else system_principal("halt" if code is Code.HALTED else "suspension", machine.organization)
-    for proposal in waiting:
-        call_off(proposal, actor, code=code.value, message=message, now=now, detail={"by": by.name})
+    for _ in range(MAX_LOOKS):
+        waiting = Proposal.objects.filter(
+            machine=machine, status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value]
+        ).select_related(*WITH_NAMES)
+        if agents_only:
+            waiting = waiting.filter(proposer_agent__isnull=False)
+        missed = [
+            proposal
+            for proposal in waiting
+            if not call_off(proposal, actor, code=code.value, message=message, now=now, detail={"by": by.name})
+        ]
+        if not missed:
+            return
 
 
 def update_halt_result(
