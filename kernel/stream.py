@@ -41,6 +41,7 @@ HEARTBEAT_S = 15.0
 MAX_VIEWERS = 500
 MAX_BACKLOG = 1000
 SEND_TIMEOUT_S = 20.0
+MAX_ID_CHARACTERS = 40
 
 _hub: Hub | None = None
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stream")
@@ -65,6 +66,8 @@ def parse_wish(query: bytes, last_event_id: str | None) -> Wish:
     for name in given:
         if name not in PARAMETERS:
             raise Malformed("unknown_filter", f"`{name}` is not a filter here. {nearest_hint(name, PARAMETERS)}", "")
+    if len(given.get("machine", "")) > MAX_ID_CHARACTERS or "\0" in given.get("machine", ""):
+        raise Malformed("bad_machine", "`machine` is not the id of a machine.", "List them with GET /v1/machines.")
     kinds = frozenset(part for part in given.get("kind", "").split(",") if part) or KINDS
     if unknown := kinds - KINDS:
         name = sorted(unknown)[0]
