@@ -1,0 +1,72 @@
+"""The API as it describes itself, and tried against its own description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.urls import get_resolver
+from rest_framework.views import APIView
+
+
+@pytest.fixture
+def schema(db: None, api: Any) -> dict[str, Any]:
+    answer = api.get("/v1/openapi.json")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def api_routes() -> list[tuple[str, set[str]]]:
+    """Every DRF route under /v1 and its methods."""
+    found = []
+
+    def walk(resolver: Any, prefix: str) -> None:
+        for entry in resolver.url_patterns:
+            route = prefix + str(entry.pattern)
+            if hasattr(entry, "url_patterns"):
+                walk(entry, route)
+            else:
+                view = getattr(entry.callback, "cls", None) or getattr(entry.callback, "view_class", None)
+                if view and issubclass(view, APIView) and route.startswith("v1/"):
+                    found.append((route, {m for m in ("get", "post", "put", "patch", "delete") if hasattr(view, m)}))
+
+    walk(get_resolver(), "")
+    return found
+
+
+def test_every_endpoint_is_described(schema: dict[str, Any]) -> None:
+    described = {path: set(item) for path, item in schema["paths"].items()}
+    for route, methods in api_routes():
+        if route in ("v1/openapi.json", "v1/docs"):
+            continue
+        path = "/" + route.replace("<str:", "{").replace("<int:", "{").replace(">", "}")
+        assert path in described, path
+        assert methods <= described[path], path
+
+
+def test_every_refusal_has_the_one_shape(schema: dict[str, Any]) -> None:
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            if method == "parameters":
+                continue
+            for status in ("400", "401", "403", "404", "405", "503"):
+                assert status in operation["responses"], (path, method, status)
+            for status, answer in operation["responses"].items():
+                if status[0] in "45":
+                    body = answer["content"]["application/json"]["schema"]["$ref"]
+                    assert body == "#/components/schemas/Error", (path, method, status)
+
+
+def test_operation_ids_are_unique(schema: dict[str, Any]) -> None:
+    ids = [op["operationId"] for item in schema["paths"].values() for op in item.values() if "operationId" in op]
+    assert len(ids) == len(set(ids))
+
+
+def test_docs_page_needs_nobody_elses_server_and_no_inline_script(db: None, client: Any) -> None:
+    answer = client.get("/v1/docs")
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "http://" not in text.replace("http://testserver", "") and "https://" not in text
+    assert "<script>" not in text and "<style>" not in text and "style=" not in text
+    assert "script-src 'self'" in answer["Content-Security-Policy"]
+    assert "unsafe" not in answer["Content-Security-Policy"]
