@@ -79,6 +79,7 @@ STATUS_WORDS = {
     Status.TIMEOUT.value: ("Expired", "clock"),
     Status.IN_DOUBT.value: ("In doubt", "question"),
 }
+MINUTES_FROM_MS = 10_000  # longer spans of an agent's evidence are shown as m:ss
 ABNORMAL_STATUSES = frozenset({Status.FAILED.value, Status.IN_DOUBT.value})
 LEVEL_WORDS = (
     ("L1", "L1 assist: may not order"),
@@ -141,6 +142,7 @@ class Step:
     who: str = ""
     detail: str = ""
     is_abnormal: bool = False
+    rank: int = 0  # of things recorded in one instant, which came first
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +302,17 @@ def evidence_lines(evidence: Any) -> tuple[str, ...]:
     lines = []
     for item in items[:12]:
         if isinstance(item, dict):
-            lines.append(", ".join(_named_value(str(key), value) for key, value in list(item.items())[:8]))
+            lines.append(_pairs(item))
         elif item not in (None, ""):
             lines.append(str(item))
     return tuple(line[:300] for line in lines)
+
+
+def _pairs(item: dict[Any, Any]) -> str:
+    """`rate of rise: rate 22.2 °C/min, bound 21.6 °C/min` from a mapping, its `kind` first."""
+    pairs = [_named_value(str(key), value) for key, value in list(item.items())[:8] if key != "kind"]
+    kind = str(item.get("kind", "")).replace("_", " ")
+    return f"{kind}: {', '.join(pairs)}" if kind else ", ".join(pairs)
 
 
 #: Units end the name (house style 8); longest first.
@@ -320,6 +329,9 @@ _UNITS = (
 
 def _named_value(name: str, value: Any) -> str:
     """`rate_of_rise_c_per_min: 16.8` → `rate of rise 16.8 °C/min`."""
+    if name.endswith("_ms") and isinstance(value, int | float) and value >= MINUTES_FROM_MS:
+        minutes, seconds = divmod(int(value) // 1000, 60)
+        return f"{name.removesuffix('_ms').replace('_', ' ')} {minutes}:{seconds:02d}"
     for suffix, unit in _UNITS:
         if name.endswith(suffix) and isinstance(value, int | float):
             words = name.removesuffix(suffix) + ("_temp" if suffix == "_temp_c" else "")
@@ -429,15 +441,16 @@ def order_steps(proposal: Proposal) -> tuple[Step, ...]:
         if transition.to_status == Status.REJECTED.value and transition.actor_kind == "system":
             word = "Refused by the governor"
         abnormal = transition.to_status in ABNORMAL_STATUSES
-        steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal))
+        rank = 0 if transition.to_status == Status.EXECUTING.value else 2  # taken up before, settled after the wire
+        steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal, rank))
     execution = getattr(proposal, "execution", None)
     if execution is not None and execution.first_byte_at is not None:
         steps.append(Step(execution.first_byte_at, "First byte on the wire"))
     for stage in execution.stages.all() if execution else ():
         word = _STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " "))
         abnormal = stage.stage in ("contradicted", "in_doubt")
-        steps.append(Step(stage.at, word, "", _detail_words(stage.detail), abnormal))
-    return tuple(sorted(steps, key=lambda step: step.at))
+        steps.append(Step(stage.at, word, "", _detail_words(stage.detail), abnormal, 1))
+    return tuple(sorted(steps, key=lambda step: (step.at, step.rank)))
 
 
 def proposer_name(proposal: Proposal) -> str:

@@ -276,3 +276,68 @@ def test_the_words_of_the_curve_are_there_for_those_who_cannot_see_it(house: Sta
         expect(page.get_by_role("dialog")).to_contain_text("STOP this machine")
         assert time.monotonic() - started_s < 2
     assert seen.complaints == []
+
+
+def test_a_held_order_is_rejected_by_key_with_its_reason(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, PHONE) as seen:
+        page = seen.page
+        open_machine(page)
+        order = house.order("SET_DRUM", int(house.reading()["drum_step"]) - 1, "agent")
+        expect(page.locator(f'[data-held="{order["proposal_id"]}"]')).to_be_visible(timeout=3000)
+        page.keyboard.press("r")
+        page.keyboard.press("2")
+        expect(page.locator(f'[data-held="{order["proposal_id"]}"]')).to_have_count(0, timeout=4000)
+        line = page.locator(f"#order-{order['proposal_id']}")
+        expect(line.locator('[data-status="REJECTED"]')).to_be_visible(timeout=4000)
+        settled = house.proposal(order["proposal_id"])
+        assert settled["status"] == "REJECTED"
+        assert settled["rejection"]["code"] == "WRONG_TIMING"
+    assert seen.complaints == []
+
+
+def test_a_lead_lowers_an_agent_and_its_order_becomes_advice_that_is_adopted(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK, who="lead") as seen:
+        page = seen.page
+        open_machine(page)
+        give_level(page, "L2")
+        drum = int(house.reading()["drum_step"])
+        order = house.order("SET_DRUM", drum - 1, "agent")
+        assert order["status"] == "REJECTED", order
+        adopt = page.locator(f"#adopt-{order['proposal_id']}")
+        expect(adopt).to_be_visible(timeout=4000)
+        adopt.click()
+        expect(page.locator('[data-control="drum"] [data-reading]')).to_have_text(str(drum - 1), timeout=8000)
+        expect(adopt).to_have_count(0, timeout=4000)
+        give_level(page, "L3")
+    assert seen.complaints == []
+
+
+def give_level(page: Page, level: str) -> None:
+    """The lead grants roastrunner this level on the open page."""
+    row = page.locator("#grants tr", has_text="roastrunner")
+    row.locator("select").select_option(level)
+    row.get_by_label("Reason").fill(f"the test wants {level}")
+    row.get_by_role("button", name="Grant").click()
+    expect(row.locator("td[data-label='Level here']")).to_contain_text(level, timeout=5000)
+
+
+def test_a_pulled_cable_is_said_and_orders_wait_until_a_person_has_looked(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK) as seen:
+        page = seen.page
+        open_machine(page)
+        with house.panel() as panel:
+            panel.unplug()
+            expect(page.locator("#halts")).to_contain_text("Link down", timeout=8000)
+            expect(page.locator(".machine-head [data-age]")).to_contain_text("DATA IS OLD", timeout=8000)
+            panel.replug()
+        expect(page.locator(".machine-head [data-age]")).to_have_attribute("data-age-state", "fresh", timeout=15_000)
+        form = page.locator('#halts form:has([name="what"][value="orders"])').first
+        expect(form).to_be_visible(timeout=8000)
+        reason = form.locator('[name="reason"]')
+        if reason.count():
+            reason.fill("the cable is in again")
+        form.locator('input[type="checkbox"]').check()
+        form.get_by_role("button").click()
+        expect(page.locator("#halts form")).to_have_count(0, timeout=8000)
+        assert house.get(f"/v1/machines/{house.machine_id}").json()["is_orders_paused"] is False
+    assert seen.complaints == []

@@ -42,7 +42,7 @@
       phase.dataset.empty = span ? "" : "yes";
       phase.dataset.now = roast && roast.is_open && phase.dataset.phase === now && markAt("drop") === null ? "yes" : "";
       phase.style.flexGrow = span ? Math.max(length, end * 0.16) : "";
-      phase.querySelector(".phase-figures").textContent = span ? roastops.mmss(length) + " · " + Math.round(100 * length / end) + " %" : "–";
+      phase.querySelector(".phase-figures").textContent = span ? roastops.mmss(length) + (length < end ? " · " + Math.round(100 * length / end) + " %" : "") : "–";
       var name = phase.querySelector(".phase-name");
       if (phase.dataset.phase === "drying") name.textContent = crack !== null && dry === null ? "Drying and Maillard (dry end not marked)" : "Drying";
     });
