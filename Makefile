@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 run: export ROASTOPS_SPEED := $(or $(ROASTOPS_SPEED),4)
 run: $(RUN_STAMP) vendor-run
-	@exec $(BIN)/python manage.py up
+	@exec $(BIN)/python manage.py up --own-terminal
 
 setup: $(DEV_STAMP) vendor
 

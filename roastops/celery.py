@@ -15,7 +15,7 @@ app = Celery("roastops", set_as_current=True)
 def broker_settings(redis_url: str) -> dict[str, Any]:
     """Broker and its bounds. A frozen Redis costs a second, not a request (see kernel.work)."""
     if not redis_url:
-        return {"broker_url": "memory://", "broker_transport_options": {"polling_interval": 0.02}}
+        return {"broker_url": "memory://localhost", "broker_transport_options": {"polling_interval": 0.02}}
     return {
         "broker_url": redis_url,
         "broker_transport_options": {

@@ -48,16 +48,36 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.ENVIRONMENT.port)
         parser.add_argument("--bind", default=settings.ENVIRONMENT.bind)
         parser.add_argument("--without-demo", action="store_true", help="no demo data, no virtual roaster, no agent")
+        parser.add_argument("--own-terminal", action="store_true", help="`make run`: Ctrl-C is for us, not for make")
         parser.add_argument("--web-only", action="store_true", help="fleet: worker and beat are processes of their own")
 
     def handle(self, *args: Any, **options: Any) -> None:
         is_demo = not options["without_demo"] and not options["web_only"]
         house = House(self, options["bind"], options["port"], is_demo=is_demo, has_worker=not options["web_only"])
-        status = house.run()
+        with own_terminal() if options["own_terminal"] else contextlib.nullcontext():
+            status = house.run()
         sys.stdout.flush()
         sys.stderr.flush()
         # Everything is stopped and stored. A worker's thread that did not end must not hold the process.
         os._exit(status)
+
+
+@contextlib.contextmanager
+def own_terminal() -> Iterator[None]:
+    """Be the terminal's foreground group: make, interrupted with us, would report an error for our clean end."""
+    terminal = 0
+    if not os.isatty(terminal) or os.tcgetpgrp(terminal) != os.getpgrp() or os.getpid() == os.getpgrp():
+        yield
+        return
+    before = os.getpgrp()
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(terminal, os.getpgrp())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.tcsetpgrp(terminal, before)
 
 
 class House:
@@ -99,7 +119,7 @@ class House:
     def _open_door(self) -> socket.socket:
         """Bind first: a taken port is said at once."""
         family = socket.AF_INET6 if ":" in self.bind else socket.AF_INET
-        # The protocol is named so that asyncio sets TCP_NODELAY on what it accepts: without it every answer waits 40 ms.
+        # The protocol is named so that asyncio sets TCP_NODELAY on what it accepts; else every answer waits 40 ms.
         door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
