@@ -64,8 +64,12 @@ class WhereItStands(admin.SimpleListFilter):
 
     def choices(self, changelist: Any) -> Any:
         for choice in super().choices(changelist):
-            yield {**choice, "display": "Held" if choice["display"] == "All" and "status" not in choice["query_string"]
-                   else choice["display"]}
+            yield {
+                **choice,
+                "display": "Held"
+                if choice["display"] == "All" and "status" not in choice["query_string"]
+                else choice["display"],
+            }
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Proposal]) -> QuerySet[Proposal]:
         if self.value() is None:
@@ -134,7 +138,7 @@ class ProposalAdmin(ReadingRoom):
 
     @admin.display(description="by")
     def proposer(self, proposal: Proposal) -> str:
-        return proposal.proposer_agent.name if proposal.proposer_agent else proposal.proposer_user.get_username()
+        return proposal.proposer_name
 
     @admin.display(description="why")
     def why(self, proposal: Proposal) -> str:

@@ -30,7 +30,7 @@ from roasts.models import Machine, Roast
 WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
 _FILED = OpenApiResponse(
     shapes.ProposalSerializer,
-    description="Judged and filed. `status` says what came of it: PENDING_APPROVAL, APPROVED, or REJECTED with every reason.",
+    description="Judged and filed. `status`: PENDING_APPROVAL, APPROVED, or REJECTED with every reason.",
 )
 
 
@@ -83,13 +83,18 @@ class ProposalList(APIView):
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.ProposalFilters, request)
         rows = _filtered(orders_of(_principal(request)), filters)
-        return paginate(rows, order=("-proposed_at", "-id"), limit=filters["limit"], cursor=filters.get("cursor"),
-                        render=shapes.render_proposal)
+        return paginate(
+            rows,
+            order=("-proposed_at", "-id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=shapes.render_proposal,
+        )
 
     @extend_schema(
         operation_id="propose",
-        description="Ask for an order. An agent's is held for a person, refused, or kept as advice; an operator's own runs "
-        "at once. A refusal is recorded and answered 201 with status REJECTED and every reason.",
+        description="Ask for an order. An agent's is held for a person, refused, or kept as advice; an operator's own"
+        " runs at once. A refusal is recorded and answered 201 with status REJECTED and every reason.",
         request=shapes.ProposeBody,
         responses={201: _FILED, **errors(409, 422)},
     )
@@ -118,13 +123,21 @@ def _roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
         return None
     roast = Roast.objects.filter(pk=roast_id, machine=machine).first()
     if roast is None:
-        raise NotFound("roast_not_found", "This machine has no such roast.", "Leave roast_id out, or list GET /v1/roasts.")
+        raise NotFound(
+            "roast_not_found", "This machine has no such roast.", "Leave roast_id out, or list GET /v1/roasts."
+        )
     return roast
 
 
 def _filtered(rows: QuerySet[Proposal], filters: dict[str, Any]) -> QuerySet[Proposal]:
-    columns = {"status": "status", "machine": "machine_id", "roast": "roast_id", "order_type": "order_type",
-               "from": "proposed_at__gte", "to": "proposed_at__lt"}
+    columns = {
+        "status": "status",
+        "machine": "machine_id",
+        "roast": "roast_id",
+        "order_type": "order_type",
+        "from": "proposed_at__gte",
+        "to": "proposed_at__lt",
+    }
     rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
     if "actor" in filters:
         rows = rows.filter(proposer_agent__isnull=filters["actor"] == "person")
@@ -146,13 +159,16 @@ class ProposalPending(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.PendingFilters, request)
-        rows = orders_of(_principal(request)).filter(
-            status=Status.PENDING_APPROVAL.value, expires_at__gt=clock.now()
-        )
+        rows = orders_of(_principal(request)).filter(status=Status.PENDING_APPROVAL.value, expires_at__gt=clock.now())
         if "machine" in filters:
             rows = rows.filter(machine_id=filters["machine"])
-        return paginate(rows, order=("expires_at", "id"), limit=filters["limit"], cursor=filters.get("cursor"),
-                        render=shapes.render_proposal)
+        return paginate(
+            rows,
+            order=("expires_at", "id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=shapes.render_proposal,
+        )
 
 
 class ProposalDetail(APIView):
@@ -162,7 +178,10 @@ class ProposalDetail(APIView):
 
     @extend_schema(
         operation_id="get_proposal",
-        responses={200: shapes.ProposalSerializer, 304: OpenApiResponse(description="You have this state (If-None-Match)")},
+        responses={
+            200: shapes.ProposalSerializer,
+            304: OpenApiResponse(description="You have this state (If-None-Match)"),
+        },
     )
     def get(self, request: Request, proposal_id: str) -> Response:
         return tagged(request, shapes.render_proposal(order_or_404(request, proposal_id)))
@@ -176,7 +195,8 @@ class ProposalApprove(APIView):
     @extend_schema(
         operation_id="approve_proposal",
         description="Approve exactly this order. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
-        "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`; 412 `stale_digest`.",
+        "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`; "
+        "412 `stale_digest`.",
         request=shapes.ApproveBody,
         responses={200: shapes.ProposalSerializer, **errors(409, 412, 422)},
     )
@@ -195,7 +215,8 @@ class ProposalReject(APIView):
 
     @extend_schema(
         operation_id="reject_proposal",
-        description="Turn a held order down, with a reason. 403 `role_required`; 409 `not_awaiting_approval`, `expired`.",
+        description="Turn a held order down, with a reason. 403 `role_required`; "
+        "409 `not_awaiting_approval`, `expired`.",
         request=shapes.RejectBody,
         responses={200: shapes.ProposalSerializer, **errors(409, 422)},
     )
@@ -216,7 +237,7 @@ class ProposalAdopt(APIView):
 
     @extend_schema(
         operation_id="adopt_proposal",
-        description="Make an agent's advice, or its held order, your own: a new order by you, judged as yours, runs at once. "
+        description="Make an agent's advice, or its held order, your own: a new order, judged as yours. "
         "403 `agents_cannot_adopt`; 409 `not_advice`, `already_adopted`, `expired`.",
         request=shapes.NothingBody,
         responses={201: _FILED, **errors(409, 422)},
@@ -276,7 +297,9 @@ class GrantList(APIView):
     def get_permissions(self) -> list[Any]:
         return [Requires("lead")()] if self.request.method == "POST" else [MemberOnly()]
 
-    @extend_schema(operation_id="list_grants", parameters=[shapes.GrantFilters], responses={200: shapes.GrantPageSerializer})
+    @extend_schema(
+        operation_id="list_grants", parameters=[shapes.GrantFilters], responses={200: shapes.GrantPageSerializer}
+    )
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.GrantFilters, request)
         rows = Grant.objects.for_principal(_principal(request)).select_related("agent", "granted_by")
@@ -284,8 +307,13 @@ class GrantList(APIView):
         rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
         if "is_live" in filters:
             rows = rows.filter(revoked_at__isnull=filters["is_live"] == "true")
-        return paginate(rows, order=("-granted_at", "-id"), limit=filters["limit"], cursor=filters.get("cursor"),
-                        render=shapes.render_grant)
+        return paginate(
+            rows,
+            order=("-granted_at", "-id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=shapes.render_grant,
+        )
 
     @extend_schema(
         operation_id="grant_autonomy",
@@ -346,7 +374,9 @@ class EnvelopeList(APIView):
         rows = Machine.objects.for_principal(_principal(request)).filter(is_archived=False).prefetch_related("limits")
         if "machine" in filters:
             rows = rows.filter(pk=filters["machine"])
-        return paginate(rows, order=("id",), limit=filters["limit"], cursor=filters.get("cursor"), render=_render_envelope)
+        return paginate(
+            rows, order=("id",), limit=filters["limit"], cursor=filters.get("cursor"), render=_render_envelope
+        )
 
 
 def _render_envelope(machine: Machine) -> dict[str, Any]:
@@ -381,5 +411,11 @@ class AlarmAcknowledge(APIView):
         if alarm is None:
             raise NotFound("alarm_not_found", "There is no such alarm here.", "See the machine's alarms.")
         alarm = services.acknowledge_alarm(principal, alarm, now=clock.now())
-        return Response({"alarm_id": alarm.pk, "machine_id": alarm.machine_id, "code": alarm.code,
-                         "acknowledged_at": shapes.render_time(alarm.acknowledged_at)})
+        return Response(
+            {
+                "alarm_id": alarm.pk,
+                "machine_id": alarm.machine_id,
+                "code": alarm.code,
+                "acknowledged_at": shapes.render_time(alarm.acknowledged_at),
+            }
+        )

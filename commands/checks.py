@@ -24,7 +24,10 @@ def order_guards_stand(databases: Sequence[str] | None = None, **_kwargs: Any) -
     except DatabaseError:
         return []  # readiness says that the database is away
     return [
-        Error(f"The order guard {name} is not in the database.",
-              hint="Restore the database, or run commands.order_guards.install again.", id="commands.E001")
+        Error(
+            f"The order guard {name} is not in the database.",
+            hint="Restore the database, or run commands.order_guards.install again.",
+            id="commands.E001",
+        )
         for name in sorted(missing)
     ]

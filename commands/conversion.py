@@ -91,8 +91,11 @@ def to_native(order_type: OrderType, value: float | None, unit: str, full_scale_
     if unit == Unit.STEP:
         return Conversion(step=_round(control, Fraction(value)))
     if full_scale_step is None:
-        return Conversion(misfit=Misfit("no_envelope", f"This machine has no limits for its {control}.",
-                                        "A lead sets the machine's envelope."))
+        return Conversion(
+            misfit=Misfit(
+                "no_envelope", f"This machine has no limits for its {control}.", "A lead sets the machine's envelope."
+            )
+        )
     return Conversion(step=_round(control, Fraction(value) * full_scale_step / 100))
 
 
@@ -105,11 +108,13 @@ def _round(control: str, exact: Fraction) -> int:
 def _state_target(order_type: OrderType, value: float | None, unit: str) -> Conversion:
     if value is None and not unit:
         return Conversion()
-    return Conversion(misfit=Misfit(
-        "target_not_supported",
-        f"{order_type.value} takes no target on this machine.",
-        "Leave target_value and target_unit out; the preheat temperature is set at the panel.",
-    ))
+    return Conversion(
+        misfit=Misfit(
+            "target_not_supported",
+            f"{order_type.value} takes no target on this machine.",
+            "Leave target_value and target_unit out; the preheat temperature is set at the panel.",
+        )
+    )
 
 
 def _target_missing(order_type: OrderType) -> Misfit:
@@ -118,5 +123,8 @@ def _target_missing(order_type: OrderType) -> Misfit:
 
 def _unit_misfit(order_type: OrderType, unit: str, control: str) -> Misfit:
     fitting = ", ".join(sorted(UNITS_OF_CONTROL[control]))
-    return Misfit("unit_does_not_fit", f"{order_type.value} cannot be given in {unit or 'no unit'}.",
-                  f"Give the {control} in one of: {fitting}.")
+    return Misfit(
+        "unit_does_not_fit",
+        f"{order_type.value} cannot be given in {unit or 'no unit'}.",
+        f"Give the {control} in one of: {fitting}.",
+    )

@@ -57,15 +57,25 @@ def review(situation: Situation, table: Iterable[tuple[str, Rule]] = RULES) -> V
             tracebacks.append(f"{name}: {traceback.format_exc()}")
             reasons.append(_rule_error(name, error))
     if not count:
-        reasons.append(Reason(Code.NO_RULES, Decision.REFUSE, "The governor has no rules, so it permits nothing.",
-                              "Restore the rule table."))
+        reasons.append(
+            Reason(
+                Code.NO_RULES,
+                Decision.REFUSE,
+                "The governor has no rules, so it permits nothing.",
+                "Restore the rule table.",
+            )
+        )
     return replace(weigh(tuple(reasons)), tracebacks=tuple(tracebacks))
 
 
 def _rule_error(name: str, error: Exception) -> Reason:
-    return Reason(Code.RULE_ERROR, Decision.REFUSE,
-                  f"The rule `{name}` could not judge this order ({type(error).__name__}), so it is refused.",
-                  "Report it: the log has the traceback.", value=name)
+    return Reason(
+        Code.RULE_ERROR,
+        Decision.REFUSE,
+        f"The rule `{name}` could not judge this order ({type(error).__name__}), so it is refused.",
+        "Report it: the log has the traceback.",
+        value=name,
+    )
 
 
 def expiry(timing: Timing, *, now: dt.datetime, asked_s: float | None) -> dt.datetime:
@@ -109,51 +119,76 @@ def refuse_approval(look: ApprovalLook) -> ApprovalRefusal | None:
 def _by_an_agent(look: ApprovalLook) -> ApprovalRefusal | None:
     if look.is_person:
         return None
-    return ApprovalRefusal(Code.AGENTS_CANNOT_APPROVE, 403, "Only a person may approve an order.",
-                           "An operator approves it in the console.")
+    return ApprovalRefusal(
+        Code.AGENTS_CANNOT_APPROVE,
+        403,
+        "Only a person may approve an order.",
+        "An operator approves it in the console.",
+    )
 
 
 def _by_the_proposer(look: ApprovalLook) -> ApprovalRefusal | None:
     if not look.is_proposer:
         return None
-    return ApprovalRefusal(Code.PROPOSER_CANNOT_APPROVE, 403, "Nobody approves their own order.",
-                           "Another operator approves it.")
+    return ApprovalRefusal(
+        Code.PROPOSER_CANNOT_APPROVE, 403, "Nobody approves their own order.", "Another operator approves it."
+    )
 
 
 def _by_the_owner(look: ApprovalLook) -> ApprovalRefusal | None:
     if not look.is_owner_of_proposer:
         return None
-    return ApprovalRefusal(Code.OWNER_CANNOT_APPROVE, 403, "The owner of the proposing agent may not approve its orders.",
-                           "Another operator approves it.")
+    return ApprovalRefusal(
+        Code.OWNER_CANNOT_APPROVE,
+        403,
+        "The owner of the proposing agent may not approve its orders.",
+        "Another operator approves it.",
+    )
 
 
 def _without_role(look: ApprovalLook) -> ApprovalRefusal | None:
     if look.may_approve:
         return None
-    return ApprovalRefusal(Code.ROLE_REQUIRED, 403, "Approving needs the operator's role (and, by key, its scope).",
-                           "Ask an operator, or ask an admin for the role.")
+    return ApprovalRefusal(
+        Code.ROLE_REQUIRED,
+        403,
+        "Approving needs the operator's role (and, by key, its scope).",
+        "Ask an operator, or ask an admin for the role.",
+    )
 
 
 def _settled(look: ApprovalLook) -> ApprovalRefusal | None:
     if look.status == Status.PENDING_APPROVAL:
         return None
     code = Code.EXPIRED if look.status == Status.TIMEOUT else Code.NOT_AWAITING_APPROVAL
-    return ApprovalRefusal(code, 409, f"This order is not awaiting approval: {look.settled_by}.",
-                           "Look at its timeline; a new order needs a new proposal.")
+    return ApprovalRefusal(
+        code,
+        409,
+        f"This order is not awaiting approval: {look.settled_by}.",
+        "Look at its timeline; a new order needs a new proposal.",
+    )
 
 
 def _expired(look: ApprovalLook) -> ApprovalRefusal | None:
     if look.now < look.expires_at:
         return None
-    return ApprovalRefusal(Code.EXPIRED, 409, "The time to approve this order has run out.",
-                           "Wait for a new proposal, or give the order yourself.")
+    return ApprovalRefusal(
+        Code.EXPIRED,
+        409,
+        "The time to approve this order has run out.",
+        "Wait for a new proposal, or give the order yourself.",
+    )
 
 
 def _other_digest(look: ApprovalLook) -> ApprovalRefusal | None:
     if look.given_digest == look.digest:
         return None
-    return ApprovalRefusal(Code.STALE_DIGEST, 412, "The digest is not this order's: you looked at something else.",
-                           "Read the order again and approve the digest it shows now.")
+    return ApprovalRefusal(
+        Code.STALE_DIGEST,
+        412,
+        "The digest is not this order's: you looked at something else.",
+        "Read the order again and approve the digest it shows now.",
+    )
 
 
 _APPROVER_RULES: tuple[Callable[[ApprovalLook], ApprovalRefusal | None], ...] = (

@@ -52,7 +52,8 @@ def check_autonomy(situation: Situation) -> Iterator[Reason]:
     if grant is None or not _covers(grant, situation):
         yield _refuse(
             Code.NO_GRANT,
-            f"{order.proposer_name} has no grant for {order.order_type.value} on {situation.machine_name}: it may only recommend.",
+            f"{order.proposer_name} has no grant for {order.order_type.value} on {situation.machine_name}: "
+            "it may only recommend.",
             "A person may adopt this advice; a lead may sign a grant.",
             value=Level.L2.value, bound=Level.L3.value,
         )  # fmt: skip
@@ -70,18 +71,38 @@ def _covers(grant: GrantLook, situation: Situation) -> bool:
 
 def _by_level(level: str, name: str) -> Reason:
     if level == Level.L1:
-        return _refuse(Code.LEVEL_TOO_LOW, f"{name} is granted L1 (assist): it may not order.",
-                       "A lead may grant more.", value=level, bound=Level.L3.value)
+        return _refuse(
+            Code.LEVEL_TOO_LOW,
+            f"{name} is granted L1 (assist): it may not order.",
+            "A lead may grant more.",
+            value=level,
+            bound=Level.L3.value,
+        )
     if level == Level.L2:
-        return _refuse(Code.LEVEL_RECOMMENDS_ONLY, f"{name} is granted L2 (recommend): its orders are advice.",
-                       "A person may adopt this advice; a lead may grant more.", value=level, bound=Level.L3.value)
+        return _refuse(
+            Code.LEVEL_RECOMMENDS_ONLY,
+            f"{name} is granted L2 (recommend): its orders are advice.",
+            "A person may adopt this advice; a lead may grant more.",
+            value=level,
+            bound=Level.L3.value,
+        )
     if level == Level.L3:
-        return Reason(Code.APPROVAL_REQUIRED, Decision.HOLD, f"{name} acts with approval (L3).",
-                      "An operator approves or rejects.", value=level)
+        return Reason(
+            Code.APPROVAL_REQUIRED,
+            Decision.HOLD,
+            f"{name} acts with approval (L3).",
+            "An operator approves or rejects.",
+            value=level,
+        )
     if level in (Level.L4, Level.L5):
-        return Reason(Code.LEVEL_NOT_BUILT, Decision.HOLD,
-                      f"{name} is granted {level}, which is not built yet: it is treated as L3, with approval.",
-                      "An operator approves or rejects.", value=level, bound=Level.L3.value)
+        return Reason(
+            Code.LEVEL_NOT_BUILT,
+            Decision.HOLD,
+            f"{name} is granted {level}, which is not built yet: it is treated as L3, with approval.",
+            "An operator approves or rejects.",
+            value=level,
+            bound=Level.L3.value,
+        )
     return _refuse(Code.UNKNOWN_LEVEL, f"There is no level {level!r}.", "A lead signs the grant again.", value=level)
 
 
@@ -101,14 +122,19 @@ def check_approval(situation: Situation) -> Iterator[Reason]:
     """At dispatch an agent's order needs a person's approval, whatever its grant says by now."""
     order = situation.order
     if situation.phase is Phase.DISPATCH and order.is_by_agent and not order.is_approved:
-        yield _refuse(Code.NOT_APPROVED, "Nobody approved this order.", "An operator approves it before its time runs out.")
+        yield _refuse(
+            Code.NOT_APPROVED, "Nobody approved this order.", "An operator approves it before its time runs out."
+        )
 
 
 def check_proposer(situation: Situation) -> Iterator[Reason]:
     """Who proposed must still be at work here, and the machine in use."""
     if not situation.order.is_proposer_active:
-        yield _refuse(Code.PROPOSER_INACTIVE, f"{situation.order.proposer_name} is not active here.",
-                      "An admin may activate it again.")
+        yield _refuse(
+            Code.PROPOSER_INACTIVE,
+            f"{situation.order.proposer_name} is not active here.",
+            "An admin may activate it again.",
+        )
     if situation.is_machine_archived:
         yield _refuse(Code.MACHINE_ARCHIVED, f"{situation.machine_name} is archived.", "Order on a machine in use.")
 
@@ -117,8 +143,13 @@ def check_expiry(situation: Situation) -> Iterator[Reason]:
     """At its deadline an order is over: half-open, the deadline itself is too late."""
     if situation.now >= situation.order.expires_at:
         late_s = (situation.now - situation.order.expires_at).total_seconds()
-        yield _refuse(Code.EXPIRED, "The order's time has run out.", "Propose it again if it is still right.",
-                      value=round(late_s, 3), bound=0)
+        yield _refuse(
+            Code.EXPIRED,
+            "The order's time has run out.",
+            "Propose it again if it is still right.",
+            value=round(late_s, 3),
+            bound=0,
+        )
 
 
 def check_halt(situation: Situation) -> Iterator[Reason]:
@@ -128,49 +159,73 @@ def check_halt(situation: Situation) -> Iterator[Reason]:
     if not situation.order.is_by_agent and situation.is_heat_down:
         return
     names = ", ".join(sorted({halt.code or halt.kind for halt in situation.halts})) or "the keeper is latched"
-    yield _refuse(Code.HALTED, f"{situation.machine_name} is halted ({names}).",
-                  "A lead resets the halt when the machine is safe; a lost link is cleared by the operator who looked.",
-                  value=names)
+    yield _refuse(
+        Code.HALTED,
+        f"{situation.machine_name} is halted ({names}).",
+        "A lead resets the halt when the machine is safe; a lost link is cleared by the operator who looked.",
+        value=names,
+    )
 
 
 def check_suspension(situation: Situation) -> Iterator[Reason]:
     """ "I have it": a person took the machine; agents may not act."""
     if situation.order.is_by_agent and situation.suspended_by is not None:
-        yield _refuse(Code.SUSPENDED, f"{situation.suspended_by} has {situation.machine_name}: agents are suspended here.",
-                      "A person gives it back.", value=situation.suspended_by)
+        yield _refuse(
+            Code.SUSPENDED,
+            f"{situation.suspended_by} has {situation.machine_name}: agents are suspended here.",
+            "A person gives it back.",
+            value=situation.suspended_by,
+        )
 
 
 def check_orders_paused(situation: Situation) -> Iterator[Reason]:
     """After a replug nothing is ordered until a person resumes; a person may still lower the heat."""
     if not situation.is_orders_paused or (not situation.order.is_by_agent and situation.is_heat_down):
         return
-    yield _refuse(Code.ORDERS_PAUSED, f"Orders to {situation.machine_name} are paused since its link was lost.",
-                  "An operator looks at the machine and resumes orders.")
+    yield _refuse(
+        Code.ORDERS_PAUSED,
+        f"Orders to {situation.machine_name} are paused since its link was lost.",
+        "An operator looks at the machine and resumes orders.",
+    )
 
 
 def check_store(situation: Situation) -> Iterator[Reason]:
     """Without the store: no agents' orders, no heat-up."""
     if situation.is_store_reachable or not (situation.order.is_by_agent or situation.is_heat_up):
         return
-    yield _refuse(Code.STORE_UNREACHABLE, "The store cannot be reached.", "Wait until it answers; STOP works without it.")
+    yield _refuse(
+        Code.STORE_UNREACHABLE, "The store cannot be reached.", "Wait until it answers; STOP works without it."
+    )
 
 
 def check_reading(situation: Situation) -> Iterator[Reason]:
     """A reading must be there, fresh enough for the direction, and good in the fields the order rests on."""
     reading, policy = situation.reading, situation.policy
     if reading is None:
-        yield _refuse(Code.READING_UNKNOWN, f"There is no reading of {situation.machine_name}.",
-                      "Connect the machine; see its card for the cause.")
+        yield _refuse(
+            Code.READING_UNKNOWN,
+            f"There is no reading of {situation.machine_name}.",
+            "Connect the machine; see its card for the cause.",
+        )
         return
     if reading.link != "up":
-        yield _refuse(Code.LINK_DOWN, f"The link to {situation.machine_name} is {reading.link}.",
-                      "Connect the machine; see its card for the cause.", value=reading.link, bound="up")
+        yield _refuse(
+            Code.LINK_DOWN,
+            f"The link to {situation.machine_name} is {reading.link}.",
+            "Connect the machine; see its card for the cause.",
+            value=reading.link,
+            bound="up",
+        )
     bound_s = policy.max_age_heat_up_s if situation.is_heat_up else policy.max_age_s
     if not -policy.max_clock_skew_s <= reading.age_s <= bound_s:  # NaN fails it too
-        yield _refuse(Code.STALE_READING,
-                      f"The newest reading is {reading.age_s:.1f} s old; {'more heat' if situation.is_heat_up else 'this'}"
-                      f" needs one of at most {bound_s:g} s.",
-                      "Wait for a fresh reading, then propose again.", value=round(reading.age_s, 3), bound=bound_s)
+        yield _refuse(
+            Code.STALE_READING,
+            f"The newest reading is {reading.age_s:.1f} s old; {'more heat' if situation.is_heat_up else 'this'}"
+            f" needs one of at most {bound_s:g} s.",
+            "Wait for a fresh reading, then propose again.",
+            value=round(reading.age_s, 3),
+            bound=bound_s,
+        )
     yield from _check_fields(situation)
 
 
@@ -179,18 +234,31 @@ def _check_fields(situation: Situation) -> Iterator[Reason]:
     if reading is None:
         return
     if control and reading.steps.get(control) is None:
-        yield _refuse(Code.READING_UNKNOWN, f"The {control}'s setting is not known.", "Wait for a reading that has it.",
-                      value=control)
+        yield _refuse(
+            Code.READING_UNKNOWN,
+            f"The {control}'s setting is not known.",
+            "Wait for a reading that has it.",
+            value=control,
+        )
     needed = [f"{control}_step"] if control else []
     if situation.is_heat_up and control:
         needed.append("bean_temp_c")
         if reading.bean_temp_c is None:
-            yield _refuse(Code.READING_UNKNOWN, "The bean temperature is not known: no more heat.",
-                          "Check the probe.", value="bean_temp_c")
+            yield _refuse(
+                Code.READING_UNKNOWN,
+                "The bean temperature is not known: no more heat.",
+                "Check the probe.",
+                value="bean_temp_c",
+            )
     for name in needed:
         if reading.quality.get(name, "fresh") != "fresh":
-            yield _refuse(Code.POOR_QUALITY, f"{name} is {reading.quality[name]}.", "Check the sensor, wait for a good reading.",
-                          value=reading.quality[name], bound="fresh")
+            yield _refuse(
+                Code.POOR_QUALITY,
+                f"{name} is {reading.quality[name]}.",
+                "Check the sensor, wait for a good reading.",
+                value=reading.quality[name],
+                bound="fresh",
+            )
 
 
 def check_state(situation: Situation) -> Iterator[Reason]:
@@ -198,30 +266,55 @@ def check_state(situation: Situation) -> Iterator[Reason]:
     order = situation.order
     state = situation.reading.state if situation.reading else "unknown"
     if order.control == "heater" and state in _FIRMWARE_OWNS_HEAT:
-        yield _refuse(Code.FIRMWARE_OWNS_HEAT, f"While {state} the machine's firmware holds the heater.",
-                      "Wait until it roasts; to stop the heat now use STOP and the panel.", value=state, bound="roasting")
+        yield _refuse(
+            Code.FIRMWARE_OWNS_HEAT,
+            f"While {state} the machine's firmware holds the heater.",
+            "Wait until it roasts; to stop the heat now use STOP and the panel.",
+            value=state,
+            bound="roasting",
+        )
     else:
-        required = _HEAT_UP_STATES if order.control == "heater" and situation.is_heat_up else REQUIRED_STATES[order.order_type]
+        required = (
+            _HEAT_UP_STATES if order.control == "heater" and situation.is_heat_up else REQUIRED_STATES[order.order_type]
+        )
         if state not in required:
-            yield _refuse(Code.WRONG_STATE, f"{order.order_type.value} is not possible while the machine is {state}.",
-                          f"Possible while: {', '.join(sorted(required))}.", value=state, bound=sorted(required))
+            yield _refuse(
+                Code.WRONG_STATE,
+                f"{order.order_type.value} is not possible while the machine is {state}.",
+                f"Possible while: {', '.join(sorted(required))}.",
+                value=state,
+                bound=sorted(required),
+            )
     yield from _check_asked_states(order.constraints, state)
 
 
 def _check_asked_states(constraints: Constraints, state: str) -> Iterator[Reason]:
     if constraints.require_states and state not in constraints.require_states:
-        yield _refuse(Code.WRONG_STATE, f"The proposer asked for another state than {state}.",
-                      "Wait for it, or propose without require_states.", value=state, bound=sorted(constraints.require_states))
+        yield _refuse(
+            Code.WRONG_STATE,
+            f"The proposer asked for another state than {state}.",
+            "Wait for it, or propose without require_states.",
+            value=state,
+            bound=sorted(constraints.require_states),
+        )
     if state in constraints.forbidden_states:
-        yield _refuse(Code.WRONG_STATE, f"The proposer ruled out the state {state}.",
-                      "Wait, or propose without forbidden_states.", value=state, bound=sorted(constraints.forbidden_states))
+        yield _refuse(
+            Code.WRONG_STATE,
+            f"The proposer ruled out the state {state}.",
+            "Wait, or propose without forbidden_states.",
+            value=state,
+            bound=sorted(constraints.forbidden_states),
+        )
 
 
 def check_beans(situation: Situation) -> Iterator[Reason]:
     """An agent heats up only with beans proved in the drum."""
     if situation.order.is_by_agent and situation.is_heat_up and not situation.are_beans_proved:
-        yield _refuse(Code.BEANS_NOT_PROVED, "No beans are proved in the drum: an agent may not add heat.",
-                      "The probe must fall at least 25 °C within 20 s of the charge; else a person orders.")
+        yield _refuse(
+            Code.BEANS_NOT_PROVED,
+            "No beans are proved in the drum: an agent may not add heat.",
+            "The probe must fall at least 25 °C within 20 s of the charge; else a person orders.",
+        )
 
 
 def check_envelope(situation: Situation) -> Iterator[Reason]:
@@ -234,11 +327,16 @@ def check_envelope(situation: Situation) -> Iterator[Reason]:
     if not order.control:
         return
     if limits is None:
-        yield _refuse(Code.NO_ENVELOPE, f"{situation.machine_name} has no limits for its {order.control}.",
-                      "A lead sets the machine's envelope.")
+        yield _refuse(
+            Code.NO_ENVELOPE,
+            f"{situation.machine_name} has no limits for its {order.control}.",
+            "A lead sets the machine's envelope.",
+        )
         return
     if order.target_step is None:
-        yield _refuse(Code.TARGET_MISSING, f"{order.order_type.value} needs a target.", "Send target_value and target_unit.")
+        yield _refuse(
+            Code.TARGET_MISSING, f"{order.order_type.value} needs a target.", "Send target_value and target_unit."
+        )
         return
     yield from _check_range(order.control, order.target_step, limits, order.constraints)
 
@@ -247,11 +345,21 @@ def _check_range(control: str, target: int, limits: Limits, asked: Constraints) 
     ceiling = limits.max_step if asked.max_step is None else min(limits.max_step, asked.max_step)
     floor = limits.min_step if asked.min_step is None else max(limits.min_step, asked.min_step)
     if target > ceiling:
-        yield _refuse(Code.ABOVE_CEILING, f"{control} {target} is above the ceiling of {ceiling}.",
-                      f"Ask for at most {ceiling}.", value=target, bound=ceiling)
+        yield _refuse(
+            Code.ABOVE_CEILING,
+            f"{control} {target} is above the ceiling of {ceiling}.",
+            f"Ask for at most {ceiling}.",
+            value=target,
+            bound=ceiling,
+        )
     if target < floor:
-        yield _refuse(Code.BELOW_FLOOR, f"{control} {target} is below the floor of {floor}.",
-                      f"Ask for at least {floor}.", value=target, bound=floor)
+        yield _refuse(
+            Code.BELOW_FLOOR,
+            f"{control} {target} is below the floor of {floor}.",
+            f"Ask for at least {floor}.",
+            value=target,
+            bound=floor,
+        )
 
 
 def check_change(situation: Situation) -> Iterator[Reason]:
@@ -264,8 +372,13 @@ def check_change(situation: Situation) -> Iterator[Reason]:
         bounds.append(limits.max_change_step)
     change = abs(order.target_step - start)
     if bounds and change > min(bounds):
-        yield _refuse(Code.CHANGE_TOO_LARGE, f"A move of {change} steps ({start} to {order.target_step}) is too long.",
-                      f"Move at most {min(bounds)} steps at once.", value=change, bound=min(bounds))
+        yield _refuse(
+            Code.CHANGE_TOO_LARGE,
+            f"A move of {change} steps ({start} to {order.target_step}) is too long.",
+            f"Move at most {min(bounds)} steps at once.",
+            value=change,
+            bound=min(bounds),
+        )
 
 
 def check_interval(situation: Situation) -> Iterator[Reason]:
@@ -277,8 +390,13 @@ def check_interval(situation: Situation) -> Iterator[Reason]:
     bound_s = max(limits.min_interval_s if limits else 0.0, asked_s)
     elapsed_s = (situation.now - last).total_seconds()
     if elapsed_s < bound_s:
-        yield _refuse(Code.TOO_SOON, f"The last agent's order on the {order.control} was {elapsed_s:.1f} s ago.",
-                      f"Wait {bound_s - elapsed_s:.1f} s more.", value=round(elapsed_s, 3), bound=bound_s)
+        yield _refuse(
+            Code.TOO_SOON,
+            f"The last agent's order on the {order.control} was {elapsed_s:.1f} s ago.",
+            f"Wait {bound_s - elapsed_s:.1f} s more.",
+            value=round(elapsed_s, 3),
+            bound=bound_s,
+        )
 
 
 def check_counts(situation: Situation) -> Iterator[Reason]:
@@ -290,11 +408,21 @@ def check_counts(situation: Situation) -> Iterator[Reason]:
     if order.constraints.daily_count is not None:
         daily = min(daily, order.constraints.daily_count)
     if recent.day_count >= daily:
-        yield _refuse(Code.DAILY_COUNT, f"{recent.day_count} agents' orders moved the {order.control} in 24 hours.",
-                      "A person may order.", value=recent.day_count, bound=daily)
+        yield _refuse(
+            Code.DAILY_COUNT,
+            f"{recent.day_count} agents' orders moved the {order.control} in 24 hours.",
+            "A person may order.",
+            value=recent.day_count,
+            bound=daily,
+        )
     if situation.roast_id is not None and recent.roast_count >= limits.roast_count:
-        yield _refuse(Code.ROAST_COUNT, f"{recent.roast_count} agents' orders moved the {order.control} in this roast.",
-                      "A person may order.", value=recent.roast_count, bound=limits.roast_count)
+        yield _refuse(
+            Code.ROAST_COUNT,
+            f"{recent.roast_count} agents' orders moved the {order.control} in this roast.",
+            "A person may order.",
+            value=recent.roast_count,
+            bound=limits.roast_count,
+        )
 
 
 def check_session(situation: Situation) -> Iterator[Reason]:
@@ -303,8 +431,13 @@ def check_session(situation: Situation) -> Iterator[Reason]:
         return
     count, bound = situation.recent.session_count, situation.policy.session_limit
     if count >= bound:
-        yield _refuse(Code.SESSION_LIMIT, f"Agents have given {count} orders in this roast.", "A person may order.",
-                      value=count, bound=bound)
+        yield _refuse(
+            Code.SESSION_LIMIT,
+            f"Agents have given {count} orders in this roast.",
+            "A person may order.",
+            value=count,
+            bound=bound,
+        )
 
 
 def check_failure_rate(situation: Situation) -> Iterator[Reason]:
@@ -314,9 +447,13 @@ def check_failure_rate(situation: Situation) -> Iterator[Reason]:
         return
     rate = recent.failed_count / recent.settled_count
     if rate > policy.failure_threshold:
-        yield _refuse(Code.FAILURE_RATE,
-                      f"{recent.failed_count} of the last {recent.settled_count} orders failed.",
-                      "Find out why they fail; the window moves on.", value=round(rate, 4), bound=policy.failure_threshold)
+        yield _refuse(
+            Code.FAILURE_RATE,
+            f"{recent.failed_count} of the last {recent.settled_count} orders failed.",
+            "Find out why they fail; the window moves on.",
+            value=round(rate, 4),
+            bound=policy.failure_threshold,
+        )
 
 
 def check_conflict(situation: Situation) -> Iterator[Reason]:
@@ -334,8 +471,12 @@ def check_conflict(situation: Situation) -> Iterator[Reason]:
             continue
         if situation.phase is Phase.DISPATCH and not is_on_wire:
             continue
-        yield _refuse(Code.CONFLICT, f"Another order on this control is {other.status} (by {other.proposer_name}).",
-                      "Wait until it is settled.", value=other.proposal_id)
+        yield _refuse(
+            Code.CONFLICT,
+            f"Another order on this control is {other.status} (by {other.proposer_name}).",
+            "Wait until it is settled.",
+            value=other.proposal_id,
+        )
 
 
 def check_void(situation: Situation) -> Iterator[Reason]:
@@ -357,14 +498,21 @@ def void_reason(seen: Seen | None, reading: ReadingLook | None, policy: Policy) 
     With no rate known the line is flat. Out of a roast only the controls count: the firmware moves the temperature.
     """
     if seen is None:
-        return _refuse(Code.CONTROL_MOVED, "What the machine read when this was proposed is not known.", "Propose again.")
+        return _refuse(
+            Code.CONTROL_MOVED, "What the machine read when this was proposed is not known.", "Propose again."
+        )
     if reading is None:
         return None  # transient; the reading rule refuses at dispatch
     for control, then in seen.steps.items():
         now = reading.steps.get(control)
         if then is not None and now is not None and now != then:
-            return _refuse(Code.CONTROL_MOVED, f"The {control} was {then} when this was proposed and is {now} now.",
-                           "Propose again from what stands now.", value=now, bound=then)
+            return _refuse(
+                Code.CONTROL_MOVED,
+                f"The {control} was {then} when this was proposed and is {now} now.",
+                "Propose again from what stands now.",
+                value=now,
+                bound=then,
+            )
     return _left_prediction(seen, reading, policy)
 
 
@@ -378,6 +526,10 @@ def _left_prediction(seen: Seen, reading: ReadingLook, policy: Policy) -> Reason
     away_c = abs(reading.bean_temp_c - predicted_c)
     if away_c <= policy.prediction_tolerance_c:
         return None
-    return _refuse(Code.LEFT_PREDICTION,
-                   f"The beans are at {reading.bean_temp_c:.1f} °C; {predicted_c:.1f} °C was expected by now.",
-                   "Propose again from what stands now.", value=round(away_c, 2), bound=policy.prediction_tolerance_c)
+    return _refuse(
+        Code.LEFT_PREDICTION,
+        f"The beans are at {reading.bean_temp_c:.1f} °C; {predicted_c:.1f} °C was expected by now.",
+        "Propose again from what stands now.",
+        value=round(away_c, 2),
+        bound=policy.prediction_tolerance_c,
+    )

@@ -15,7 +15,6 @@ from kernel import ids
 from kernel.models import Agent, Organization, TenantQuerySet
 from roasts.models import Machine, Roast
 
-
 __all__ = ["Level", "OrderType", "Status"]
 
 
@@ -109,9 +108,7 @@ class Proposal(models.Model):
     constraints = models.JSONField(default=dict)
     reasoning = models.TextField()
     evidence = models.JSONField(default=list)
-    proposer_agent = models.ForeignKey(
-        Agent, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals"
-    )
+    proposer_agent = models.ForeignKey(Agent, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals")
     proposer_user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals"
     )
@@ -176,6 +173,13 @@ class Proposal(models.Model):
             ),
             models.UniqueConstraint(fields=["adopted_from"], condition=~Q(status="REJECTED"), name="adopted_once"),
         ]
+
+    @property
+    def proposer_name(self) -> str:
+        """Who proposed: exactly one of agent and person, by constraint."""
+        if self.proposer_agent is not None:
+            return self.proposer_agent.name
+        return self.proposer_user.get_username() if self.proposer_user is not None else ""
 
 
 class ProposalTransition(models.Model):
@@ -261,7 +265,7 @@ class Halt(models.Model):
 
 
 class Suspension(models.Model):
-    """"I have it": no agent may act on this machine until a person gives it back."""
+    """ "I have it": no agent may act on this machine until a person gives it back."""
 
     id = models.CharField(primary_key=True, max_length=40, default=suspension_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="suspensions")

@@ -127,14 +127,20 @@ def statements(vendor: str) -> list[str]:
         name = _name(guard)
         if vendor == "sqlite":
             found.append(f"DROP TRIGGER IF EXISTS {name}")
-            found.append(f"CREATE TRIGGER {name} BEFORE {guard.event} ON {guard.table} WHEN {guard.refused} "
-                         f"BEGIN SELECT RAISE(ABORT, '{name}: {_quoted(guard.message)}'); END")
+            found.append(
+                f"CREATE TRIGGER {name} BEFORE {guard.event} ON {guard.table} WHEN {guard.refused} "
+                f"BEGIN SELECT RAISE(ABORT, '{name}: {_quoted(guard.message)}'); END"
+            )
         elif vendor == "postgresql":
-            found.append(f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-                         f"IF {guard.refused} THEN RAISE EXCEPTION '{name}: {_quoted(guard.message)}' "
-                         "USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$")
+            found.append(
+                f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF {guard.refused} THEN RAISE EXCEPTION '{name}: {_quoted(guard.message)}' "
+                "USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$"
+            )
             found.append(f"DROP TRIGGER IF EXISTS {name} ON {guard.table}")
-            found.append(f"CREATE TRIGGER {name} BEFORE {guard.event} ON {guard.table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+            found.append(
+                f"CREATE TRIGGER {name} BEFORE {guard.event} ON {guard.table} FOR EACH ROW EXECUTE FUNCTION {name}()"
+            )
         else:
             raise ValueError(f"no order guards for {vendor}")
     return found

@@ -341,7 +341,9 @@ def render_proposal(proposal: Proposal) -> dict[str, Any]:
         "proposed_at": render_time(proposal.proposed_at),
         "expires_at": render_time(proposal.expires_at),
         "decided_at": render_time(proposal.decided_at),
-        "approver": {"kind": "person", "id": approver_id(proposal), "name": approver.get_username()} if approver else None,
+        "approver": {"kind": "person", "id": approver_id(proposal), "name": approver.get_username()}
+        if approver
+        else None,
         "rejection": rejection,
         "outcome": outcome,
         "settled_at": render_time(proposal.settled_at),

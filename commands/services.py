@@ -105,8 +105,17 @@ def propose_order(
     A refusal is a filed proposal with status REJECTED. Forbidden: may not order here; NotFound: another
     organisation's machine; Unprocessable: the roast is not this machine's open one.
     """
-    asked = _Asked(machine, OrderType(order_type), target_value, target_unit or "", reasoning, roast, tuple(evidence),
-                   dict(constraints or {}), expires_in_s)
+    asked = _Asked(
+        machine,
+        OrderType(order_type),
+        target_value,
+        target_unit or "",
+        reasoning,
+        roast,
+        tuple(evidence),
+        dict(constraints or {}),
+        expires_in_s,
+    )
     return _judge_and_file(principal, asked, now=now)
 
 
@@ -124,7 +133,9 @@ def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) ->
             if asked.adopted_from is not None and _is_adopted(asked.adopted_from):
                 raise _already_adopted(asked.adopted_from) from error
             logger.info("proposing again after a race: %s", error)
-    raise Conflict(Code.CONFLICT.value, "Other orders on this control came first.", "Look at the queue, then try again.")
+    raise Conflict(
+        Code.CONFLICT.value, "Other orders on this control came first.", "Look at the queue, then try again."
+    )
 
 
 def _require_same_organization(principal: Principal, machine: Machine) -> None:
@@ -148,8 +159,9 @@ def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
     )
     looked = situation.gather(asked.machine.pk, draft, principal, now)
     if asked.roast is not None and asked.roast.pk != looked.roast_id:
-        raise Unprocessable("roast_not_open", "This roast is not the machine's open one.",
-                            "Leave roast_id out, or name the open roast.")
+        raise Unprocessable(
+            "roast_not_open", "This roast is not the machine's open one.", "Leave roast_id out, or name the open roast."
+        )
     full_scale = looked.limits.full_scale_step if looked.limits else None
     native = to_native(asked.order_type, asked.value, asked.unit, full_scale)
     misfit = native.misfit
@@ -230,8 +242,14 @@ def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now:
     for rival in Proposal.objects.select_related(*WITH_NAMES).filter(pk__in=rival_ids):
         is_adopted = proposal.adopted_from_id == rival.pk
         code = Code.ADOPTED if is_adopted else Code.SUPERSEDED
-        call_off(rival, principal, code=code.value, message=f"{principal.name} gave an order on the same control.",
-                 now=now, detail={"by_proposal": proposal.pk})
+        call_off(
+            rival,
+            principal,
+            code=code.value,
+            message=f"{principal.name} gave an order on the same control.",
+            now=now,
+            detail={"by_proposal": proposal.pk},
+        )
 
 
 def _move_by_verdict(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
@@ -243,8 +261,17 @@ def _move_by_verdict(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> 
         move(proposal, Status.PENDING_APPROVAL, actor, now=now, verb="proposal_held", detail=detail)
     else:  # REFUSE; and VETO, which no rule of ours gives yet, permits nothing
         code, text = rejection_of(verdict)
-        move(proposal, Status.REJECTED, actor, now=now, verb="proposal_refused", detail=detail, decided_at=now,
-             rejection_code=code, rejection_text=text)
+        move(
+            proposal,
+            Status.REJECTED,
+            actor,
+            now=now,
+            verb="proposal_refused",
+            detail=detail,
+            decided_at=now,
+            rejection_code=code,
+            rejection_text=text,
+        )
 
 
 def rejection_of(verdict: Verdict) -> tuple[str, str]:
@@ -304,8 +331,13 @@ def _raise_refusal(refusal: governor.ApprovalRefusal | None, proposal: Proposal,
         return
     if refusal.code is Code.EXPIRED and proposal.status == Status.PENDING_APPROVAL:
         _time_out(proposal, now)
-    raise _ERRORS[refusal.status](refusal.code.value, refusal.message, refusal.how_to_fix, proposal_id=proposal.pk,
-                                  status_now=str(proposal.status))
+    raise _ERRORS[refusal.status](
+        refusal.code.value,
+        refusal.message,
+        refusal.how_to_fix,
+        proposal_id=proposal.pk,
+        status_now=str(proposal.status),
+    )
 
 
 def _no_longer_held(proposal: Proposal) -> ApiError:
@@ -325,20 +357,36 @@ def reject_proposal(principal: Principal, proposal: Proposal, *, code: str, text
     if not principal.is_person or not principal.may("approve"):
         raise Forbidden(Code.ROLE_REQUIRED.value, "Rejecting needs the operator's role.", "Ask an operator.")
     if code not in set(RejectCode):
-        raise Malformed("unknown_reject_code", f"{code!r} is no reason we know.",
-                        f"One of: {', '.join(word.value for word in RejectCode)}.")
+        raise Malformed(
+            "unknown_reject_code",
+            f"{code!r} is no reason we know.",
+            f"One of: {', '.join(word.value for word in RejectCode)}.",
+        )
     if code == RejectCode.OTHER and not text.strip():
         raise Malformed("text_required", "OTHER needs a text.", "Say why in `text`.")
     if proposal.status != Status.PENDING_APPROVAL:
         raise _no_longer_held(proposal)
     if now >= proposal.expires_at:
         _time_out(proposal, now)
-        raise Conflict(Code.EXPIRED.value, "This order's time has run out already.", "Nothing more is needed.",
-                       proposal_id=proposal.pk, status_now=str(proposal.status))
+        raise Conflict(
+            Code.EXPIRED.value,
+            "This order's time has run out already.",
+            "Nothing more is needed.",
+            proposal_id=proposal.pk,
+            status_now=str(proposal.status),
+        )
     try:
-        return move(proposal, Status.REJECTED, principal, now=now, verb="proposal_rejected",
-                    detail={"code": code, "text": text[:500], "legacy_code": "USER_REJECTED"}, decided_at=now,
-                    rejection_code=code, rejection_text=text[:500])
+        return move(
+            proposal,
+            Status.REJECTED,
+            principal,
+            now=now,
+            verb="proposal_rejected",
+            detail={"code": code, "text": text[:500], "legacy_code": "USER_REJECTED"},
+            decided_at=now,
+            rejection_code=code,
+            rejection_text=text[:500],
+        )
     except LostRace:
         raise _no_longer_held(proposal) from None
 
@@ -354,11 +402,21 @@ def adopt_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
         raise _already_adopted(proposal)
     is_held = proposal.status == Status.PENDING_APPROVAL
     if not is_held and not is_advice(proposal):
-        raise Conflict("not_advice", f"This order cannot be adopted: {settled_by(proposal)}.", "Give your own order.",
-                       proposal_id=proposal.pk, status_now=str(proposal.status))
+        raise Conflict(
+            "not_advice",
+            f"This order cannot be adopted: {settled_by(proposal)}.",
+            "Give your own order.",
+            proposal_id=proposal.pk,
+            status_now=str(proposal.status),
+        )
     if now >= proposal.expires_at:
-        raise Conflict(Code.EXPIRED.value, "This advice is too old.", "Give your own order if it is still right.",
-                       proposal_id=proposal.pk, status_now=str(proposal.status))
+        raise Conflict(
+            Code.EXPIRED.value,
+            "This advice is too old.",
+            "Give your own order if it is still right.",
+            proposal_id=proposal.pk,
+            status_now=str(proposal.status),
+        )
     has_target = proposal.target_step is not None
     asked = _Asked(
         machine=proposal.machine,
@@ -386,8 +444,12 @@ def _is_adopted(proposal: Proposal) -> bool:
 
 
 def _already_adopted(proposal: Proposal) -> ApiError:
-    return Conflict("already_adopted", "Somebody has adopted this already.", "Look at the machine's orders.",
-                    proposal_id=proposal.pk)
+    return Conflict(
+        "already_adopted",
+        "Somebody has adopted this already.",
+        "Look at the machine's orders.",
+        proposal_id=proposal.pk,
+    )
 
 
 def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime, text: str = "") -> Proposal:
@@ -398,11 +460,21 @@ def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
         raise Forbidden("not_allowed", f"{principal.name} may not call off this order.", "Ask an operator.")
     status = Status(proposal.status)
     if status in ON_THE_WIRE:
-        raise Conflict("on_the_wire", "The order is on the wire already.", "Press STOP to take the heat off.",
-                       proposal_id=proposal.pk, status_now=status.value)
+        raise Conflict(
+            "on_the_wire",
+            "The order is on the wire already.",
+            "Press STOP to take the heat off.",
+            proposal_id=proposal.pk,
+            status_now=status.value,
+        )
     if status not in BEFORE_THE_WIRE or (is_own and status is not Status.PENDING_APPROVAL):
-        raise Conflict("not_abortable", f"The order cannot be called off: {settled_by(proposal)}.",
-                       "Look at its timeline.", proposal_id=proposal.pk, status_now=status.value)
+        raise Conflict(
+            "not_abortable",
+            f"The order cannot be called off: {settled_by(proposal)}.",
+            "Look at its timeline.",
+            proposal_id=proposal.pk,
+            status_now=status.value,
+        )
     if not call_off(proposal, principal, code=Code.WITHDRAWN.value, message=text or "Called off.", now=now):
         raise Conflict("not_abortable", "The order has moved on.", "Look at its timeline.", proposal_id=proposal.pk)
     return proposal
@@ -411,8 +483,15 @@ def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
 def _time_out(proposal: Proposal, now: dt.datetime) -> bool:
     actor = system_principal("sweeper", proposal.organization)
     try:
-        move(proposal, Status.TIMEOUT, actor, now=now, verb="proposal_expired", outcome_code=Code.EXPIRED.value,
-             outcome_message="Its time ran out.")
+        move(
+            proposal,
+            Status.TIMEOUT,
+            actor,
+            now=now,
+            verb="proposal_expired",
+            outcome_code=Code.EXPIRED.value,
+            outcome_message="Its time ran out.",
+        )
     except LostRace:
         return False
     return True
@@ -421,9 +500,7 @@ def _time_out(proposal: Proposal, now: dt.datetime) -> bool:
 def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
     """Time out held and approved orders whose deadline has come; how many."""
     due = (
-        Proposal.objects.filter(
-            status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value], expires_at__lte=now
-        )
+        Proposal.objects.filter(status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value], expires_at__lte=now)
         .select_related(*WITH_NAMES)
         .order_by("expires_at")[:limit]
     )

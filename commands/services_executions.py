@@ -30,9 +30,7 @@ def _loop(proposal: Proposal) -> Principal:
     return system_principal("machine loop", proposal.organization)
 
 
-def claim_execution(
-    proposal_id: str, *, lease_token: int, situation: Situation, now: dt.datetime
-) -> Execution | None:
+def claim_execution(proposal_id: str, *, lease_token: int, situation: Situation, now: dt.datetime) -> Execution | None:
     """Take an approved order for the wire: its Execution exists once, by index, before any byte.
 
     The governor judges once more. None: somebody else has it, a newer lease exists, or it was refused at the last
@@ -57,7 +55,9 @@ def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.dat
     if MachineLease.objects.filter(machine_id=proposal.machine_id, token__gt=lease_token).exists():
         return None  # a newer loop owns the machine
     if order_digest(proposal) != proposal.digest:
-        _turn_away(proposal, Status.REJECTED, Code.STALE_DIGEST.value, "The order was changed after it was proposed.", now, {})
+        _turn_away(
+            proposal, Status.REJECTED, Code.STALE_DIGEST.value, "The order was changed after it was proposed.", now, {}
+        )
         return None
     verdict = governor.review(situation)
     for text in verdict.tracebacks:
@@ -72,8 +72,14 @@ def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.dat
         from_step=situation.from_step,
         claimed_at=now,
     )
-    move(proposal, Status.EXECUTING, _loop(proposal), now=now, verb="execution_claimed",
-         detail={"execution_id": execution.pk, "lease_token": lease_token, "from_step": situation.from_step})
+    move(
+        proposal,
+        Status.EXECUTING,
+        _loop(proposal),
+        now=now,
+        verb="execution_claimed",
+        detail={"execution_id": execution.pk, "lease_token": lease_token, "from_step": situation.from_step},
+    )
     _stage(execution, "released", {"lease_token": lease_token}, now)
     return execution
 
@@ -88,8 +94,9 @@ def _is_refused(verdict: Verdict, proposal: Proposal) -> bool:
 def _refuse_late(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
     reasons = [reason.to_json() for reason in verdict.reasons]
     if any(reason.code is Code.EXPIRED for reason in verdict.refusals):
-        _turn_away(proposal, Status.TIMEOUT, Code.EXPIRED.value, "Its time ran out before the wire.", now,
-                   {"reasons": reasons})
+        _turn_away(
+            proposal, Status.TIMEOUT, Code.EXPIRED.value, "Its time ran out before the wire.", now, {"reasons": reasons}
+        )
         return
     first = next(iter(verdict.refusals), None)
     code = LEGACY.get(first.code, first.code.value) if first else Code.NOT_APPROVED.value
@@ -100,9 +107,18 @@ def _refuse_late(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None
 def _turn_away(
     proposal: Proposal, to: Status, code: str, message: str, now: dt.datetime, detail: dict[str, Any]
 ) -> None:
-    move(proposal, to, governor_principal(proposal), now=now, verb="dispatch_refused",
-         detail={"code": code, "message": message, **detail}, rejection_code=code[:40], rejection_text=message[:500],
-         outcome_code=code[:40], outcome_message=message)
+    move(
+        proposal,
+        to,
+        governor_principal(proposal),
+        now=now,
+        verb="dispatch_refused",
+        detail={"code": code, "message": message, **detail},
+        rejection_code=code[:40],
+        rejection_text=message[:500],
+        outcome_code=code[:40],
+        outcome_message=message,
+    )
 
 
 def record_stage(execution: Execution, stage: str, detail: dict[str, Any], *, now: dt.datetime) -> ExecutionStage:
@@ -123,20 +139,43 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
     to = _ENDINGS.get(receipt.outcome, Status.IN_DOUBT)
     code = _outcome_code(receipt, to)
     if Status(proposal.status) not in (Status.EXECUTING, Status.IN_DOUBT) or proposal.status == to:
-        logger.warning("order %s is %s: its receipt (%s) changes nothing", proposal.pk, proposal.status, receipt.outcome)
+        logger.warning(
+            "order %s is %s: its receipt (%s) changes nothing", proposal.pk, proposal.status, receipt.outcome
+        )
         return proposal
     stage = "contradicted" if code == Code.CONTRADICTED else _STAGES.get(receipt.outcome, "in_doubt")
     document = wire_json.receipt_to_json(receipt)
     try:
         with transaction.atomic():
             Execution.objects.filter(pk=execution.pk).update(
-                outcome=receipt.outcome.value, receipt=document, concluded_at=now, first_byte_at=_first_byte_at(receipt, now)
+                outcome=receipt.outcome.value,
+                receipt=document,
+                concluded_at=now,
+                first_byte_at=_first_byte_at(receipt, now),
             )
-            _stage(execution, stage, {"code": code, "message": receipt.message, "writes": len(receipt.writes),
-                                      "value_before": receipt.value_before, "value_after": receipt.value_after}, now)
-            return move(proposal, to, _loop(proposal), now=now, verb=f"execution_{to.value.lower()}",
-                        detail={"execution_id": execution.pk, "code": code, "message": receipt.message},
-                        outcome_code=code, outcome_message=receipt.message, actual_step=receipt.value_after)
+            _stage(
+                execution,
+                stage,
+                {
+                    "code": code,
+                    "message": receipt.message,
+                    "writes": len(receipt.writes),
+                    "value_before": receipt.value_before,
+                    "value_after": receipt.value_after,
+                },
+                now,
+            )
+            return move(
+                proposal,
+                to,
+                _loop(proposal),
+                now=now,
+                verb=f"execution_{to.value.lower()}",
+                detail={"execution_id": execution.pk, "code": code, "message": receipt.message},
+                outcome_code=code,
+                outcome_message=receipt.message,
+                actual_step=receipt.value_after,
+            )
     except LostRace:
         return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
 
@@ -166,9 +205,16 @@ def mark_in_doubt(execution: Execution, *, code: str, message: str, now: dt.date
     try:
         with transaction.atomic():
             _stage(execution, "in_doubt", {"code": code, "message": message}, now)
-            return move(proposal, Status.IN_DOUBT, _loop(proposal), now=now, verb="execution_in_doubt",
-                        detail={"execution_id": execution.pk, "code": code, "message": message},
-                        outcome_code=code[:40], outcome_message=message)
+            return move(
+                proposal,
+                Status.IN_DOUBT,
+                _loop(proposal),
+                now=now,
+                verb="execution_in_doubt",
+                detail={"execution_id": execution.pk, "code": code, "message": message},
+                outcome_code=code[:40],
+                outcome_message=message,
+            )
     except LostRace:
         return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
 
@@ -199,14 +245,31 @@ def resolve_in_doubt(
         with transaction.atomic():
             execution = Execution.objects.filter(proposal=proposal).first()
             if execution is not None:
-                _stage(execution, "resolved", {"code": code, "actual_step": actual_step, "actual_state": actual_state,
-                                               "writes_known": writes_known}, now)
+                _stage(
+                    execution,
+                    "resolved",
+                    {
+                        "code": code,
+                        "actual_step": actual_step,
+                        "actual_state": actual_state,
+                        "writes_known": writes_known,
+                    },
+                    now,
+                )
                 Execution.objects.filter(pk=execution.pk).update(
                     outcome="proved" if to is Status.COMPLETED else "declined", concluded_at=now
                 )
-            return move(proposal, to, _loop(proposal), now=now, verb="doubt_resolved",
-                        detail={"code": code, "actual_step": actual_step, "writes_known": writes_known},
-                        outcome_code=code, outcome_message=message, actual_step=actual_step)
+            return move(
+                proposal,
+                to,
+                _loop(proposal),
+                now=now,
+                verb="doubt_resolved",
+                detail={"code": code, "actual_step": actual_step, "writes_known": writes_known},
+                outcome_code=code,
+                outcome_message=message,
+                actual_step=actual_step,
+            )
     except LostRace:
         return Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
 
@@ -219,5 +282,9 @@ def _resolution(
     if is_reached and (writes_known != 0 or was_there):
         return Status.COMPLETED, Code.RESOLVED_BY_READING.value, f"The machine reads {reads}, as ordered."
     if writes_known == 0:
-        return Status.FAILED, Code.NOT_SENT.value, f"The wire log holds no byte of this order; the machine reads {reads}."
+        return (
+            Status.FAILED,
+            Code.NOT_SENT.value,
+            f"The wire log holds no byte of this order; the machine reads {reads}.",
+        )
     return Status.FAILED, Code.NOT_REACHED.value, f"The machine reads {reads}; nothing was sent again."

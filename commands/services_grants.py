@@ -37,12 +37,17 @@ def grant_autonomy(
     if {agent.organization_id, machine.organization_id} != {principal.organization.pk}:  # type: ignore[union-attr]
         raise NotFound()
     if level not in set(Level):
-        raise Malformed("unknown_level", f"{level!r} is no level.", f"One of: {', '.join(word.value for word in Level)}.")
+        raise Malformed(
+            "unknown_level", f"{level!r} is no level.", f"One of: {', '.join(word.value for word in Level)}."
+        )
     types = sorted(set(order_types))
     unknown = [name for name in types if name not in set(OrderType)]
     if unknown:
-        raise Malformed("unknown_order_type", f"{unknown[0]!r} is no order type.",
-                        f"Some of: {', '.join(word.value for word in OrderType)}.")
+        raise Malformed(
+            "unknown_order_type",
+            f"{unknown[0]!r} is no order type.",
+            f"Some of: {', '.join(word.value for word in OrderType)}.",
+        )
     if expires_at is not None and expires_at <= now:
         raise Malformed("already_expired", "The grant would have expired already.", "Give a later expires_at.")
     try:
@@ -51,11 +56,13 @@ def grant_autonomy(
                 _revoke(principal, old, now)
             grant = Grant.objects.create(
                 organization=machine.organization, agent=agent, machine=machine, level=str(level), order_types=types,
-                granted_by=principal.user, reason=reason[:500], granted_at=now, expires_at=expires_at,
+                granted_by_id=principal.user.pk if principal.user is not None else None, reason=reason[:500], granted_at=now, expires_at=expires_at,
             )  # fmt: skip
             _tell(principal, grant, "autonomy_granted", now)
     except IntegrityError:
-        raise Conflict("conflict", "Another lead granted at the same moment.", "Look at the grants, then decide.") from None
+        raise Conflict(
+            "conflict", "Another lead granted at the same moment.", "Look at the grants, then decide."
+        ) from None
     return grant
 
 

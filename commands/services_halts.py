@@ -56,9 +56,11 @@ def open_halt(
 
 
 def _open(machine: Machine, kind: str) -> Halt | None:
-    return Halt.objects.select_related("machine", "organization").filter(
-        machine=machine, kind=kind, closed_at__isnull=True
-    ).first()
+    return (
+        Halt.objects.select_related("machine", "organization")
+        .filter(machine=machine, kind=kind, closed_at__isnull=True)
+        .first()
+    )
 
 
 def _call_off_orders(
@@ -68,7 +70,11 @@ def _call_off_orders(
 
     Who approves at this very moment moves a row between our look and our update: look again.
     """
-    actor = by if by.kind == "system" else system_principal("halt" if code is Code.HALTED else "suspension", machine.organization)
+    actor = (
+        by
+        if by.kind == "system"
+        else system_principal("halt" if code is Code.HALTED else "suspension", machine.organization)
+    )
     for _ in range(MAX_LOOKS):
         waiting = Proposal.objects.filter(
             machine=machine, status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value]
@@ -99,7 +105,11 @@ def update_halt_result(
         raise ValueError(f"no such result: {result!r}")
     with transaction.atomic():
         Halt.objects.filter(pk=halt.pk).update(
-            result=result, first_byte_ms=first_byte_ms, proved_ms=proved_ms, by_hand=list(by_hand), proof=dict(proof or {})
+            result=result,
+            first_byte_ms=first_byte_ms,
+            proved_ms=proved_ms,
+            by_hand=list(by_hand),
+            proof=dict(proof or {}),
         )
         halt.refresh_from_db()
         _tell(halt, system_principal("stop", halt.organization), "halt_result", now)
@@ -124,7 +134,9 @@ def reset_halt(principal: Principal, halt: Halt, *, reason: str, now: dt.datetim
         raise NotFound()
     needed = "operate" if halt.kind == Halt.Kind.LINK_LOST else "lead"
     if not principal.is_person or not principal.may(needed):
-        raise Forbidden("not_allowed", f"Resetting this halt needs a person who may {needed}.", "Ask a lead.", needed=needed)
+        raise Forbidden(
+            "not_allowed", f"Resetting this halt needs a person who may {needed}.", "Ask a lead.", needed=needed
+        )
     if not reason.strip():
         raise Malformed("reason_required", "A reset needs a reason.", "Say in `reason` what you looked at.")
     with transaction.atomic():
@@ -169,10 +181,17 @@ def suspend_agents(principal: Principal, machine: Machine, *, now: dt.datetime) 
     try:
         with transaction.atomic():
             suspension = Suspension.objects.create(
-                organization=machine.organization, machine=machine, taken_by=principal.user, taken_at=now
+                organization=machine.organization,
+                machine=machine,
+                taken_by_id=principal.user.pk if principal.user is not None else None,
+                taken_at=now,
             )
-            _call_off_orders(machine, principal, Code.SUSPENDED, f"{principal.name} has the machine.", now, agents_only=True)
-            _tell_machine(principal, machine, "agents_suspended", "suspension", suspension.pk, {"is_suspended": True}, now)
+            _call_off_orders(
+                machine, principal, Code.SUSPENDED, f"{principal.name} has the machine.", now, agents_only=True
+            )
+            _tell_machine(
+                principal, machine, "agents_suspended", "suspension", suspension.pk, {"is_suspended": True}, now
+            )
             return suspension
     except IntegrityError:
         return Suspension.objects.get(machine=machine, given_back_at__isnull=True)
@@ -190,7 +209,9 @@ def resume_agents(principal: Principal, machine: Machine, *, now: dt.datetime) -
         )
         suspension.refresh_from_db()
         if given_back:
-            _tell_machine(principal, machine, "agents_resumed", "suspension", suspension.pk, {"is_suspended": False}, now)
+            _tell_machine(
+                principal, machine, "agents_resumed", "suspension", suspension.pk, {"is_suspended": False}, now
+            )
     return suspension
 
 
@@ -201,7 +222,9 @@ def pause_orders(machine: Machine, *, code: str, now: dt.datetime) -> bool:
         paused = MachineReading.objects.filter(machine=machine, is_orders_paused=False).update(is_orders_paused=True)
         if paused:
             _call_off_orders(machine, actor, Code.ORDERS_PAUSED, "The link was lost.", now, agents_only=False)
-            _tell_machine(actor, machine, "orders_paused", "machine", machine.pk, {"is_orders_paused": True, "code": code}, now)
+            _tell_machine(
+                actor, machine, "orders_paused", "machine", machine.pk, {"is_orders_paused": True, "code": code}, now
+            )
     return bool(paused)
 
 
@@ -223,7 +246,13 @@ def _require_operator(principal: Principal, machine: Machine) -> None:
 
 
 def _tell_machine(
-    actor: Principal, machine: Machine, verb: str, kind: str, subject_id: str, document: dict[str, Any], now: dt.datetime
+    actor: Principal,
+    machine: Machine,
+    verb: str,
+    kind: str,
+    subject_id: str,
+    document: dict[str, Any],
+    now: dt.datetime,
 ) -> None:
     payload = {"machine_id": machine.pk, "by": actor.name, **document}
     audit.record(machine.organization, actor, verb, kind, subject_id, payload, now=now)

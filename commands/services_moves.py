@@ -11,7 +11,7 @@ from django.db import transaction
 from commands.lifecycle import SETTLED, Status, may_move
 from commands.models import Proposal, ProposalTransition
 from kernel import audit, canonical, live
-from kernel.principals import Principal, person_id, system_principal
+from kernel.principals import Principal, system_principal
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,7 @@ def proposer_of(proposal: Proposal) -> dict[str, str]:
     """Who proposed, as shown: kind, id, name."""
     if proposal.proposer_agent is not None:
         return {"kind": "agent", "id": proposal.proposer_agent.pk, "name": proposal.proposer_agent.name}
-    user = proposal.proposer_user
-    return {"kind": "person", "id": person_id(user), "name": user.get_username()}
+    return {"kind": "person", "id": f"usr_{proposal.proposer_user_id}", "name": proposal.proposer_name}
 
 
 def stream_document(proposal: Proposal) -> dict[str, Any]:
@@ -157,7 +156,13 @@ def _transition(
 
 
 def call_off(
-    proposal: Proposal, actor: Principal, *, code: str, message: str, now: dt.datetime, detail: dict[str, Any] | None = None
+    proposal: Proposal,
+    actor: Principal,
+    *,
+    code: str,
+    message: str,
+    now: dt.datetime,
+    detail: dict[str, Any] | None = None,
 ) -> bool:
     """Abort an order that is not on the wire yet; False when somebody else moved it first."""
     try:

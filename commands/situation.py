@@ -28,7 +28,7 @@ from commands.lifecycle import COUNTED
 from commands.models import Grant, Halt, Proposal, Suspension
 from kernel import live
 from kernel.models import Membership
-from kernel.principals import ROLES_FOR, Principal, person_id
+from kernel.principals import ROLES_FOR, Principal
 from roasts.models import EventKind, Machine, MachineReading, Roast, RoastEvent
 
 CONTROLS = ("heater", "fan", "drum")
@@ -68,7 +68,7 @@ def gather(
         reading=newest_reading(machine, now) if reading is None else look_at(reading, now, link="up"),
         are_beans_proved=are_beans_proved(machine),
         is_bullet=machine.driver_kind.startswith("bullet"),
-        is_orders_paused=_latest(machine).is_orders_paused if _latest(machine) else False,
+        is_orders_paused=_are_orders_paused(machine),
         is_store_reachable=is_store_reachable,
         keeper_latched=keeper_latched,
         halts=tuple(HaltLook(halt.kind, halt.code, halt.pk) for halt in _open_halts(machine_id)),
@@ -106,6 +106,11 @@ def _latest(machine: Machine) -> MachineReading | None:
     return getattr(machine, "latest", None)
 
 
+def _are_orders_paused(machine: Machine) -> bool:
+    row = _latest(machine)
+    return row is not None and row.is_orders_paused
+
+
 def _open_halts(machine_id: str) -> list[Halt]:
     return list(Halt.objects.filter(machine_id=machine_id, closed_at__isnull=True)[:10])
 
@@ -114,8 +119,15 @@ def limits_of(machine: Machine, control: str) -> Limits | None:
     """The envelope of one control; None for a state order or where nobody set one."""
     for row in machine.limits.all():  # type: ignore[attr-defined]
         if row.control == control:
-            return Limits(row.min_step, row.max_step, row.full_scale_step, row.max_change_step, row.min_interval_s,
-                          row.daily_count, row.roast_count)
+            return Limits(
+                row.min_step,
+                row.max_step,
+                row.full_scale_step,
+                row.max_change_step,
+                row.min_interval_s,
+                row.daily_count,
+                row.roast_count,
+            )
     return None
 
 
@@ -157,7 +169,9 @@ def _recent(
         settled=Count("pk", filter=of_agent & Q(status__in=["COMPLETED", "FAILED"])),
         failed=Count("pk", filter=of_agent & Q(status="FAILED")),
     )
-    return Recent(found["last_at"], found["day"], found["in_roast"], found["session"], found["settled"], found["failed"])
+    return Recent(
+        found["last_at"], found["day"], found["in_roast"], found["session"], found["settled"], found["failed"]
+    )
 
 
 def newest_reading(machine: Machine, now: dt.datetime) -> ReadingLook | None:
@@ -191,7 +205,10 @@ def _streamed(machine_id: str, now: dt.datetime) -> ReadingLook | None:
 
 def look_at(source: Any, now: dt.datetime, *, link: str) -> ReadingLook:
     """A port Reading, a latest row or a streamed payload, as the governor sees it."""
-    value = source.get if isinstance(source, Mapping) else lambda name, default=None: getattr(source, name, default)
+
+    def value(name: str) -> Any:
+        return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+
     quality = value("quality") or {}
     return ReadingLook(
         age_s=(now - value("at")).total_seconds(),
@@ -209,14 +226,14 @@ def look_at(source: Any, now: dt.datetime, *, link: str) -> ReadingLook:
 
 def order_of(proposal: Proposal) -> Order:
     """A stored proposal as the governor sees it (agent and user are loaded, or cost a query each)."""
-    agent, user = proposal.proposer_agent, proposal.proposer_user
+    agent = proposal.proposer_agent
     return Order(
         order_type=OrderType(proposal.order_type),
         control=proposal.control,
         target_step=proposal.target_step,
         is_by_agent=agent is not None,
-        proposer_id=agent.pk if agent is not None else person_id(user),
-        proposer_name=agent.name if agent is not None else user.get_username(),
+        proposer_id=agent.pk if agent is not None else f"usr_{proposal.proposer_user_id}",
+        proposer_name=proposal.proposer_name,
         expires_at=proposal.expires_at,
         constraints=constraints_of(proposal.constraints),
         proposal_id=proposal.pk,
@@ -231,7 +248,7 @@ def order_of(proposal: Proposal) -> Order:
 def _may_still_order(proposal: Proposal) -> bool:
     return Membership.objects.filter(
         organization_id=proposal.organization_id,
-        user_id=proposal.proposer_user_id,
+        user=proposal.proposer_user,
         user__is_active=True,
         role__in=ROLES_FOR["operate"],
     ).exists()

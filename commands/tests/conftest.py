@@ -39,10 +39,20 @@ def machine(organization: Organization, site: Site, now: dt.datetime) -> Machine
 def set_reading(machine: Machine, at: dt.datetime, **changes: Any) -> MachineReading:
     """Write the machine's latest row."""
     values: dict[str, Any] = {
-        "link": "up", "at": at, "state": "roasting", "bean_temp_c": 180.0, "infrared_temp_c": 200.0,
-        "rate_of_rise_c_per_min": 12.0, "heater_step": 6, "fan_step": 4, "drum_step": 7, "device_ms": 400_000,
-        "are_beans_proved": True, "written_at": at, "sequence": 10,
-    }  # fmt: skip
+        "link": "up",
+        "at": at,
+        "state": "roasting",
+        "bean_temp_c": 180.0,
+        "infrared_temp_c": 200.0,
+        "rate_of_rise_c_per_min": 12.0,
+        "heater_step": 6,
+        "fan_step": 4,
+        "drum_step": 7,
+        "device_ms": 400_000,
+        "are_beans_proved": True,
+        "written_at": at,
+        "sequence": 10,
+    }
     row, _ = MachineReading.objects.update_or_create(machine=machine, defaults=values | changes)
     return row
 
@@ -50,9 +60,12 @@ def set_reading(machine: Machine, at: dt.datetime, **changes: Any) -> MachineRea
 @pytest.fixture
 def roast(machine: Machine, now: dt.datetime) -> Roast:
     return Roast.objects.create(
-        organization=machine.organization, machine=machine, status="roasting", device_start_ms=0,
+        organization=machine.organization,
+        machine=machine,
+        status="roasting",
+        device_start_ms=0,
         started_at=now - dt.timedelta(seconds=400),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -69,9 +82,15 @@ def propose(machine: Machine, now: dt.datetime) -> Callable[..., Proposal]:
         unit = more.pop("unit", "step" if target is not None else None)
         at = more.pop("now", now)
         return services.propose_order(
-            principal, machine=more.pop("machine", machine), order_type=order_type, target_value=target, target_unit=unit,
-            reasoning="It rises too fast.", now=at, **more,
-        )  # fmt: skip
+            principal,
+            machine=more.pop("machine", machine),
+            order_type=order_type,
+            target_value=target,
+            target_unit=unit,
+            reasoning="It rises too fast.",
+            now=at,
+            **more,
+        )
 
     return ask
 

@@ -96,8 +96,13 @@ def test_nothing_is_added_changed_or_deleted(model, staff, held, granted):
     row = {"proposal": held, "grant": granted}.get(model)
     if row is not None:
         assert browser.get(reverse(f"admin:commands_{model}_change", args=[row.pk])).status_code == 200
-        assert browser.post(reverse(f"admin:commands_{model}_change", args=[row.pk]), {"status": "APPROVED"}).status_code == 403
-        assert browser.post(reverse(f"admin:commands_{model}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+        assert (
+            browser.post(reverse(f"admin:commands_{model}_change", args=[row.pk]), {"status": "APPROVED"}).status_code
+            == 403
+        )
+        assert (
+            browser.post(reverse(f"admin:commands_{model}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+        )
 
 
 def test_every_status_can_be_looked_at(staff, held):

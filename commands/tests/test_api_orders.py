@@ -21,7 +21,13 @@ def by_agent(api_by_key, agent):
 
 @pytest.fixture
 def body(machine):
-    return {"machine_id": machine.pk, "order_type": "SET_POWER", "target_value": 5, "target_unit": "step", "reasoning": "hot"}
+    return {
+        "machine_id": machine.pk,
+        "order_type": "SET_POWER",
+        "target_value": 5,
+        "target_unit": "step",
+        "reasoning": "hot",
+    }
 
 
 def test_agent_proposes_operator_approves(by_agent, granted, body, people, signed_in):
@@ -52,10 +58,14 @@ def test_a_refusal_is_filed_and_explained(by_agent, body):
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({"target_value": None}, "target_missing"), ({"target_unit": "celsius"}, "unit_does_not_fit"),
-     ({"target_unit": "rpm"}, "unit_does_not_fit"), ({"target_value": 1_000_000}, "above_ceiling"),
-     ({"order_type": "PREHEAT", "target_value": 200, "target_unit": "celsius"}, "target_not_supported")],
-)  # fmt: skip
+    [
+        ({"target_value": None}, "target_missing"),
+        ({"target_unit": "celsius"}, "unit_does_not_fit"),
+        ({"target_unit": "rpm"}, "unit_does_not_fit"),
+        ({"target_value": 1_000_000}, "above_ceiling"),
+        ({"order_type": "PREHEAT", "target_value": 200, "target_unit": "celsius"}, "target_not_supported"),
+    ],
+)
 def test_targets_that_do_not_fit_are_refused_by_name(signed_in, people, body, change, code):
     order = signed_in(people.operator).post("/v1/proposals", body | change, format="json")
     assert order.status_code == 201
@@ -66,13 +76,31 @@ def test_targets_that_do_not_fit_are_refused_by_name(signed_in, people, body, ch
 @pytest.mark.parametrize(
     "change",
     [
-        {"target_value": "5"}, {"target_value": True}, {"target_value": 1e300}, {"target_value": [5]}, {"order_type": "SET_HEAT"},
-        {"order_type": 5}, {"target_unit": "bananas"}, {"reasoning": ""}, {"reasoning": 5}, {"reasoning": "x" * 4001},
-        {"machine_id": {}}, {"expires_in_s": 0}, {"expires_in_s": -5}, {"expires_in_s": "9"}, {"evidence": "x"},
-        {"evidence": [5]}, {"evidence": ["x"] * 51}, {"constraints": {"max_stepp": 1}}, {"constraints": {"max_step": 1.5}},
-        {"constraints": {"require_states": ["hot"]}}, {"constraints": []}, {"proposer": "me"}, {"approval_required": False},
+        {"target_value": "5"},
+        {"target_value": True},
+        {"target_value": 1e300},
+        {"target_value": [5]},
+        {"order_type": "SET_HEAT"},
+        {"order_type": 5},
+        {"target_unit": "bananas"},
+        {"reasoning": ""},
+        {"reasoning": 5},
+        {"reasoning": "x" * 4001},
+        {"machine_id": {}},
+        {"expires_in_s": 0},
+        {"expires_in_s": -5},
+        {"expires_in_s": "9"},
+        {"evidence": "x"},
+        {"evidence": [5]},
+        {"evidence": ["x"] * 51},
+        {"constraints": {"max_stepp": 1}},
+        {"constraints": {"max_step": 1.5}},
+        {"constraints": {"require_states": ["hot"]}},
+        {"constraints": []},
+        {"proposer": "me"},
+        {"approval_required": False},
     ],
-)  # fmt: skip
+)
 def test_malformed_is_400_with_the_cure(signed_in, people, body, change):
     answer = signed_in(people.operator).post("/v1/proposals", body | change, format="json")
     assert answer.status_code == 400, answer.json()
@@ -80,8 +108,20 @@ def test_malformed_is_400_with_the_cure(signed_in, people, body, change):
     assert Proposal.objects.count() == 0
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"5", b'{"target_value": NaN}', b'{"target_value": Infinity}', b"\xff",
-                                  b'{"machine_id": "a\\u0000"}', b'{"target_value": 1' + b"0" * 400 + b"}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b'{"target_value": NaN}',
+        b'{"target_value": Infinity}',
+        b"\xff",
+        b'{"machine_id": "a\\u0000"}',
+        b'{"target_value": 1' + b"0" * 400 + b"}",
+    ],
+)
 def test_bad_json_is_400(signed_in, people, text):
     answer = signed_in(people.operator).post("/v1/proposals", text, content_type="application/json")
     assert answer.status_code == 400
@@ -97,7 +137,10 @@ def test_missing_field_is_400(signed_in, people, body, missing):
 
 
 def test_unknown_machine_is_404(signed_in, people, body):
-    assert signed_in(people.operator).post("/v1/proposals", body | {"machine_id": "mch_0"}, format="json").status_code == 404
+    assert (
+        signed_in(people.operator).post("/v1/proposals", body | {"machine_id": "mch_0"}, format="json").status_code
+        == 404
+    )
 
 
 def test_viewer_may_not_order(signed_in, people, body):
@@ -161,7 +204,9 @@ def test_expired_is_409(held, signed_in, people):
     assert held.status == "TIMEOUT"
 
 
-@pytest.mark.parametrize("sent", [{"code": "BORED"}, {}, {"code": "OTHER"}, {"code": "OTHER", "text": "  "}, {"code": 5}])
+@pytest.mark.parametrize(
+    "sent", [{"code": "BORED"}, {}, {"code": "OTHER"}, {"code": "OTHER", "text": "  "}, {"code": 5}]
+)
 def test_reject_needs_a_known_reason(held, signed_in, people, sent):
     assert signed_in(people.operator).post(held_url(held, "reject"), sent, format="json").status_code == 400
 
@@ -180,7 +225,9 @@ def test_adopt_abort_and_timeline(held, signed_in, people, by_agent):
 
 def test_an_agent_withdraws_its_own_and_only_its_own(held, by_agent, api_by_key, organization, now):
     other = Agent.objects.create(organization=organization, name="other", created_at=now)
-    assert api_by_key(agent=other, scopes=["propose"]).post(held_url(held, "abort"), {}, format="json").status_code == 403
+    assert (
+        api_by_key(agent=other, scopes=["propose"]).post(held_url(held, "abort"), {}, format="json").status_code == 403
+    )
     assert by_agent.post(held_url(held, "abort"), {}, format="json").json()["outcome"]["code"] == "withdrawn"
 
 
@@ -206,8 +253,19 @@ def test_filters_name_what_they_are(held, signed_in, people, propose):
     assert ids(f"to={at}") == set()
 
 
-@pytest.mark.parametrize("query", ["stauts=APPROVED", "status=DONE", "limit=0", "limit=x", "cursor=x", "from=yesterday",
-                                   "actor=robot", "status=APPROVED&status=FAILED"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "stauts=APPROVED",
+        "status=DONE",
+        "limit=0",
+        "limit=x",
+        "cursor=x",
+        "from=yesterday",
+        "actor=robot",
+        "status=APPROVED&status=FAILED",
+    ],
+)
 def test_bad_filters_are_400(signed_in, people, query):
     assert signed_in(people.operator).get(f"/v1/proposals?{query}").status_code == 400
 
@@ -236,8 +294,9 @@ def test_idempotency_key_has_one_effect(by_agent, granted, body):
 def test_an_expiry_found_at_a_keyed_approval_is_kept(held, signed_in, people, now):
     Proposal.objects.filter(pk=held.pk)
     services.expire_due(now=held.expires_at)
-    answer = signed_in(people.operator).post(held_url(held, "approve"), {"digest": held.digest}, format="json",
-                                             HTTP_IDEMPOTENCY_KEY="k2")
+    answer = signed_in(people.operator).post(
+        held_url(held, "approve"), {"digest": held.digest}, format="json", HTTP_IDEMPOTENCY_KEY="k2"
+    )
     assert (answer.status_code, answer.json()["error"]) == (409, "expired")
 
 
@@ -273,13 +332,24 @@ def test_grants_by_a_lead(signed_in, people, agent, machine, by_agent):
     assert [grant["level"] for grant in live] == ["L2"]
     revoked = lead.post(f"/v1/grants/{live[0]['grant_id']}/revoke", {}, format="json").json()
     assert revoked["revoked_at"]
-    assert signed_in(people.stranger).post(f"/v1/grants/{live[0]['grant_id']}/revoke", {}, format="json").status_code == 404
+    assert (
+        signed_in(people.stranger).post(f"/v1/grants/{live[0]['grant_id']}/revoke", {}, format="json").status_code
+        == 404
+    )
 
 
 def test_envelopes(machine, by_agent):
     row = by_agent.get("/v1/envelopes").json()["results"][0]
-    assert row["limits"][0] == {"control": "drum", "min_step": 1, "max_step": 9, "full_scale_step": 9, "max_change_step": 2,
-                                "min_interval_s": 0.0, "daily_count": 1000, "roast_count": 100}
+    assert row["limits"][0] == {
+        "control": "drum",
+        "min_step": 1,
+        "max_step": 9,
+        "full_scale_step": 9,
+        "max_change_step": 2,
+        "min_interval_s": 0.0,
+        "daily_count": 1000,
+        "roast_count": 100,
+    }
 
 
 def test_proposer_is_who_the_key_says(by_agent, granted, body, agent_principal: Principal):

@@ -15,7 +15,9 @@ def test_only_the_tables_moves_are_allowed(old, new, actor):
     assert may_move(old, new, actor) == (actor in NEXT[old].get(new, frozenset()))
 
 
-@pytest.mark.parametrize("words", [("", "APPROVED", "person"), ("PROPOSED", "DONE", "system"), ("PROPOSED", "APPROVED", "robot")])
+@pytest.mark.parametrize(
+    "words", [("", "APPROVED", "person"), ("PROPOSED", "DONE", "system"), ("PROPOSED", "APPROVED", "robot")]
+)
 def test_unknown_words_never_move(words):
     assert not may_move(*words)
 

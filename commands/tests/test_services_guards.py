@@ -72,10 +72,23 @@ def test_an_order_does_not_change_its_machine(held, machine):
         update(held, machine_id="mch_other")
 
 
-ALL = ["PROPOSED", "PENDING_APPROVAL", "APPROVED", "REJECTED", "EXECUTING", "COMPLETED", "FAILED", "ABORTED", "TIMEOUT", "IN_DOUBT"]
+ALL = [
+    "PROPOSED",
+    "PENDING_APPROVAL",
+    "APPROVED",
+    "REJECTED",
+    "EXECUTING",
+    "COMPLETED",
+    "FAILED",
+    "ABORTED",
+    "TIMEOUT",
+    "IN_DOUBT",
+]
 
 
-@pytest.mark.parametrize("status", sorted(set(ALL) - {"PENDING_APPROVAL", "APPROVED", "REJECTED", "ABORTED", "TIMEOUT"}))
+@pytest.mark.parametrize(
+    "status", sorted(set(ALL) - {"PENDING_APPROVAL", "APPROVED", "REJECTED", "ABORTED", "TIMEOUT"})
+)
 def test_a_held_order_makes_no_illegal_move(held, status):
     with refused("no such move|no execution"):
         update(held, status=status)
@@ -220,23 +233,36 @@ def test_history_only_grows(table, people, propose, now):
 @pytest.mark.parametrize("who", ["operator", "judge", "stranger"])
 def test_a_grant_is_signed_by_a_lead_of_the_house(who, people, agent, machine, now):
     with refused("signed by a lead"), transaction.atomic():
-        Grant.objects.create(organization=machine.organization, agent=agent, machine=machine, level="L3",
-                             granted_by=getattr(people, who), granted_at=now)
+        Grant.objects.create(
+            organization=machine.organization,
+            agent=agent,
+            machine=machine,
+            level="L3",
+            granted_by=getattr(people, who),
+            granted_at=now,
+        )
 
 
 def test_a_grant_over_another_houses_machine_is_refused(people, agent, machine, now):
     other = Organization.objects.get(slug="other")
     with refused("signed by a lead"), transaction.atomic():
-        Grant.objects.create(organization=other, agent=agent, machine=machine, level="L3", granted_by=people.stranger,
-                             granted_at=now)
+        Grant.objects.create(
+            organization=other, agent=agent, machine=machine, level="L3", granted_by=people.stranger, granted_at=now
+        )
 
 
 @pytest.mark.parametrize(("column", "value"), [("level", "L5"), ("expires_at", None), ("granted_by_id", 1)])
 def test_a_grant_is_never_edited(people, agent, machine, now, column, value):
     import datetime as dt
 
-    grant = services.grant_autonomy(people.principal("lead"), agent=agent, machine=machine, level="L3",
-                                    expires_at=now + dt.timedelta(days=1), now=now)
+    grant = services.grant_autonomy(
+        people.principal("lead"),
+        agent=agent,
+        machine=machine,
+        level="L3",
+        expires_at=now + dt.timedelta(days=1),
+        now=now,
+    )
     new = people.judge.pk if column == "granted_by_id" else value
     with refused("never edited"):
         sql(f"UPDATE {Grant._meta.db_table} SET {column} = %s WHERE id = %s", new, grant.pk)

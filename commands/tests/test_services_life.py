@@ -243,7 +243,9 @@ def test_sweeper_times_out_what_is_due_and_nothing_else(held):
     assert held.status == "TIMEOUT"
 
 
-@pytest.mark.parametrize(("change", "code"), [({"fan_step": 5}, "control_moved"), ({"bean_temp_c": 183.1}, "left_prediction")])
+@pytest.mark.parametrize(
+    ("change", "code"), [({"fan_step": 5}, "control_moved"), ({"bean_temp_c": 183.1}, "left_prediction")]
+)
 def test_held_order_is_void_when_its_grounds_go(change, code, held, machine, now):
     reading = set_reading(machine, now, **change)
     assert [order.pk for order in services.void_held(machine, reading=reading, now=now)] == [held.pk]

@@ -1,4 +1,4 @@
-"""Many at once on one order: one effect, the others told why. Threads, real transactions; PostgreSQL where it is set."""
+"""Many at once on one order: one effect, the others told why. Threads and real transactions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ def test_200_decisions_on_one_order_have_one_effect(held, people, machine, now):
     def reject():
         return services.reject_proposal(second, held, code="WRONG_TIMING", text="", now=now).status
 
-
     ends = at_once([approve, reject])
     assert ends["APPROVED"] + ends["REJECTED"] == 1
     assert set(ends) - {"APPROVED", "REJECTED", "not_awaiting_approval"} == {e for e in ends if e.startswith("busy")}
@@ -73,7 +72,10 @@ def test_stop_among_decisions_leaves_one_end(held, people, machine, now):
     held.refresh_from_db()
     path = list(ProposalTransition.objects.filter(proposal=held).order_by("id").values_list("to_status", flat=True))
     assert held.status == "ABORTED", path
-    assert path in (["PROPOSED", "PENDING_APPROVAL", "ABORTED"], ["PROPOSED", "PENDING_APPROVAL", "APPROVED", "ABORTED"])
+    assert path in (
+        ["PROPOSED", "PENDING_APPROVAL", "ABORTED"],
+        ["PROPOSED", "PENDING_APPROVAL", "APPROVED", "ABORTED"],
+    )
     assert machine.halts.count() == 1
 
 
