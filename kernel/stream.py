@@ -157,6 +157,8 @@ async def _refuse(send: Send, error: ApiError) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.status == 503:
         headers.append((b"retry-after", b"1"))
+    if error.status == 405:
+        headers.append((b"allow", b"GET, HEAD"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
