@@ -14,9 +14,10 @@ from commands import reconcile, services, situation
 from commands.loop_keeper_side import KeeperSide
 from commands.loop_notes import View
 from commands.models import Execution, Proposal
+from commands.orders_out import order_of
 from drivers.keeper_client import KeeperClient, KeeperRefused, KeeperUnreachable
 from drivers.keeper_config import KeeperConfig
-from drivers.port import Control, MachineState, Outcome, Receipt, SettingOrder, StateOrder
+from drivers.port import Control, Outcome, Receipt, SettingOrder, StateOrder
 from kernel import clock
 from roasts.models import Machine
 
@@ -28,13 +29,8 @@ CLIENT_TIMEOUT_S = 2.0
 RESOLVE_EVERY_S = 0.3
 #: A situation gathered longer ago than this (a store that hung) is gathered again.
 DECIDE_WITHIN_S = 0.5
-#: What each state order asks the machine for.
-STATE_OF = {
-    "PREHEAT": MachineState.PREHEATING,
-    "CHARGE": MachineState.ROASTING,
-    "DROP": MachineState.COOLING,
-    "COOL": MachineState.COOLING,
-}
+#: A claim whose commit took longer than this is not sent.
+SEND_WITHIN_S = 2.0
 
 
 class Executor:
@@ -54,7 +50,7 @@ class Executor:
         if now_s - self._resolve_at_s >= RESOLVE_EVERY_S:
             self._resolve_at_s = now_s
             self._resolve(now, now_s)
-        if not self._may_execute(now_s):
+        if not self._may_execute():
             return False
         ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
         proposal = ready.select_related("proposer_agent", "proposer_user", "organization").first()
@@ -69,19 +65,19 @@ class Executor:
         reconcile.mark_orphans(self.machine, now=now)
         reconcile.resolve_doubts(self.machine, self._client, self._keeper_side.view, now=now, now_s=now_s)
 
-    def _may_execute(self, now_s: float) -> bool:
-        """Only with a keeper, a link and a reading; the rest is the governor's to say, with reasons."""
+    def _may_execute(self) -> bool:
+        """Only with a keeper that hears us and a reading; the rest is the governor's to say, with reasons."""
         view = self._keeper_side.view
-        return bool(view.is_keeper_up) and view.reading is not None and not self._keeper_side.is_fenced
+        return view.is_heard and view.reading is not None and not self._keeper_side.is_fenced
 
     def execute(self, proposal: Proposal) -> bool:
         """One order: last review and claim in one commit, then the wire. False when it was not ours to send."""
+        begun_s = clock.monotonic()
         execution, view = self._claim(proposal)
         if execution is None:
             return True
         order = order_of(proposal, view)
-        services.record_stage(execution, "released", {"lease_token": self._token}, now=clock.now())
-        receipt = self._apply(execution, order)
+        receipt = self._hindrance(order, view, begun_s) or self._apply(order)
         services.record_stage(execution, "sent", _sent_detail(receipt), now=clock.now())
         if receipt.outcome is Outcome.PROVED and isinstance(order, SettingOrder):
             receipt = self._verified(execution, order, receipt)
@@ -96,13 +92,26 @@ class Executor:
                 self.machine.pk, proposal, None, now, reading=view.reading, keeper_latched=view.latch is not None
             )
             if clock.monotonic() - now_s <= DECIDE_WITHIN_S:
-                claimed = services.claim_execution(
-                    proposal.pk, lease_token=self._token, situation=gathered, now=now
-                )
+                claimed = services.claim_execution(proposal.pk, lease_token=self._token, situation=gathered, now=now)
                 return claimed, view
         return None, self._keeper_side.view
 
-    def _apply(self, execution: Execution, order: SettingOrder | StateOrder) -> Receipt:
+    def _hindrance(self, order: SettingOrder | StateOrder, view: View, begun_s: float) -> Receipt | None:
+        """What forbids the wire after the claim: a store that hung meanwhile, an interlock that stands."""
+        blank = Receipt(order.order_id, Outcome.NOT_SENT, started_monotonic_s=clock.monotonic())
+        if clock.monotonic() - begun_s > SEND_WITHIN_S:
+            message = "The store hung between the decision and the wire; what was decided is too old."
+            return replace(blank, reason="store_unreachable", message=message)
+        now = self._keeper_side.view
+        is_heater = isinstance(order, SettingOrder) and order.control is Control.HEATER
+        step = view.reading.heater_step if view.reading is not None else None
+        is_heat_up = is_heater and (step is None or order.target_step > step)  # type: ignore[union-attr]
+        if is_heat_up and not now.is_heat_up_allowed:
+            codes = ", ".join(sorted(now.standing)) or "the reading is not fresh"
+            return replace(blank, reason="interlock", message=f"An interlock forbids more heat: {codes}.")
+        return None
+
+    def _apply(self, order: SettingOrder | StateOrder) -> Receipt:
         """The keeper's receipt. Its refusal is NOT_SENT; its silence is IN_DOUBT."""
         begun_s = clock.monotonic()
         deadline_s = APPLY_DEADLINE_S if isinstance(order, SettingOrder) else STATE_DEADLINE_S
@@ -116,9 +125,6 @@ class Executor:
 
     def _verified(self, execution: Execution, order: SettingOrder, receipt: Receipt) -> Receipt:
         """The driver read it back; now the echo in a reading of the loop's own, within VERIFY_WITHIN_S."""
-        services.record_stage(
-            execution, "read_back", {"step": receipt.value_after}, now=clock.now()
-        )
         proof_sequence = receipt.proof.sequence if receipt.proof is not None else 0
         until_s = clock.monotonic() + VERIFY_WITHIN_S
         boot_id = self._keeper_side.view.boot_id
@@ -129,11 +135,12 @@ class Executor:
             reading = view.reading
             if reading is not None and reading.sequence > proof_sequence:
                 step = reading.step_of(order.control)
+                echo = {"sequence": reading.sequence, "step": step, "driver_read": receipt.value_after}
                 if step == order.target_step:
-                    services.record_stage(execution, "verified", _echo(reading.sequence, step), now=clock.now())
+                    services.record_stage(execution, "read_back", echo, now=clock.now())
                     return receipt
                 if step is not None:
-                    services.record_stage(execution, "contradicted", _echo(reading.sequence, step), now=clock.now())
+                    services.record_stage(execution, "read_back", echo, now=clock.now())
                     return replace(
                         receipt,
                         outcome=Outcome.DECLINED,
@@ -142,28 +149,8 @@ class Executor:
                         value_after=step,
                     )
             clock.sleep(0.02)
-        services.record_stage(execution, "verified", {"by": "the driver's own read-back"}, now=clock.now())
+        services.record_stage(execution, "read_back", {"driver_read": receipt.value_after}, now=clock.now())
         return receipt
-
-
-def order_of(proposal: Proposal, view: View) -> SettingOrder | StateOrder:
-    """The absolute order for the keeper, bound to what the machine read at the last review."""
-    reading = view.reading
-    if proposal.control:
-        control = Control(proposal.control)
-        if proposal.target_step is None:
-            raise ValueError(f"{proposal.pk} sets {control} to nothing")
-        return SettingOrder(
-            order_id=proposal.pk,
-            control=control,
-            target_step=proposal.target_step,
-            from_step=reading.step_of(control) if reading is not None else None,
-        )
-    return StateOrder(
-        order_id=proposal.pk,
-        target_state=STATE_OF[proposal.order_type],
-        from_state=reading.state if reading is not None else None,
-    )
 
 
 def _sent_detail(receipt: Receipt) -> dict:
@@ -178,7 +165,3 @@ def _sent_detail(receipt: Receipt) -> dict:
         if receipt.first_byte_monotonic_s is None
         else round((receipt.first_byte_monotonic_s - receipt.started_monotonic_s) * 1000, 1),
     }
-
-
-def _echo(sequence: int, step: int) -> dict:
-    return {"sequence": sequence, "step": step}

@@ -21,13 +21,14 @@ def file_note(note: HaltNote, *, now: dt.datetime) -> Halt:
     machine = Machine.objects.select_related("organization").filter(pk=note.machine_id).first()
     if machine is None:
         raise UnknownMachine(note.machine_id)
-    known = Halt.objects.filter(pk=note.stop_id).first()
+    known = Halt.objects.select_related("organization").filter(pk=note.stop_id).first()
     halt = known or services.open_halt(
         machine,
         kind=note.kind,
         code=note.code,
         by=_principal(note, machine.organization),
         stop_id=note.stop_id,
+        halt_id=note.stop_id,
         now=dt.datetime.fromisoformat(note.opened_at) if note.opened_at else now,
     )
     if note.result and halt.closed_at is None and _says_more(note, halt):
@@ -49,5 +50,10 @@ def _says_more(note: HaltNote, halt: Halt) -> bool:
 
 
 def _principal(note: HaltNote, organization: Organization) -> Principal:
-    kind = "person" if note.by_kind == "person" else "system"
-    return Principal(kind=kind, id=note.by_id, name=note.by_name, organization=organization, via="system")
+    return Principal(
+        kind="person" if note.by_kind == "person" else "system",
+        id=note.by_id,
+        name=note.by_name,
+        organization=organization,
+        via="system",
+    )

@@ -329,9 +329,19 @@ def standing(state: InterlockState) -> frozenset[str]:
     return frozenset(code for code, timer in state.timers.items() if timer.tripped_s is not None)
 
 
+#: Alarms that are told and forbid nothing by themselves.
+INFORMS_ONLY = frozenset({"machine_error"})
+
+
 def _may_heat_up(seen: Observation, state: InterlockState) -> bool:
     is_fresh = seen.reading_age_s is not None and seen.reading_age_s <= HEAT_UP_MAX_AGE_S
-    return seen.is_keeper_up and seen.is_link_up and is_fresh and not seen.is_latched and not standing(state)
+    return (
+        seen.is_keeper_up
+        and seen.is_link_up
+        and is_fresh
+        and not seen.is_latched
+        and not standing(state) - INFORMS_ONLY
+    )
 
 
 def _timed(rule: Rule, timer: Timer, is_bad: bool, now_s: float) -> Timer:

@@ -112,13 +112,12 @@ class KeeperSide:
         keeper_process.ensure_keeper(self.config)
         client = self._make_client(self.config)
         try:
-            identity = client.status().get("identity") or {}
             events = client.follow(self.view.processed_sequence, self.view.boot_id or None)
-            with contextlib.closing(events):
+            with contextlib.closing(events):  # type: ignore[type-var]
                 for event in events:
-                    if event["event"] == "hello":
-                        event["identity"] = identity
                     self._events.put(event)
+                    if event["event"] == "hello" or (event["event"] == "link" and event.get("state") == "up"):
+                        self._events.put({"event": "identity", "identity": client.status().get("identity")})
                     if stop.is_set() or self.is_fenced:
                         return
         finally:
@@ -155,6 +154,8 @@ class KeeperSide:
             self._on_reading(event)
         elif kind == "hello":
             self._on_hello(event)
+        elif kind == "identity":
+            self.view = replace(self.view, identity=event.get("identity") or {})
         elif kind == "keeper_gone":
             self._on_keeper_gone(str(event.get("message", "")))
         elif kind == "link":
@@ -162,9 +163,7 @@ class KeeperSide:
         elif kind == "latch":
             self.view = replace(self.view, latch=event.get("latched"))
         elif kind == "moved":
-            self.notes.append(
-                MovedAtMachine(str(event["control"]), event.get("from"), event.get("to"), clock.now())
-            )
+            self.notes.append(MovedAtMachine(str(event["control"]), event.get("from"), event.get("to"), clock.now()))
         elif kind == "fenced":
             self.is_fenced = True
 
@@ -177,15 +176,20 @@ class KeeperSide:
             boot_id=boot_id,
             is_keeper_up=True,
             latch=status.get("latched"),
-            identity=status.get("identity") or {},
             processed_sequence=self.view.processed_sequence if boot_id == self.view.boot_id else 0,
         )
         self._set_link(status.get("link") or {})
 
     def _on_keeper_gone(self, message: str) -> None:
         self.view = replace(
-            self.view, is_keeper_up=False, link="keeper_lost", link_code="keeper_lost", link_message=message
+            self.view,
+            is_keeper_up=False,
+            is_heard=False,
+            link="keeper_lost",
+            link_code="keeper_lost",
+            link_message=message,
         )
+        self._publish()
 
     def _set_link(self, link: dict[str, Any]) -> None:
         state = str(link.get("state")) if link.get("state") in KNOWN_LINKS else "down"
@@ -194,6 +198,7 @@ class KeeperSide:
         self.view = replace(
             self.view, link=state, link_code=str(link.get("code") or ""), link_message=str(link.get("message") or "")
         )
+        self._publish()
 
     def _on_reading(self, event: dict[str, Any]) -> None:
         try:
@@ -220,9 +225,12 @@ class KeeperSide:
         )
         if reading.age_s(clock.monotonic()) <= LIVE_MAX_AGE_S:
             self._was_link_up = True
-            live.publish_reading(
-                self.facts.organization_id, self.facts.machine_id, live_payload(self.facts.machine_id, self.view)
-            )
+            self._publish()
+
+    def _publish(self) -> None:
+        """Show viewers the newest reading, and how the machine can be reached."""
+        facts = self.facts
+        live.publish_reading(facts.organization_id, facts.machine_id, live_payload(facts.machine_id, self.view))
 
     def _keep(self, decision: recorder.Decision, reading: Reading) -> None:
         """Queue one decision for the store, under the roast it belongs to."""
@@ -244,7 +252,7 @@ class KeeperSide:
                 self._beat_client = self._make_client(self.config)
                 self._beat_client.hello(self._token)
             answer = self._beat_client.beat(self._token)
-            self.view = replace(self.view, latch=answer.get("latched"))
+            self.view = replace(self.view, latch=answer.get("latched"), is_heard=True)
         except (DriverError, OSError) as error:
             if getattr(error, "code", "") == "fenced":
                 self.is_fenced = True

@@ -26,6 +26,7 @@ class View:
 
     boot_id: str = ""
     is_keeper_up: bool | None = None  # None: not spoken to yet
+    is_heard: bool = False  # the keeper has taken our heartbeat: it will take our orders
     link: str = "never"  # roasts.models.MachineReading.Link
     link_code: str = ""
     link_message: str = ""
@@ -94,7 +95,9 @@ def live_payload(machine_id: str, view: View) -> dict[str, Any]:
         "link_message": view.link_message,
         "roast_id": view.roast_id or None,
         "elapsed_ms": view.elapsed_ms,
-        "rate_of_rise_c_per_min": None if view.rate_of_rise_c_per_min is None else round(view.rate_of_rise_c_per_min, 2),
+        "rate_of_rise_c_per_min": None
+        if view.rate_of_rise_c_per_min is None
+        else round(view.rate_of_rise_c_per_min, 2),
         "are_beans_proved": view.are_beans_proved,
         "is_latched": view.latch is not None,
         "alarms": sorted(view.standing),

@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 from pathlib import Path
 
-from commands import halt_filing, journal, lease, services
+from commands import halt_filing, journal, lease, services, services_halts
 from commands.halt_filing import UnknownMachine
 from commands.interlocks import believed
 from commands.journal import HaltNote
@@ -19,7 +19,6 @@ from commands.loop_notes import ClearAlarm, MovedAtMachine, Note, PauseOrders, R
 from commands.models import Halt
 from drivers.port import MachineState
 from kernel import clock, ids
-from kernel.principals import system_principal
 from roasts import services as roast_services
 from roasts.backlog import Backlog
 from roasts.models import Machine
@@ -61,6 +60,7 @@ class StoreSide:
         self._identity: dict | None = None
         self._latch_id = ""
         self._latch_seen_s = 0.0
+        self._recorded_s = float("-inf")  # when an open halt for a latch was last there
         self._unlatched_since_s: float | None = None
         self.last_ok_s = clock.monotonic()
 
@@ -76,7 +76,7 @@ class StoreSide:
         self._write_latest(now, now_s)
         if now_s - self._halts_at_s >= HALTS_EVERY_S:
             self._halts_at_s = now_s
-            self._look_at_halts(now, now_s)
+            self._look_around(now, now_s)
         self.last_ok_s = clock.monotonic()
         return worked
 
@@ -96,12 +96,12 @@ class StoreSide:
         if not notes:
             return False
         note = notes[0]
-        self._write_note(note)
+        self._write_note(note, now)
         if notes and notes[0] is note:
             notes.popleft()
         return True
 
-    def _write_note(self, note: Note) -> None:
+    def _write_note(self, note: Note, now: dt.datetime) -> None:
         machine = self.machine
         if isinstance(note, RaiseAlarm):
             alarm = note.alarm
@@ -117,10 +117,10 @@ class StoreSide:
         elif isinstance(note, ClearAlarm):
             services.clear_alarm(machine, code=note.code, now=note.at)
         elif isinstance(note, PauseOrders):
-            roast_services.pause_orders(machine, reason=note.reason, now=note.at)
+            services.pause_orders(machine, code=note.reason, now=note.at)
         elif isinstance(note, MovedAtMachine):
-            actor = system_principal("machine_loop", machine.organization)
-            services.void_held(machine, control=note.control, by=actor, now=note.at)
+            logger.info("%s moved at the machine: %s to %s", note.control, note.from_step, note.to_step)
+            self._void_held(now)
 
     def _file(self, now: dt.datetime) -> int:
         """One batch of the backlog; how many that were."""
@@ -154,7 +154,14 @@ class StoreSide:
 
     # --- halts ---
 
-    def _look_at_halts(self, now: dt.datetime, now_s: float) -> None:
+    def _void_held(self, now: dt.datetime) -> None:
+        """Held orders whose grounds have gone: a control moved, or the beans left the prediction."""
+        reading = self._keeper_side.view.reading
+        if reading is not None:
+            services.void_held(self.machine, reading=reading, now=now)
+
+    def _look_around(self, now: dt.datetime, now_s: float) -> None:
+        self._void_held(now)
         self._file_journalled(now)
         view = self._keeper_side.view
         open_halts = list(Halt.objects.filter(machine=self.machine, closed_at__isnull=True))
@@ -182,7 +189,9 @@ class StoreSide:
             self._latch_id, self._latch_seen_s = stop_id, now_s
         is_proved = bool(view.latch.get("is_proved"))
         standing = [halt for halt in open_halts if halt.kind != Halt.Kind.LINK_LOST.value]
-        if not standing and now_s - self._latch_seen_s >= LATCH_GRACE_S:
+        if standing:
+            self._recorded_s = now_s
+        if not standing and now_s - max(self._latch_seen_s, self._recorded_s) >= LATCH_GRACE_S:
             halt_filing.file_note(_note_of_latch(self.machine.pk, view.latch), now=now)
         for halt in standing:
             if is_proved and halt.result == "unproved" and now_s - self._latch_seen_s >= LATCH_GRACE_S:
@@ -219,7 +228,7 @@ class StoreSide:
             return
         for halt in open_halts:
             if halt.cooling_observed_at is None:
-                services.note_cooling(halt, now=now)
+                services_halts.observe_cooling(halt, now=now)
 
 
 def _note_of_latch(machine_id: str, latch: dict) -> HaltNote:

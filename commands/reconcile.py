@@ -8,9 +8,9 @@ import logging
 from commands import services
 from commands.loop_notes import View
 from commands.models import Execution, Proposal, Status
+from commands.orders_out import REACHED
 from drivers.keeper_client import KeeperClient
 from drivers.port import Control, DriverError
-from kernel.principals import system_principal
 from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,9 @@ def mark_orphans(machine: Machine, *, now: dt.datetime) -> int:
     """EXECUTING without an ending becomes IN_DOUBT; returns how many."""
     orphans = Execution.objects.filter(machine=machine, proposal__status=Status.EXECUTING.value)
     count = 0
-    for execution in orphans.select_related("proposal").order_by("claimed_at", "id"):
+    for execution in orphans.order_by("claimed_at", "id"):
         services.mark_in_doubt(
-            execution.proposal, reason="executor_lost", by=system_principal("machine_loop", machine.organization), now=now
+            execution, code="executor_lost", message="Whoever carried it out is gone; bytes may have left.", now=now
         )
         count += 1
     return count
@@ -56,6 +56,12 @@ def _resolve(proposal: Proposal, client: KeeperClient, view: View, *, now: dt.da
         return False
     actual = view.reading.step_of(Control(proposal.control)) if proposal.control else None
     services.resolve_in_doubt(
-        proposal, actual_step=actual, writes_known=len(trace["writes"]) if trace["known"] else 0, now=now
+        proposal,
+        actual_step=actual,
+        # The keeper notes an order before its first byte: one it does not know has sent nothing.
+        writes_known=len(trace["writes"]) if trace["known"] else 0,
+        now=now,
+        actual_state=view.reading.state.value,
+        is_reached=None if proposal.control else view.reading.state in REACHED[proposal.order_type],
     )
     return True

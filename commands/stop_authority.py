@@ -187,9 +187,7 @@ def _by_session(given: Credentials, snapshot: Snapshot, now: dt.datetime) -> Pri
     return _as_principal(person, fact.organization_id or next(iter(person.roles), ""), via="session")
 
 
-def _as_principal(
-    person: Person, organization_id: str, *, via: str, scopes: frozenset[str] = frozenset()
-) -> Principal:
+def _as_principal(person: Person, organization_id: str, *, via: str, scopes: frozenset[str] = frozenset()) -> Principal:
     return Principal(
         kind="person",
         id=f"usr_{person.user_id}",
@@ -292,12 +290,25 @@ class Authority:
             self._changed.notify_all()
 
     def wait_for_newer(self, timeout_s: float) -> bool:
-        """Ask the thread to read now and wait, at most ``timeout_s``, for what it finds."""
-        self.start()
+        """Ask the thread to read now and wait, at most ``timeout_s``, for what it finds. (Where no thread was
+        started, as under a WSGI server, this one reads.)
+        """
+        if not self._is_started:
+            return self._refresh_here()
         with self._changed:
             seen = self._generation
             self._wanted.set()
             return self._changed.wait_for(lambda: self._generation > seen, timeout_s)
+
+    def _refresh_here(self) -> bool:
+        try:
+            self.refresh()
+        except DatabaseError as error:
+            logger.warning("STOP's authority could not be read: %s", error)
+            return False
+        finally:
+            connection.close()
+        return True
 
     def _run(self) -> None:
         while not draining.is_draining():
@@ -315,4 +326,3 @@ class Authority:
 
 
 AUTHORITY = Authority()
-

@@ -26,7 +26,7 @@ from commands import halt_filing, journal, stop_authority, stop_wire
 from commands.journal import HaltNote
 from commands.stop_authority import AUTHORITY, Credentials, Refused
 from drivers import keeper_client, keeper_config, stop_token
-from drivers.keeper_client import StopAnswer
+from drivers.keeper_client import KeeperUnreachable, StopAnswer
 from drivers.keeper_config import BadConfig, KeeperConfig
 from drivers.port import DriverError
 from kernel import clock, ids
@@ -41,7 +41,9 @@ TOKEN_LIFE_S = 900
 MAX_BODY_BYTES = 65_536
 BODY_WAIT_S = 1.0
 NEWER_WAIT_S = 0.25
-KEEPER_WAIT_S = 6.0
+KEEPER_WAIT_S = 8.0
+#: A living keeper says within milliseconds that the byte left (or that there is none to send).
+FIRST_WORD_S = 1.5
 #: An answer without a keeper is given after this long; trying goes on behind it.
 ANSWER_WITHOUT_KEEPER_S = 2.5
 RECORD_WAIT_S = 0.3
@@ -50,6 +52,7 @@ RECORD_WAIT_S = 0.3
 _records = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop-record")
 _notes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stop-note")
 _revivals = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop-revive")
+_left_behind: set[asyncio.Task[StopAnswer]] = set()
 _lookups = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop-lookup")
 
 
@@ -62,7 +65,6 @@ def start() -> None:
 def issue_stop_token(principal: Principal, machine_id: str, *, now: dt.datetime) -> str:
     """A signed token with which this person's page can stop this machine without a database, for 15 minutes."""
     key = keeper_config.ensure_stop_key(settings.RUN_DIR)
-    AUTHORITY.start()
     return stop_token.sign(key, machine_id, principal.id, int(now.timestamp()) + TOKEN_LIFE_S)
 
 
@@ -167,7 +169,7 @@ def _credentials(scope: dict[str, Any]) -> Credentials:
 def _is_csrf_good(request: ASGIRequest) -> bool:
     check = CSRFCheck(lambda _request: None)  # type: ignore[arg-type,return-value]
     check.process_request(request)
-    return not check.process_view(request, None, (), {})
+    return not check.process_view(request, None, (), {})  # type: ignore[arg-type]
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -207,19 +209,42 @@ async def stop_machine(
         return await _recorded(note.ended(**_failed("no_keeper_configured")), note.stop_id)
     by = f"{principal.name} ({principal.id})"
     opened: list[Future[Any]] = []
+    is_sent = asyncio.Event()
 
     def sent(_first_byte_s: float | None) -> None:
+        is_sent.set()
         opened.append(_records.submit(_file, note))
 
-    try:
-        answer = await keeper_client.stop_async(
+    asking = asyncio.create_task(
+        keeper_client.stop_async(
             config, stop_id=note.stop_id, by=by, reason="STOP", on_sent=sent, timeout_s=KEEPER_WAIT_S
         )
+    )
+    try:
+        if not await _has_begun(asking, is_sent):
+            _left_behind.add(asking)  # it stays asked: a keeper that wakes up obeys
+            asking.add_done_callback(_forget)
+            raise KeeperUnreachable("the keeper is there and does not answer")
+        answer = await asking
     except (DriverError, OSError) as error:
         logger.warning("STOP: the keeper of %s does not answer: %s", machine_id, error)
         return await _without_keeper(note, config, by, begun_s)
     ended = note.ended(**_outcome(answer, begun_s))
     return await _recorded(ended, _halt_id(config, note.stop_id), after=opened)
+
+
+async def _has_begun(asking: asyncio.Task[StopAnswer], is_sent: asyncio.Event) -> bool:
+    """Whether the keeper said within FIRST_WORD_S that the byte left, or ended the request one way or other."""
+    waiting = asyncio.create_task(is_sent.wait())
+    done, _ = await asyncio.wait({asking, waiting}, timeout=FIRST_WORD_S, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return bool(done)
+
+
+def _forget(asking: asyncio.Task[StopAnswer]) -> None:
+    _left_behind.discard(asking)
+    if not asking.cancelled() and asking.exception() is not None:
+        logger.warning("STOP: a keeper that did not answer in time: %s", asking.exception())
 
 
 async def _without_keeper(note: HaltNote, config: KeeperConfig, by: str, begun_s: float) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class EventSerializer(serializers.Serializer):
     roast_id = serializers.CharField()
     kind = serializers.ChoiceField(EventKind.choices)
     elapsed_ms = serializers.IntegerField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     confidence = serializers.FloatField()
     marked_by = serializers.CharField(allow_null=True)
     text = serializers.CharField(allow_blank=True)

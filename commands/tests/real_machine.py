@@ -20,7 +20,7 @@ from drivers.tests.virtual_machines import end_process, start_machine
 from drivers.virtual.panel import Panel
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 8.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 15.0, what: str = "") -> Any:
     """The first true answer, or an AssertionError that says what did not come."""
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
@@ -78,7 +78,7 @@ class RealMachine:
         """Everything the machine was told that moves something: not the status polls."""
         found = []
         for entry in self.panel.wire():
-            data = entry["hex"]
+            data = entry.get("hex", "")
             if entry["dir"] == "out" and (data[:2] in ("34", "31", "32") or data == "30010000"):
                 found.append(entry)
         return found

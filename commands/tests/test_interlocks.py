@@ -99,9 +99,7 @@ def test_bean_temperature_clears_five_degrees_below_and_after_two_seconds() -> N
     def at(t: float) -> float:
         return 226.0 if t < 2 else 221.0 if t < 6 else 219.9
 
-    _, tripped, cleared = run(
-        [seen(t, reading=reading(round(t * 1000), bean_temp_c=at(t))) for t in every(0.1, 8.1)]
-    )
+    _, tripped, cleared = run([seen(t, reading=reading(round(t * 1000), bean_temp_c=at(t))) for t in every(0.1, 8.1)])
     assert tripped == [("bean_over_temperature", Act.HEAT_DOWN)] and cleared == ["bean_over_temperature"]
     _, _, not_yet = run([seen(t, reading=reading(round(t * 1000), bean_temp_c=at(t))) for t in every(0.1, 7.9)])
     assert not_yet == []
@@ -124,7 +122,9 @@ def test_infrared_is_ignored_while_settling_and_outside_roasting() -> None:
 def test_an_infrared_reset_in_mid_roast_halts_agents() -> None:
     steps = [seen(0), seen(0.1, reading=reading(100, infrared_temp_c=25.0))]
     assert run(steps)[1] == [("infrared_reset", Act.HALT_AGENTS)]
-    at_charge = [seen(at_s, since_charge_ms=ms, reading=one.reading) for at_s, ms, one in zip((0, 0.1), (100, 200), steps)]
+    at_charge = [
+        seen(at_s, since_charge_ms=ms, reading=one.reading) for at_s, ms, one in zip((0, 0.1), (100, 200), steps)
+    ]
     assert run(at_charge)[1] == []
 
 

@@ -151,9 +151,7 @@ def test_i_have_it_and_giving_it_back() -> None:
     taken = operator.post(f"/v1/machines/{machine.pk}/suspend", {}, content_type="application/json")
     assert taken.json()["is_suspended"] is True
     assert operator.get(f"/v1/machines/{machine.pk}").json()["suspension"]["taken_by"] == "operator-demo"
-    given_back = operator.post(
-        f"/v1/machines/{machine.pk}/resume", {"what": "agents"}, content_type="application/json"
-    )
+    given_back = operator.post(f"/v1/machines/{machine.pk}/resume", {"what": "agents"}, content_type="application/json")
     assert given_back.json()["is_suspended"] is False
 
 

@@ -23,7 +23,9 @@ def allowed(given: Credentials, machine, *, snapshot: Snapshot | None = None, no
     """The principal, decided without one query."""
     now = now or clock.now()
     snapshot = snapshot or load_snapshot(Snapshot(), now)
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
         principal = authorize(
             given, machine.pk, snapshot.machines.get(machine.pk), snapshot=snapshot, stop_key=KEY, now=now
         )
@@ -140,9 +142,7 @@ def test_a_stop_token_works_for_its_machine_and_person_until_it_expires() -> Non
 def test_a_stop_token_stops_even_before_the_first_snapshot() -> None:
     now = clock.now()
     token = stop_token.sign(KEY, "mch_x", "usr_1", int(now.timestamp()) + 60)
-    principal = authorize(
-        Credentials(stop_token=token), "mch_x", "org_x", snapshot=Snapshot(), stop_key=KEY, now=now
-    )
+    principal = authorize(Credentials(stop_token=token), "mch_x", "org_x", snapshot=Snapshot(), stop_key=KEY, now=now)
     assert principal.may("stop")
 
 

@@ -102,12 +102,12 @@ def stop_one(config: KeeperConfig, begun_s: float) -> dict[str, Any]:
 
 
 def _outcome(config: KeeperConfig, note: HaltNote, begun_s: float) -> dict[str, Any]:
-    request = {"by": note.by_name, "reason": "STOP", "stop_id": note.stop_id}
+    by, stop_id = note.by_name, note.stop_id
     try:
         try:
-            answer = stop_wire.stop_through_keeper(config, **request)
+            answer = stop_wire.stop_through_keeper(config, by=by, reason="STOP", stop_id=stop_id)
         except KeeperUnreachable:
-            answer = stop_wire.stop_directly(config, **request)
+            answer = stop_wire.stop_directly(config, by=by, reason="STOP", stop_id=stop_id)
     except (DriverError, OSError) as error:
         code = getattr(error, "code", "unreachable")
         advice = getattr(error, "how_to_fix", "")
@@ -122,7 +122,9 @@ def _outcome(config: KeeperConfig, note: HaltNote, begun_s: float) -> dict[str, 
 def _in_words(result: dict[str, Any]) -> str:
     name = f"{result['name']} ({result['machine_id']})"
     if result["result"] == stop_wire.HEAT_OFF:
-        first = "heat was off already" if result["first_byte_ms"] is None else f"first byte {result['first_byte_ms']} ms"
+        first = (
+            "heat was off already" if result["first_byte_ms"] is None else f"first byte {result['first_byte_ms']} ms"
+        )
         lines = [f"{name}: HEAT OFF, proved after {result['proved_ms']} ms ({first})."]
     else:
         reason = result["proof"].get("message") or result["proof"].get("reason", "")
