@@ -194,9 +194,7 @@ def _believed(reading: Reading, name: str) -> float | None:
     return getattr(reading, name) if reading.quality.get(name, Quality.FRESH) is Quality.FRESH else None
 
 
-def _continued(
-    state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]
-) -> RecorderState:
+def _continued(state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]) -> RecorderState:
     """Carry the open roast over a hole or into another connection, whose device time starts anew."""
     roast = state.roast
     if state.last_at is None or state.last_device_ms is None:
@@ -282,9 +280,7 @@ def _is_same_roast(state: RecorderState, reading: Reading) -> bool:
     return roast.left_ms is not None
 
 
-def _followed(
-    roast: OpenState, reading: Reading, rate: float | None, decisions: list[Decision]
-) -> OpenState:
+def _followed(roast: OpenState, reading: Reading, rate: float | None, decisions: list[Decision]) -> OpenState:
     """Record the reading in the open roast and draw what can be drawn from it."""
     elapsed_ms = reading.device_ms + roast.offset_ms
     if elapsed_ms <= roast.last_elapsed_ms:
@@ -340,9 +336,7 @@ def _dropped(roast: OpenState, elapsed_ms: int, reading: Reading, decisions: lis
     if roast.dropped_ms is None:
         decisions.append(MarkEvent("drop", elapsed_ms, "device", 1.0, reading.at))
         decisions.append(SetStatus("cooling"))
-        return replace(
-            roast, status="cooling", dropped_ms=elapsed_ms, drop_infrared_c=infrared_c, left_ms=None
-        )
+        return replace(roast, status="cooling", dropped_ms=elapsed_ms, drop_infrared_c=infrared_c, left_ms=None)
     if roast.is_jump_settled:
         return roast
     lowest_c = infrared_c if roast.drop_infrared_c is None else roast.drop_infrared_c

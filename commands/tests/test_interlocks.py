@@ -123,7 +123,8 @@ def test_an_infrared_reset_in_mid_roast_halts_agents() -> None:
     steps = [seen(0), seen(0.1, reading=reading(100, infrared_temp_c=25.0))]
     assert run(steps)[1] == [("infrared_reset", Act.HALT_AGENTS)]
     at_charge = [
-        seen(at_s, since_charge_ms=ms, reading=one.reading) for at_s, ms, one in zip((0, 0.1), (100, 200), steps)
+        seen(0, since_charge_ms=100, reading=steps[0].reading),
+        seen(0.1, since_charge_ms=200, reading=steps[1].reading),
     ]
     assert run(at_charge)[1] == []
 
@@ -170,7 +171,7 @@ def test_a_probe_without_value_while_roasting_is_an_alarm() -> None:
 
 
 def test_a_machines_own_errors_are_told() -> None:
-    taken, tripped, _ = run([seen(t, reading=reading(error_codes=(1024,))) for t in every(0.1, 0.6)])
+    _taken, tripped, _ = run([seen(t, reading=reading(error_codes=(1024,))) for t in every(0.1, 0.6)])
     assert tripped == [("machine_error", Act.ALARM)]
 
 

@@ -95,9 +95,7 @@ def test_beans_are_proved_by_a_fall_of_25_degrees_within_20_seconds() -> None:
 
 
 def test_beans_that_fall_after_20_seconds_are_not_proved() -> None:
-    state, _ = run(
-        [reading(0, S.CHARGE, 160.0), reading(100, S.ROASTING, 160.0), reading(20_200, S.ROASTING, 100.0)]
-    )
+    state, _ = run([reading(0, S.CHARGE, 160.0), reading(100, S.ROASTING, 160.0), reading(20_200, S.ROASTING, 100.0)])
     assert state.roast is not None and not state.roast.are_beans_proved
 
 
@@ -181,7 +179,7 @@ def test_leaving_roasting_for_off_aborts_after_ten_seconds_and_a_return_goes_on(
 
 
 def test_an_unknown_state_decides_nothing() -> None:
-    state, decisions = run([reading(0, S.CHARGE), reading(100), reading(200, S.UNKNOWN), reading(300)])
+    _state, decisions = run([reading(0, S.CHARGE), reading(100), reading(200, S.UNKNOWN), reading(300)])
     assert len(of(recorder.OpenRoast, decisions)) == 1
     assert len(of(recorder.RecordSample, decisions)) == 3
 

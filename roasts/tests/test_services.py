@@ -99,7 +99,9 @@ def test_a_restart_resumes_the_open_roast_and_misses_nothing(machine: Machine) -
     rest, last = filings(readings[900:], state=state, roast_id=roast_id)
     services.file_decisions(machine, rest, now=NOW)
     assert Roast.objects.get().status == "finished"
-    assert list(Sample.objects.order_by("elapsed_ms").values_list("elapsed_ms", flat=True)) == list(range(0, 175_001, 100))
+    assert list(Sample.objects.order_by("elapsed_ms").values_list("elapsed_ms", flat=True)) == list(
+        range(0, 175_001, 100)
+    )
     assert dict(RoastEvent.objects.values_list("kind", "elapsed_ms"))["turning_point"] == 60_000
     assert last.roast is None
 
@@ -142,7 +144,12 @@ def test_latest_row_keeps_the_reading_when_only_the_link_changes(machine: Machin
     one = reading(100, MachineState.ROASTING, 151.5)
     services.write_latest(machine.pk, LinkState("up"), one, rate_of_rise_c_per_min=9.0, are_beans_proved=True, now=NOW)
     services.write_latest(
-        machine.pk, LinkState("down", "unplugged", "gone"), None, rate_of_rise_c_per_min=None, are_beans_proved=False, now=NOW
+        machine.pk,
+        LinkState("down", "unplugged", "gone"),
+        None,
+        rate_of_rise_c_per_min=None,
+        are_beans_proved=False,
+        now=NOW,
     )
     row = MachineReading.objects.get()
     assert (row.bean_temp_c, row.link, row.link_code) == (151.5, "down", "unplugged")
@@ -152,7 +159,10 @@ def test_a_persons_mark_stands_beside_the_machines(machine: Machine, operator: P
     services.file_decisions(machine, filings(roast())[0], now=NOW)
     row = Roast.objects.get()
     services.mark_event(operator, row, kind="charge", elapsed_ms=1000, now=NOW)
-    assert sorted(row.events.filter(kind="charge").values_list("source", "elapsed_ms")) == [("device", 0), ("person", 1000)]
+    assert sorted(row.events.filter(kind="charge").values_list("source", "elapsed_ms")) == [
+        ("device", 0),
+        ("person", 1000),
+    ]
 
 
 def test_a_correction_is_a_new_mark_and_keeps_the_old(machine: Machine, operator: Principal) -> None:
