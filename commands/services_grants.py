@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from commands.conversion import OrderType
 from commands.governor_situation import Level
 from commands.models import Grant
+from commands.services_moves import person_pk
 from kernel import audit, canonical, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.models import Agent
@@ -56,7 +57,7 @@ def grant_autonomy(
                 _revoke(principal, old, now)
             grant = Grant.objects.create(
                 organization=machine.organization, agent=agent, machine=machine, level=str(level), order_types=types,
-                granted_by_id=principal.user.pk if principal.user is not None else None, reason=reason[:500], granted_at=now, expires_at=expires_at,
+                granted_by_id=person_pk(principal), reason=reason[:500], granted_at=now, expires_at=expires_at,
             )  # fmt: skip
             _tell(principal, grant, "autonomy_granted", now)
     except IntegrityError:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from commands.lifecycle import Status
 from commands.models import Alarm, Halt, Proposal, Suspension
 from commands.reasons import Code
-from commands.services_moves import call_off
+from commands.services_moves import call_off, person_pk
 from kernel import audit, canonical, ids, live
 from kernel.errors import Forbidden, Malformed, NotFound
 from kernel.principals import Principal, system_principal
@@ -183,7 +183,7 @@ def suspend_agents(principal: Principal, machine: Machine, *, now: dt.datetime) 
             suspension = Suspension.objects.create(
                 organization=machine.organization,
                 machine=machine,
-                taken_by_id=principal.user.pk if principal.user is not None else None,
+                taken_by_id=person_pk(principal),
                 taken_at=now,
             )
             _call_off_orders(

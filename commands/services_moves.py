@@ -11,6 +11,7 @@ from django.db import transaction
 from commands.lifecycle import SETTLED, Status, may_move
 from commands.models import Proposal, ProposalTransition
 from kernel import audit, canonical, live
+from kernel.errors import Forbidden
 from kernel.principals import Principal, system_principal
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,13 @@ class IllegalMove(OrderError):
 def topic(machine_id: str) -> str:
     """The nudge a machine's loop sleeps on."""
     return f"machine:{machine_id}"
+
+
+def person_pk(principal: Principal) -> int | str:
+    """The person's primary key, for a column that names who signed; Forbidden for anybody else."""
+    if principal.user is None:
+        raise Forbidden("not_allowed", f"{principal.name} is not a person.", "A person does this.")
+    return principal.user.pk  # type: ignore[return-value]
 
 
 def governor_principal(proposal: Proposal) -> Principal:
@@ -106,11 +114,12 @@ def move(
         raise IllegalMove(f"{actor.kind} {actor.name} may not move {proposal.pk} from {old.value} to {to.value}")
     if to in SETTLED:
         changes.setdefault("settled_at", now)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         moved = Proposal.objects.filter(pk=proposal.pk, status=old.value).update(status=to.value, **changes)
-        if moved != 1:
-            raise LostRace(f"{proposal.pk} is no longer {old.value}")
-        _leave_tracks(proposal, old, to, actor, now, verb, detail or {}, changes)
+        if moved == 1:
+            _leave_tracks(proposal, old, to, actor, now, verb, detail or {}, changes)
+    if moved != 1:  # nothing was written: a caller's transaction may go on
+        raise LostRace(f"{proposal.pk} is no longer {old.value}")
     if to is Status.APPROVED:
         transaction.on_commit(lambda: live.wake(topic(proposal.machine_id)))
     return proposal

@@ -6,7 +6,8 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery
+from django.db import connection
+from django.db.models import Exists, OuterRef, Subquery
 
 from commands.conversion import OrderType
 from commands.governor_situation import (
@@ -150,28 +151,40 @@ def _unsettled(machine_id: str) -> tuple[UnsettledLook, ...]:
     )
 
 
+# Written by hand: building this aggregate through the ORM cost a third of the whole look.
+_COUNTED = ", ".join(f"'{status.value}'" for status in sorted(COUNTED))
+_RECENT = f"""
+SELECT MAX(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s THEN decided_at END),
+       COUNT(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s THEN 1 END),
+       COUNT(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s AND roast_id = %(roast)s THEN 1 END),
+       COUNT(CASE WHEN status IN ({_COUNTED}) AND roast_id = %(roast)s THEN 1 END),
+       COUNT(CASE WHEN status IN ('COMPLETED', 'FAILED') AND {{settled}} THEN 1 END),
+       COUNT(CASE WHEN status = 'FAILED' AND {{settled}} THEN 1 END)
+  FROM {Proposal._meta.db_table}
+ WHERE machine_id = %(machine)s AND proposer_agent_id IS NOT NULL AND proposed_at > %(day)s AND id <> %(this)s
+""".replace("{settled}", "proposer_agent_id = %(agent)s AND settled_at >= %(window)s")
+
+
 def _recent(
     machine_id: str, order: Order, agent_id: str, roast: Roast | None, now: dt.datetime, policy: Policy
 ) -> Recent:
     """One aggregate over this machine's agents' orders of the last day (a roast is shorter than that)."""
-    counted = Q(status__in=[status.value for status in COUNTED])
-    here = counted & Q(control=order.control)
-    in_roast = Q(roast_id=roast.pk) if roast else Q(pk__in=[])
-    of_agent = Q(proposer_agent_id=agent_id, settled_at__gte=now - dt.timedelta(seconds=policy.failure_window_s))
-    rows = Proposal.objects.filter(machine_id=machine_id, proposer_agent__isnull=False, proposed_at__gt=now - DAY)
-    if order.proposal_id:
-        rows = rows.exclude(pk=order.proposal_id)
-    found = rows.aggregate(
-        last_at=Max("decided_at", filter=here),
-        day=Count("pk", filter=here),
-        in_roast=Count("pk", filter=here & in_roast),
-        session=Count("pk", filter=counted & in_roast),
-        settled=Count("pk", filter=of_agent & Q(status__in=["COMPLETED", "FAILED"])),
-        failed=Count("pk", filter=of_agent & Q(status="FAILED")),
-    )
-    return Recent(
-        found["last_at"], found["day"], found["in_roast"], found["session"], found["settled"], found["failed"]
-    )
+    adapt = connection.ops.adapt_datetimefield_value
+    values = {
+        "control": order.control,
+        "roast": roast.pk if roast is not None else "",
+        "machine": machine_id,
+        "agent": agent_id,
+        "day": adapt(now - DAY),
+        "window": adapt(now - dt.timedelta(seconds=policy.failure_window_s)),
+        "this": order.proposal_id,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_RECENT, values)
+        last_at, *counts = cursor.fetchone()
+    if isinstance(last_at, str):  # SQLite keeps times as text, in UTC
+        last_at = dt.datetime.fromisoformat(last_at).replace(tzinfo=dt.UTC)
+    return Recent(last_at, *counts)
 
 
 def newest_reading(machine: Machine, now: dt.datetime) -> ReadingLook | None:

@@ -395,3 +395,22 @@ def test_propose_costs_a_fixed_number_of_queries(
         propose(agent_principal, "SET_FAN", 99)
     with django_assert_num_queries(len(few.captured_queries)):
         propose(agent_principal, "SET_FAN", 5)
+
+
+def test_what_agents_did_lately_is_counted(held, people, agent, agent_principal, machine, roast, propose, now):
+    """Times, counts and failures as the governor gets them, the order itself left out."""
+    services.approve_proposal(people.principal("operator"), held, digest=held.digest, now=now)
+    services.conclude_execution(claim(held, now), Receipt(held.pk, Outcome.NOT_SENT), now=now)
+    fan = propose(agent_principal, "SET_FAN", 5)
+    services.approve_proposal(people.principal("operator"), fan, digest=fan.digest, now=now)
+    draft = dataclasses.replace(situation.order_of(held), proposal_id="")
+    recent = situation.gather(machine.pk, draft, None, now).recent
+    assert recent.last_on_control_at == now
+    assert (recent.day_count, recent.roast_count, recent.session_count) == (1, 0, 1)
+    assert (recent.settled_count, recent.failed_count) == (1, 1)
+    assert situation.gather(machine.pk, Proposal.objects.get(pk=held.pk), None, now).recent.day_count == 0
+    later = now + dt.timedelta(minutes=60)
+    assert situation.gather(machine.pk, draft, None, later).recent.settled_count == 1
+    assert situation.gather(machine.pk, draft, None, later + dt.timedelta(microseconds=1)).recent.settled_count == 0
+    tomorrow = situation.gather(machine.pk, draft, None, now + dt.timedelta(hours=24)).recent
+    assert (tomorrow.day_count, tomorrow.last_on_control_at) == (0, None)
