@@ -47,6 +47,7 @@
       if (phase.dataset.phase === "drying") name.textContent = crack !== null && dry === null ? "Drying and Maillard (dry end not marked)" : "Drying";
     });
     var development = spans.development ? spans.development[1] - spans.development[0] : null;
+    if (!roast || !roast.is_open) development = end = null;  // figures are of now; a finished roast's stand in the strip
     put("[data-development]", development === null ? "–" : roastops.mmss(development));
     put("[data-dtr]", development === null ? "–" : (100 * development / end).toFixed(1) + " %");
     put("[data-elapsed-now]", end === null ? "–" : roastops.mmss(end));
