@@ -6,6 +6,7 @@ import base64
 import binascii
 import datetime as dt
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,9 @@ def _encode(values: list[Any]) -> str:
 def _decode(cursor: str, queryset: QuerySet, names: list[str]) -> list[Any]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
-        is_plain = isinstance(values, list) and all(isinstance(value, str | int | float) for value in values)
+        is_plain = isinstance(values, list) and all(
+            isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)) for value in values
+        )
         if not is_plain or len(values) != len(names) or "\\u0000" in json.dumps(values):
             raise ValueError(cursor)
         fields = [queryset.model._meta.get_field("id" if name == "pk" else name) for name in names]
