@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import glob
 import os
@@ -69,6 +70,11 @@ def require_program(name: str) -> str:
     if not found:
         raise Missing(f"{name} could not be installed: {outcome.stderr.decode(errors='replace')[-300:]}")
     return found
+
+
+def _end_with_parent() -> None:
+    """In the child: a test run that is killed takes its servers with it (Linux: PR_SET_PDEATHSIG is 1)."""
+    ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGINT))
 
 
 def _apt_get(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -145,6 +151,7 @@ def start_postgres() -> Server:
         stdout=(folder / "log").open("wb"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509  (one system call, no lock)
         cwd=folder,
         **who,  # type: ignore[call-overload]
     )
@@ -176,6 +183,7 @@ def start_redis(port: int | None = None) -> Server:
         stdout=(folder / "log").open("wb"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509  (one system call, no lock)
     )
     server = Server(f"redis://127.0.0.1:{port}/0", process, folder)
     _await(lambda: _answers(port), server)
