@@ -39,7 +39,7 @@ def _decode(cursor: str, queryset: QuerySet, names: list[str]) -> list[Any]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
         is_plain = isinstance(values, list) and all(
-            isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)) for value in values
+            type(value) in (str, int) or (isinstance(value, float) and math.isfinite(value)) for value in values
         )
         if not is_plain or len(values) != len(names) or "\\u0000" in json.dumps(values):
             raise ValueError(cursor)
