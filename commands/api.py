@@ -51,7 +51,7 @@ def order_or_404(request: Request, proposal_id: str) -> Proposal:
 
 
 def machine_or_404(request: Request, machine_id: str) -> Machine:
-    machines = Machine.objects.for_principal(_principal(request)).select_related("organization")
+    machines = Machine.objects.for_principal(_principal(request)).only("id", "organization_id", "name")
     machine = machines.filter(pk=machine_id).first()
     if machine is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
@@ -29,8 +30,9 @@ from commands.lifecycle import COUNTED
 from commands.models import Grant, Halt, Proposal, Suspension
 from kernel import live
 from kernel.models import Membership
+from kernel.prepared import Prepared, utc
 from kernel.principals import ROLES_FOR, Principal
-from roasts.models import EventKind, Machine, MachineReading, Roast, RoastEvent
+from roasts.models import ControlLimit, EventKind, Machine, Roast, RoastEvent
 
 CONTROLS = ("heater", "fan", "drum")
 MAX_UNSETTLED = 50
@@ -55,99 +57,141 @@ def gather(
     """
     is_dispatch = isinstance(proposal_like, Proposal)
     order = order_of(proposal_like) if isinstance(proposal_like, Proposal) else proposal_like
-    machine = machine_row(machine_id)
-    roast = open_roast(machine_id)
+    machine = machine_look(machine_id)
+    roast = _ROAST.first(machine=machine_id)
+    roast_id = roast[0] if roast else None
     agent_id = order.proposer_id if order.is_by_agent else None
-    limits = limits_of(machine, order.control)
     return Situation(
         now=now,
         phase=Phase.DISPATCH if is_dispatch else Phase.PROPOSAL,
         order=order,
         machine_name=machine.name,
         is_machine_archived=machine.is_archived,
-        limits=limits,
+        limits=limits_of(machine_id, order.control),
         reading=newest_reading(machine, now) if reading is None else look_at(reading, now, link="up"),
         are_beans_proved=are_beans_proved(machine),
         is_bullet=machine.driver_kind.startswith("bullet"),
-        is_orders_paused=_are_orders_paused(machine),
+        is_orders_paused=machine.latest["is_orders_paused"] is True,
         is_store_reachable=is_store_reachable,
         keeper_latched=keeper_latched,
-        halts=tuple(HaltLook(halt.kind, halt.code, halt.pk) for halt in _open_halts(machine_id)),
-        suspended_by=machine.suspended_by,  # type: ignore[attr-defined]
+        halts=tuple(HaltLook(*row) for row in _HALTS.rows(machine=machine_id)),
+        suspended_by=machine.suspended_by,
         grant=live_grant(agent_id, machine_id) if agent_id else None,
         unsettled=_unsettled(machine_id),
-        recent=_recent(machine_id, order, agent_id, roast, now, policy) if agent_id else Recent(),
-        roast_id=roast.pk if roast else None,
+        recent=_recent(machine_id, order, agent_id, roast_id, now, policy) if agent_id else Recent(),
+        roast_id=roast_id,
         is_in_roast=roast is not None,
-        is_after_first_crack=bool(roast and roast.has_cracked),  # type: ignore[attr-defined]
+        is_after_first_crack=bool(roast and roast[1]),
         policy=policy,
     )
 
 
-def machine_row(machine_id: str) -> Machine:
-    """The machine with its latest reading, limits and who suspended its agents: two queries."""
-    taken_by = Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True)
-    return (
-        Machine.objects.select_related("latest")
-        .prefetch_related("limits")
-        .annotate(suspended_by=Subquery(taken_by.values("taken_by__username")[:1]))
-        .get(pk=machine_id)
-    )
+@dataclass(frozen=True, slots=True)
+class MachineLook:
+    """A machine, who suspended its agents, and its latest reading as written (``at`` None: it never spoke)."""
+
+    machine_id: str
+    name: str
+    is_archived: bool
+    driver_kind: str
+    suspended_by: str | None
+    latest: dict[str, Any]
 
 
-def open_roast(machine_id: str) -> Roast | None:
-    """The machine's open roast, with ``has_cracked``: first crack is marked and not withdrawn."""
-    crack = RoastEvent.objects.filter(
-        roast_id=OuterRef("pk"), kind=EventKind.FIRST_CRACK_START.value, withdrawn_at__isnull=True
-    )
-    return Roast.objects.open().filter(machine_id=machine_id).annotate(has_cracked=Exists(crack)).first()
-
-
-def _latest(machine: Machine) -> MachineReading | None:
-    return getattr(machine, "latest", None)
-
-
-def _are_orders_paused(machine: Machine) -> bool:
-    row = _latest(machine)
-    return row is not None and row.is_orders_paused
-
-
-def _open_halts(machine_id: str) -> list[Halt]:
-    return list(Halt.objects.filter(machine_id=machine_id, closed_at__isnull=True)[:10])
-
-
-def limits_of(machine: Machine, control: str) -> Limits | None:
-    """The envelope of one control; None for a state order or where nobody set one."""
-    for row in machine.limits.all():  # type: ignore[attr-defined]
-        if row.control == control:
-            return Limits(
-                row.min_step,
-                row.max_step,
-                row.full_scale_step,
-                row.max_change_step,
-                row.min_interval_s,
-                row.daily_count,
-                row.roast_count,
+_LATEST = (
+    "link", "at", "state", "heater_step", "fan_step", "drum_step", "bean_temp_c", "rate_of_rise_c_per_min",
+    "device_ms", "sequence", "quality", "are_beans_proved", "is_orders_paused",
+)  # fmt: skip
+_MACHINE = Prepared(
+    lambda machine: (
+        Machine.objects.filter(pk=machine)
+        .annotate(
+            suspended_by=Subquery(
+                Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True).values(
+                    "taken_by__username"
+                )[:1]
             )
-    return None
+        )
+        .order_by()
+        .values_list("name", "is_archived", "driver_kind", "suspended_by", *(f"latest__{name}" for name in _LATEST))
+    ),
+    "machine",
+)
+_LIMITS = Prepared(
+    lambda machine, control: ControlLimit.objects.filter(machine_id=machine, control=control).values_list(
+        "min_step", "max_step", "full_scale_step", "max_change_step", "min_interval_s", "daily_count", "roast_count"
+    ),
+    "machine",
+    "control",
+)
+_ROAST = Prepared(
+    lambda machine: (
+        Roast.objects.open()
+        .filter(machine_id=machine)
+        .annotate(
+            has_cracked=Exists(
+                RoastEvent.objects.filter(
+                    roast_id=OuterRef("pk"), kind=EventKind.FIRST_CRACK_START.value, withdrawn_at__isnull=True
+                )
+            )
+        )
+        .values_list("id", "has_cracked")[:1]
+    ),
+    "machine",
+)
+_HALTS = Prepared(
+    lambda machine: Halt.objects.filter(machine_id=machine, closed_at__isnull=True).values_list("kind", "code", "id")[
+        :10
+    ],
+    "machine",
+)
+_GRANT = Prepared(
+    lambda agent, machine: Grant.objects.filter(
+        agent_id=agent, machine_id=machine, revoked_at__isnull=True
+    ).values_list("level", "order_types", "expires_at")[:1],
+    "agent",
+    "machine",
+)
+_UNSETTLED = Prepared(
+    lambda machine: (
+        Proposal.objects.filter(machine_id=machine)
+        .unsettled()
+        .order_by("proposed_at", "id")
+        .values_list("id", "status", "control", "proposer_agent_id", "proposer_agent__name", "proposer_user__username")[
+            :MAX_UNSETTLED
+        ]
+    ),
+    "machine",
+)
+
+
+def machine_look(machine_id: str) -> MachineLook:
+    """The machine as the governor needs it. Machine.DoesNotExist."""
+    row = _MACHINE.first(machine=machine_id)
+    if row is None:
+        raise Machine.DoesNotExist(machine_id)
+    name, is_archived, driver_kind, suspended_by, *latest = row
+    return MachineLook(
+        machine_id, name, is_archived, driver_kind, suspended_by, dict(zip(_LATEST, latest, strict=True))
+    )
+
+
+def limits_of(machine_id: str, control: str) -> Limits | None:
+    """The envelope of one control; None for a state order or where nobody set one."""
+    row = _LIMITS.first(machine=machine_id, control=control)
+    return Limits(*row) if row else None
 
 
 def live_grant(agent_id: str, machine_id: str) -> GrantLook | None:
     """The agent's unrevoked grant here; whether it has expired or covers the order the governor says."""
-    grant = Grant.objects.filter(agent_id=agent_id, machine_id=machine_id, revoked_at__isnull=True).first()
-    return GrantLook(grant.level, frozenset(grant.order_types), grant.expires_at) if grant else None
+    row = _GRANT.first(agent=agent_id, machine=machine_id)
+    return GrantLook(row[0], frozenset(row[1]), row[2]) if row else None
 
 
 def _unsettled(machine_id: str) -> tuple[UnsettledLook, ...]:
-    rows = (
-        Proposal.objects.filter(machine_id=machine_id)
-        .unsettled()
-        .order_by("proposed_at")
-        .values_list("id", "status", "control", "proposer_agent_id", "proposer_agent__name", "proposer_user__username")
-    )
     return tuple(
         UnsettledLook(pk, status, control, agent_id is not None, agent or person or "")
-        for pk, status, control, agent_id, agent, person in rows[:MAX_UNSETTLED]
+        for pk, status, control, agent_id, agent, person in _UNSETTLED.rows(machine=machine_id)
     )
 
 
@@ -166,13 +210,13 @@ SELECT MAX(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s THEN decid
 
 
 def _recent(
-    machine_id: str, order: Order, agent_id: str, roast: Roast | None, now: dt.datetime, policy: Policy
+    machine_id: str, order: Order, agent_id: str, roast_id: str | None, now: dt.datetime, policy: Policy
 ) -> Recent:
     """One aggregate over this machine's agents' orders of the last day (a roast is shorter than that)."""
     adapt = connection.ops.adapt_datetimefield_value
     values = {
         "control": order.control,
-        "roast": roast.pk if roast is not None else "",
+        "roast": roast_id or "",
         "machine": machine_id,
         "agent": agent_id,
         "day": adapt(now - DAY),
@@ -182,28 +226,25 @@ def _recent(
     with connection.cursor() as cursor:
         cursor.execute(_RECENT, values)
         last_at, *counts = cursor.fetchone()
-    if isinstance(last_at, str):  # SQLite keeps times as text, in UTC
-        last_at = dt.datetime.fromisoformat(last_at).replace(tzinfo=dt.UTC)
-    return Recent(last_at, *counts)
+    return Recent(utc(last_at), *counts)
 
 
-def newest_reading(machine: Machine, now: dt.datetime) -> ReadingLook | None:
+def newest_reading(machine: MachineLook, now: dt.datetime) -> ReadingLook | None:
     """The newer of what the loop streamed and what it wrote; None when the machine never spoke."""
-    row = _latest(machine)
-    streamed = _streamed(machine.pk, now)
-    written = look_at(row, now, link=row.link) if row is not None and row.at is not None else None
+    row = machine.latest
+    streamed = _streamed(machine.machine_id, now)
+    written = look_at(row, now, link=row["link"]) if row["at"] is not None else None
     if streamed is None or (written is not None and written.age_s < streamed.age_s):
         return written
     return streamed
 
 
-def are_beans_proved(machine: Machine) -> bool:
+def are_beans_proved(machine: MachineLook) -> bool:
     """As the loop says: streamed if it streams, else written."""
-    payload = live.latest_reading(machine.pk)
+    payload = live.latest_reading(machine.machine_id)
     if isinstance(payload, dict) and "are_beans_proved" in payload and "at" in payload:
         return payload["are_beans_proved"] is True
-    row = _latest(machine)
-    return bool(row and row.are_beans_proved)
+    return machine.latest["are_beans_proved"] is True
 
 
 def _streamed(machine_id: str, now: dt.datetime) -> ReadingLook | None:

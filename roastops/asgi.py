@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,6 +35,8 @@ Receive = Callable[[], Awaitable[Any]]
 STOP_PATH = re.compile(r"^/v1/machines/[^/]+/stop/?$")
 STREAM_PATHS = frozenset({"/v1/stream", "/v1/stream/"})
 
+# Requests hop between threads; with the default of 5 ms a busy neighbour holds each hop up that long.
+sys.setswitchinterval(0.001)
 _django = WsgiInThreads(django_wsgi, workers=settings.ENVIRONMENT.http_threads)
 
 

@@ -1,0 +1,91 @@
+"""A queryset compiled once, run many times: for the few hot paths where building SQL costs more than running it.
+
+Measured on a proposal's look at its situation: of 7 ms, 5 went into compiling the same seven queries anew.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+
+Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One database kind's SQL: the parameters by name (a `_Slot`) or fixed, and how its columns become values."""
+
+    sql: str
+    params: tuple[Any, ...]
+    converters: Converters
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    name: str
+
+
+class Prepared:
+    """``Prepared(lambda machine: Halt.objects.filter(machine_id=machine).values_list("id"))``.
+
+    ``build`` gets one stand-in per parameter name and returns a ``values_list`` queryset that uses each as a plain
+    equality with a text column. ``rows(machine=…)`` runs it. Compiled at first use, once per kind of database.
+    """
+
+    def __init__(self, build: Callable[..., QuerySet[Any, Any]], *names: str) -> None:
+        self._build = build
+        self._names = names
+        self._plans: dict[str, _Plan] = {}
+
+    def rows(self, **values: str) -> list[tuple[Any, ...]]:
+        """Every row, as the queryset's own ``values_list`` would give them. TypeError: a name too many or too few."""
+        if values.keys() != set(self._names):
+            raise TypeError(f"needs exactly {self._names}, got {sorted(values)}")
+        plan = self._plans.get(connection.vendor)
+        if plan is None:
+            plan = self._plans[connection.vendor] = self._compiled()
+        params = [values[each.name] if isinstance(each, _Slot) else each for each in plan.params]
+        with connection.cursor() as cursor:
+            cursor.execute(plan.sql, params)
+            rows = cursor.fetchall()
+        return [tuple(_converted(row, plan.converters)) for row in rows] if plan.converters else list(rows)
+
+    def first(self, **values: str) -> tuple[Any, ...] | None:
+        """The first row, or None."""
+        return next(iter(self.rows(**values)), None)
+
+    def _compiled(self) -> _Plan:
+        stand_ins = {f"\x1fprepared {name}\x1f": _Slot(name) for name in self._names}
+        query = self._build(*stand_ins).query.clone()
+        compiler = query.get_compiler(connection=connection)
+        sql, params = compiler.as_sql()
+        named = tuple(stand_ins.get(each, each) if isinstance(each, str) else each for each in params)
+        found = {each.name for each in named if isinstance(each, _Slot)}
+        if found != set(self._names):
+            raise TypeError(f"the queryset does not use {sorted(set(self._names) - found)}")
+        expressions = [column[0] for column in compiler.select]
+        converters = compiler.get_converters(expressions)
+        ordered = tuple((place, tuple(each), expression) for place, (each, expression) in sorted(converters.items()))
+        return _Plan(sql, named, ordered)
+
+
+def _converted(row: Sequence[Any], converters: Converters) -> list[Any]:
+    values = list(row)
+    for place, functions, expression in converters:
+        for function in functions:
+            values[place] = function(values[place], expression, connection)
+    return values
+
+
+def utc(value: Any) -> dt.datetime | None:
+    """A time from a hand-written query: SQLite keeps times as text, in UTC."""
+    if isinstance(value, str):
+        value = dt.datetime.fromisoformat(value)
+    if isinstance(value, dt.datetime) and value.tzinfo is None:
+        value = value.replace(tzinfo=dt.UTC)
+    return value
