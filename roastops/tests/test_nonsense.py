@@ -185,7 +185,12 @@ QUERIES = (
 
 
 #: [1], ["a","b"] and ["0001-01-01T00:00:00+23:59","a"]: a list sorted by a text, or by a time, can read them.
-SHAPED_LIKE_CURSORS = {"cursor=WzFd", "cursor=WyJhIiwiYiJd", "cursor=WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzIzOjU5IiwgImEiXQ"}
+SHAPED_LIKE_CURSORS = {
+    "cursor=WyI5OTk5OS0wMS0wMSIsICJhIl0",  # ["99999-01-01", "a"]
+    "cursor=WzFd",
+    "cursor=WyJhIiwiYiJd",
+    "cursor=WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzIzOjU5IiwgImEiXQ",
+}
 
 
 @pytest.mark.parametrize("path", LISTS)
