@@ -38,7 +38,9 @@ def test_json_columns_come_as_values(organization: Organization, agent: Agent) -
     ApiKey.objects.create(
         organization=organization, agent=agent, prefix="p1", digest="d", scopes=["read", "propose"], created_at=now
     )
-    prepared = Prepared(lambda prefix: ApiKey.objects.filter(prefix=prefix).values_list("scopes", "expires_at"), "prefix")
+    prepared = Prepared(
+        lambda prefix: ApiKey.objects.filter(prefix=prefix).values_list("scopes", "expires_at"), "prefix"
+    )
     assert prepared.rows(prefix="p1") == [(["read", "propose"], None)]
 
 
