@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("names", nargs="*", metavar="bench", help=f"{', '.join(BENCHES)}; all when left out")
-        parser.add_argument("--short", action="store_true", help="few rounds: fails only where nothing could be measured")
+        parser.add_argument("--short", action="store_true", help="few rounds; fails only where nothing was measured")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
         parser.add_argument("--frozen", action="store_true", help="stop: with PostgreSQL and Redis frozen (SIGSTOP)")
 
