@@ -64,7 +64,7 @@ def test_sagging_mains_never_make_anything_hotter(plan: list[tuple[int, int, int
     st.integers(-5, 20), st.integers(-5, 40), st.integers(-5, 20),
     st.floats(0.0, 500.0), st.floats(-40.0, 60.0), st.floats(0.001, 2.0), st.floats(-40.0, 500.0),
 )  # fmt: skip
-def test_no_input_makes_nonsense(heater, fan, drum, volts, ambient_c, mass_kg, bean_c) -> None:  # noqa: PLR0917
+def test_no_input_makes_nonsense(heater, fan, drum, volts, ambient_c, mass_kg, bean_c) -> None:
     state = heat.charge(heat.preheated(heat.BULLET_R1, 300.0), heat.BULLET_R1, mass_kg, bean_c)
     inputs = heat.HeatInputs(heater, fan, drum, volts, ambient_c)
     for _ in range(60):

@@ -170,7 +170,7 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
     def intr_read(self, dev_handle: int, ep: int, intf: int, buff: Any, timeout: int) -> int:
         return self.bulk_read(dev_handle, ep, intf, buff, timeout)
 
-    def ctrl_transfer(  # noqa: PLR0917 - the interface's own shape
+    def ctrl_transfer(
         self, dev_handle: int, bmRequestType: int, bRequest: int, wValue: int, wIndex: int, data: Any, timeout: int
     ) -> int:
         """String descriptors only; everything else stalls."""
