@@ -87,19 +87,16 @@ def release_latch(config: KeeperConfig, *, by: str) -> None:
 
 
 class _Recorded(NoHooks):
-    """Keeps the wire log as a keeper would (a full disk holds nothing up), and when the first byte left."""
+    """Keeps the wire log as a keeper would (no disk holds anything up), and when the first byte left."""
 
     def __init__(self, wire_log: WireLog) -> None:
         self._wire_log = wire_log
         self.first_byte_s: float | None = None
 
     def before_write(self, note: WriteNote) -> None:
-        try:
-            self._wire_log.append(
-                "out", hex=note.data_hex, meaning=note.meaning, order_id=note.order_id, step=note.step, steps=note.steps
-            )
-        except OSError as error:
-            logger.error("the wire log cannot be written: %s", error)
+        self._wire_log.append_soon(
+            "out", hex=note.data_hex, meaning=note.meaning, order_id=note.order_id, step=note.step, steps=note.steps
+        )
 
     def after_write(self, note: WriteNote, monotonic_s: float) -> None:
         if self.first_byte_s is None:

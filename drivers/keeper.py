@@ -29,8 +29,10 @@ from drivers.port import (
     Control,
     Driver,
     DriverError,
+    InDoubt,
     NotSent,
     Outcome,
+    ProtocolError,
     Reading,
     Receipt,
     SettingOrder,
@@ -81,9 +83,11 @@ class Keeper:
         self.link_since_s = self.started_s
         self.link_state = "down"
         self._is_reopening = False
+        self._read_error: DriverError | None = None  # why the last poll brought nothing
         self.beat_at_s: float | None = None
         self.is_applying = False
         self._apply_lock = threading.Lock()
+        self._latch_lock = threading.Lock()  # latching and releasing take turns; nothing inside waits for anything
         self._moves = MoveWatch()
         self._watch = Watch(config.limits, config.silence_policy)
         self._closing = threading.Event()
@@ -109,21 +113,29 @@ class Keeper:
             thread.join(timeout=2.0)
         self.stops.close()
         self.driver.close()
+        self.wire_log.close()
 
     # -- what the driver tells (Hooks) --
 
     def before_write(self, note: WriteNote) -> None:
         """The last gate before the wire, and its record. NotSent stops an order here; STOP passes always."""
-        is_stop = self._is_stop(note.order_id)
-        if self.latches.latch is not None and not is_stop and note.meaning != "heater -1":
-            raise NotSent("the machine was halted before the byte left")
+        line = {"hex": note.data_hex, "meaning": note.meaning, "order_id": note.order_id, "step": note.step,
+                "steps": note.steps}
+        if self._is_stop(note.order_id):
+            self.wire_log.append_soon("out", **line)
+            return
+        self._gate(note)
         try:
-            self.wire_log.append("out", hex=note.data_hex, meaning=note.meaning, order_id=note.order_id,
-                                 step=note.step, steps=note.steps)
+            self.wire_log.append("out", **line)
         except OSError as error:
             log.exception("the wire log cannot be written")
-            if not is_stop:
-                raise NotSent(f"the wire log cannot be written: {error}", "Free the disk.") from error
+            raise NotSent(f"the wire log cannot be written: {error}", "Free the disk.") from error
+        self._gate(note)  # the disk may have taken its time, and a STOP come and gone
+
+    def _gate(self, note: WriteNote) -> None:
+        """NotSent while halted: but for heat down, and not beside a running stop, which counts the steps itself."""
+        if self.latches.latch is not None and (self.stops.is_running or note.meaning != "heater -1"):
+            raise NotSent("the machine was halted before the byte left")
 
     def after_write(self, note: WriteNote, monotonic_s: float) -> None:
         """The byte was handed over."""
@@ -139,7 +151,10 @@ class Keeper:
             self.events.add("moved", move)
 
     def log_line(self, direction: str, **content: Any) -> None:
-        """A line that forbids nothing when it cannot be written."""
+        """A line that forbids nothing when it cannot be written; STOP's do not even wait for the disk."""
+        if self._is_stop(str(content.get("order_id"))):
+            self.wire_log.append_soon(direction, **content)
+            return
         try:
             self.wire_log.append(direction, **content)
         except OSError:
@@ -160,8 +175,16 @@ class Keeper:
         """Seconds since a loop was heard; None: never since our start."""
         return None if self.beat_at_s is None else now_s - self.beat_at_s
 
-    def apply(self, token: int, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
-        """Carry out one order at most once, by its id. Refused where nothing may be sent."""
+    def apply(
+        self, token: int, order: SettingOrder | StateOrder, deadline_s: float, *,
+        sent_at: tuple[float, float] | None = None,
+    ) -> Receipt:
+        """Carry out one order at most once, by its id. Refused where nothing may be sent.
+
+        ``sent_at``: the sender's monotonic and wall seconds (it is on this host): ``deadline_s`` counts from then,
+        so that an order whose sender has given up, because we or the box slept, is not carried out later.
+        """
+        sent_at = sent_at or (clock.monotonic(), clock.now().timestamp())
         if not self._apply_lock.acquire(timeout=deadline_s):
             raise Refused("busy_applying", "another order is being carried out")
         try:
@@ -169,13 +192,16 @@ class Keeper:
             if known is not None:
                 return known
             order = self._admit(token, order)
+            left_s = deadline_s - _late_s(sent_at)
+            if left_s <= 0:
+                raise Refused("too_late", f"the order is {deadline_s - left_s:.1f} s old", "Look, then order again.")
             try:
                 self.wire_log.append("order", order_id=order.order_id, kind=order_kind(order),
                                      order=order_to_json(order), token=token)
             except OSError as error:
                 raise Refused("no_wire_log", f"the wire log cannot be written: {error}", "Free the disk.") from error
             self.is_applying = True
-            receipt = self.driver.apply(order, deadline_s)
+            receipt = self.driver.apply(order, left_s)
             self.log_line("receipt", order_id=order.order_id, receipt=receipt_to_json(receipt))
             return receipt
         finally:
@@ -186,21 +212,30 @@ class Keeper:
 
     def stop(self, stop_id: str, by: str, reason: str) -> StopRun:
         """Latch, then the wire. Everybody who asks while one runs shares it."""
-        if self.latches.latch is None:
-            self._set_latch(Latch(stop_id, by, time_to_json(clock.now()), reason))
-        return self.stops.request(stop_id, by, reason)
+        with self._latch_lock:
+            is_new = self.latches.latch is None
+            if is_new:
+                self.latches.latch = Latch(stop_id, by, time_to_json(clock.now()), reason)
+            run = self.stops.request(stop_id, by, reason)
+        if is_new:
+            self._tell_latch()
+            self.wire_log.later.do(self.latches.save)
+        return run
 
     def release(self, stop_id: str, by: str) -> None:
         """Clear the latch. Refused while a stop runs, or where another stop latched it."""
-        latch = self.latches.latch
-        if latch is None:
-            return
-        if self.stops.is_running:
-            raise Refused("stopping", "the machine is being made safe right now", "Wait for its receipt.")
-        if stop_id not in ("*", latch.stop_id):
-            raise Refused("other_stop", f"the machine was halted by {latch.stop_id}", "Name that stop, or *.")
+        with self._latch_lock:
+            latch = self.latches.latch
+            if latch is None:
+                return
+            if self.stops.is_running:
+                raise Refused("stopping", "the machine is being made safe right now", "Wait for its receipt.")
+            if stop_id not in ("*", latch.stop_id):
+                raise Refused("other_stop", f"the machine was halted by {latch.stop_id}", "Name that stop, or *.")
+            self.latches.latch = None
         self.log_line("release", stop_id=latch.stop_id, by=by)
-        self._set_latch(None)
+        self._tell_latch()
+        self.latches.save()
 
     # -- inside: orders --
 
@@ -226,6 +261,8 @@ class Keeper:
             raise Refused("loop_silent", "the loop was silent for more than 2 s", "Beat, look, then order again.")
         if self.latches.latch is None:
             return order
+        if self.stops.is_running:
+            raise Refused("stopping", "the machine is being made safe right now", "Wait for its receipt.")
         current = self.reading.heater_step if self.reading is not None else None
         is_heater = isinstance(order, SettingOrder) and order.control is Control.HEATER
         if isinstance(order, SettingOrder) and is_heater and current is not None and order.target_step < current:
@@ -246,14 +283,18 @@ class Keeper:
         receipt = run.receipt
         if receipt is None:
             return
-        self.log_line("receipt", order_id=run.stop_id, receipt=receipt_to_json(receipt))
-        latch = self.latches.latch
+        self.wire_log.append_soon("receipt", order_id=run.stop_id, receipt=receipt_to_json(receipt))
         is_proved = receipt.outcome is Outcome.PROVED
-        if latch is not None and latch.is_proved != is_proved:
-            self._set_latch(Latch(latch.stop_id, latch.by, latch.at, latch.reason, is_proved))
+        with self._latch_lock:
+            latch = self.latches.latch
+            if latch is None or latch.is_proved == is_proved:
+                return
+            self.latches.latch = Latch(latch.stop_id, latch.by, latch.at, latch.reason, is_proved)
+        self._tell_latch()
+        self.wire_log.later.do(self.latches.save)
 
-    def _set_latch(self, latch: Latch | None) -> None:
-        self.latches.set_latch(latch)
+    def _tell_latch(self) -> None:
+        latch = self.latches.latch
         self.events.add("latch", {"latched": latch.to_json() if latch else None})
 
     def _watch_loop(self) -> None:
@@ -293,7 +334,7 @@ class Keeper:
         last_s = self.link_since_s if self.reading is None else max(self.reading.monotonic_s, self.link_since_s)
         is_stale = view.now_s - last_s > STALE_S
         if is_stale and self.link_state == "up":
-            self._set_link("stale", "stale_reading", "the machine does not answer", "Check the cable and the panel.")
+            self._set_link("stale", *silence_words(self._read_error))
         elif not is_stale and self.link_state == "stale":
             self._set_link("up", "", "", "")
 
@@ -336,11 +377,12 @@ class Keeper:
         while not self._closing.is_set():
             try:
                 self.driver.read()
-                last_good_s = clock.monotonic()
+                last_good_s, self._read_error = clock.monotonic(), None
             except Unplugged as error:
                 self._drop_link(error)
                 return
             except DriverError as error:
+                self._read_error = error
                 if clock.monotonic() - last_good_s > REOPEN_AFTER_S:
                     self._drop_link(error)
                     return
@@ -356,7 +398,10 @@ class Keeper:
         self.driver.close()
         self._is_reopening = not isinstance(error, Unplugged)
         self.is_link_open = False
-        self._set_link("stale" if self._is_reopening else "down", error.code, error.message, error.how_to_fix)
+        if self._is_reopening:
+            self._set_link("stale", *silence_words(error))
+        else:
+            self._set_link("down", error.code, error.message, error.how_to_fix)
 
     def _set_link(self, state: str, code: str, message: str, how_to_fix: str) -> None:
         if (state, code) != (self.link_state, self.link_code):
@@ -366,6 +411,22 @@ class Keeper:
                 "at": time_to_json(clock.now()),
             })
         self.link_state, self.link_code, self.link_message, self.link_fix = state, code, message, how_to_fix
+
+
+def silence_words(error: DriverError | None) -> tuple[str, str, str]:
+    """(code, message, cure) for a machine whose cable is in and that gives no reading: silent, deaf or garbled."""
+    if isinstance(error, InDoubt):
+        return ("not_taken", "the machine does not take what is sent to it",
+                "Look at its panel; pull the USB cable and put it back.")
+    if isinstance(error, ProtocolError) and error.code != "no_answer":
+        return ("unreadable", f"the machine answers, but it cannot be read: {error.message}",
+                "Look at its panel; try another USB cable, without a hub.")
+    return "stale_reading", "the machine does not answer", "Check the cable and the panel."
+
+
+def _late_s(sent_at: tuple[float, float]) -> float:
+    """Seconds since an order was sent, by whichever clock says more: the monotonic one stands while a box sleeps."""
+    return max(0.0, clock.monotonic() - sent_at[0], clock.now().timestamp() - sent_at[1])
 
 
 def take_lock(config: KeeperConfig) -> int:

@@ -70,7 +70,7 @@ class KeeperClient:
     def apply(self, order: SettingOrder | StateOrder, *, token: int, deadline_s: float = 5.0) -> Receipt:
         """Carry out an order at most once. KeeperRefused: nothing was sent. KeeperUnreachable: in doubt."""
         request = {"op": "apply", "token": token, "kind": order_kind(order), "order": order_to_json(order),
-                   "deadline_s": deadline_s}
+                   "deadline_s": deadline_s, "sent_at": [clock.monotonic(), clock.now().timestamp()]}
         return receipt_from_json(self._ask(request, timeout_s=deadline_s + self._timeout_s)["receipt"])
 
     def stop(

@@ -2,15 +2,17 @@
 
 Each line is appended and handed to the kernel *before* its bytes go to the machine: after a kill -9 the log says
 which steps may have left. (Not fsynced: a power cut takes the box, and the machine is then looked at afresh.)
+STOP alone does not wait for a disk: its lines and its latch stand in memory at once and go to the file behind it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,50 @@ from drivers.keeper_config import write_private
 from drivers.wire_json import time_to_json
 from kernel import clock
 
+log = logging.getLogger("drivers.keeper")
+
 LOG_BYTES_MAX = 4_000_000
 LOGS_KEPT = 4  # the one being written, and three before it
 ORDERS_REMEMBERED = 50_000
+LATER_MAX = 10_000
+LATER_WAIT_S = 2.0
+
+
+class Later:
+    """A thread that does, in order, what must not hold up the wire. A disk that stalls stalls only this."""
+
+    def __init__(self) -> None:
+        self._work: deque[Callable[[], None]] = deque(maxlen=LATER_MAX)
+        self._wake = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="record", daemon=True)
+        self._thread.start()
+
+    def do(self, act: Callable[[], None]) -> None:
+        """Soon; the caller goes on."""
+        with self._wake:
+            self._work.append(act)
+            self._wake.notify_all()
+
+    def close(self) -> None:
+        """Finish what is asked, as far as the disk lets us."""
+        with self._wake:
+            self._is_closed = True
+            self._wake.notify_all()
+        self._thread.join(timeout=LATER_WAIT_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._work and not self._is_closed:
+                    self._wake.wait()
+                if not self._work:
+                    return
+                act = self._work.popleft()
+            try:
+                act()
+            except OSError:
+                log.exception("the record cannot be written")
 
 
 @dataclass(slots=True)
@@ -38,7 +81,9 @@ class WireLog:
     def __init__(self, path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
         self._path = path
         self._bytes_max = bytes_max
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # what is remembered: never held over a write to the disk
+        self._file_lock = threading.Lock()
+        self.later = Later()
         self._orders: OrderedDict[str, OrderTrace] = OrderedDict()
         path.parent.mkdir(parents=True, exist_ok=True)
         for line in self._old_lines():
@@ -47,10 +92,22 @@ class WireLog:
 
     def append(self, direction: str, **content: Any) -> None:
         """Write one line. OSError where the disk refuses: the caller decides what that forbids."""
+        self._write(self._noted(direction, content))
+
+    def append_soon(self, direction: str, **content: Any) -> None:
+        """One line that nothing waits for: remembered at once, written behind the caller (STOP: wire first)."""
+        raw = self._noted(direction, content)
+        self.later.do(lambda: self._write(raw))
+
+    def _noted(self, direction: str, content: dict[str, Any]) -> bytes:
         line: dict[str, Any] = {"t": time_to_json(clock.now()), "mono": clock.monotonic(), "dir": direction, **content}
         raw = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             self._remember(line)
+        return raw
+
+    def _write(self, raw: bytes) -> None:
+        with self._file_lock:
             written = os.write(self._handle, raw)
             if written != len(raw):
                 os.write(self._handle, b"\n")
@@ -65,6 +122,7 @@ class WireLog:
 
     def close(self) -> None:
         """Give the file back."""
+        self.later.close()
         os.close(self._handle)
 
     def _remember(self, line: dict[str, Any]) -> None:
@@ -148,9 +206,13 @@ class LatchFile:
         self._load()
 
     def set_latch(self, latch: Latch | None) -> None:
-        """In memory at once; on disk as soon as the disk allows (a full disk never holds up STOP)."""
+        """In memory at once, then on disk (STOP puts it in memory itself and saves behind the wire)."""
+        self.latch = latch
+        self.save()
+
+    def save(self) -> None:
+        """What stands in memory now, to disk; a disk that refuses is told by ``write_error``."""
         with self._lock:
-            self.latch = latch
             self._save()
 
     def set_token(self, token: int) -> None:

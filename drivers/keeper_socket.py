@@ -276,7 +276,8 @@ class Client:
         is_number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)
         if not is_number or not math.isfinite(deadline_s) or not 0 < deadline_s <= DEADLINE_MAX_S:
             raise BadRequest(f"deadline_s is between 0 and {DEADLINE_MAX_S:.0f}")
-        return {"receipt": receipt_to_json(self._keeper.apply(_token(request), order, float(deadline_s)))}
+        receipt = self._keeper.apply(_token(request), order, float(deadline_s), sent_at=_sent_at(request))
+        return {"receipt": receipt_to_json(receipt)}
 
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         """Two lines: what left first, then the receipt."""
@@ -344,6 +345,17 @@ def _token(request: dict[str, Any]) -> int:
     if isinstance(token, bool) or not isinstance(token, int) or not 0 < token < 1 << 62:
         raise BadRequest("a fencing token is a positive number")
     return token
+
+
+def _sent_at(request: dict[str, Any]) -> tuple[float, float] | None:
+    """The sender's monotonic and wall seconds; None where it does not say."""
+    at = request.get("sent_at")
+    if at is None:
+        return None
+    is_pair = isinstance(at, list) and len(at) == 2
+    if not is_pair or not all(isinstance(s, float) and math.isfinite(s) for s in at):
+        raise BadRequest("sent_at is [monotonic_s, unix_s]")
+    return at[0], at[1]
 
 
 def _words(request: dict[str, Any], name: str) -> str:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from drivers.keeper_config import Limits
-from drivers.port import FIRMWARE_OWNS_HEAT, MachineState, Reading
+from drivers.port import FIRMWARE_OWNS_HEAT, MachineState, Quality, Reading
 
 LOOP_SILENT_S = 2.0
 NEVER_HEARD_GRACE_S = 10.0  # after our own start a loop may take this long to come
@@ -49,6 +49,7 @@ class Watch:
         self._above_since_s: dict[Reason, float] = {}
         self._roasting_since_ms: int | None = None
         self._heat_since_ms: int | None = None
+        self._moved_at_s: float | None = None  # the last reading that was not the same frame again
 
     def tick(self, view: View) -> Reason | None:
         """The reason to make safe and latch now, or None. Silent while already latched."""
@@ -74,7 +75,9 @@ class Watch:
         return None
 
     def _follow(self, reading: Reading | None) -> None:
-        """Since when, in machine time, does it roast, and heat?"""
+        """Since when, in machine time, does it roast, and heat? When did its telemetry last move?"""
+        if reading is not None and reading.quality.get("state") is not Quality.STALE:
+            self._moved_at_s = reading.monotonic_s
         if reading is None or reading.state is not MachineState.ROASTING:
             self._roasting_since_ms = self._heat_since_ms = None
             return
@@ -109,7 +112,10 @@ class Watch:
         """The cable is in and nothing comes: the heater may be on, so down, blind."""
         if not view.is_link_open or view.link_up_for_s <= STALE_HEAT_DOWN_S:
             return False
-        return view.reading is None or view.reading.age_s(view.now_s) > STALE_HEAT_DOWN_S
+        if view.reading is None or view.reading.age_s(view.now_s) > STALE_HEAT_DOWN_S:
+            return True
+        is_frozen = self._moved_at_s is not None and view.now_s - self._moved_at_s > STALE_HEAT_DOWN_S
+        return is_frozen and _may_be_heating(view)
 
 
 def is_loop_silent(view: View) -> bool:
@@ -132,7 +138,8 @@ def _may_be_heating(view: View) -> bool:
 
 def should_try_again(view: View, *, is_proved: bool, ended_ago_s: float) -> bool:
     """A stop that could not be proved is tried again once readings come again from a state where heat is ours."""
-    if is_proved or ended_ago_s < RETRY_UNPROVED_S or view.reading is None:
+    is_new_link = view.link_up_for_s < ended_ago_s  # that attempt had no device: nothing to wait for
+    if is_proved or view.reading is None or (ended_ago_s < RETRY_UNPROVED_S and not is_new_link):
         return False
     is_fresh = view.is_link_open and view.reading.age_s(view.now_s) < 1.0
     return is_fresh and not view.reading.quality.get("heater_step") and view.reading.state not in FIRMWARE_OWNS_HEAT

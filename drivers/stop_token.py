@@ -49,7 +49,7 @@ def sign(key: bytes, machine_id: str, user_id: str, expires_at_unix: int) -> str
 
 def verify(key: bytes, token: str, *, machine_id: str, now_unix: float) -> StopToken:
     """The token's content, or BadToken."""
-    if not isinstance(token, str) or len(token) > _TOKEN_CHARS_MAX:
+    if not isinstance(token, str) or len(token) > _TOKEN_CHARS_MAX or not token.isascii():
         raise BadToken("not a token")
     body, _, mac = token.rpartition(".")
     parts = body.split(".")

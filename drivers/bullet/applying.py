@@ -148,7 +148,7 @@ def _step(
             reason = "stale_reading" if is_stale else "deadline"
             return attempt.receipt(Outcome.NOT_SENT, reason, "it took too long to get to the first byte")
         attempt.has_tried = True
-        attempt.writes.append(machine.send(data, order_id=order.order_id, step=number, steps=len(writes)))
+        attempt.writes.append(machine.send_order(data, order_id=order.order_id, step=number, steps=len(writes)))
     return _settle(machine, order, attempt, generation)
 
 
@@ -248,7 +248,7 @@ def apply_state(machine: BulletR1, order: StateOrder, deadline_s: float) -> Rece
         return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
     attempt.has_tried = True
     try:
-        attempt.writes.append(machine.send(codec.PRS, order_id=order.order_id, step=1, steps=1))
+        attempt.writes.append(machine.send_order(codec.PRS, order_id=order.order_id, step=1, steps=1))
     except DriverError as error:
         return attempt.failed(error)
     return _await_state(machine, order, attempt, min(deadline_s, STATE_SETTLE_S))

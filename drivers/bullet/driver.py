@@ -55,6 +55,7 @@ class BulletR1:
         self.latest: Reading | None = None
         self.generation = 0  # rises with every make_safe: an apply of an older one stops at its next step
         self.is_applying = False
+        self.is_order_leaving = False  # a step of an order may be about to reach the wire
         self.apply_lock = threading.Lock()
         self.safe_lock = threading.Lock()
         self.last_step_s = 0.0
@@ -118,6 +119,14 @@ class BulletR1:
         self.last_step_s = at_s
         self.hooks.after_write(note, at_s)
         return WireWrite(monotonic_s=at_s, data_hex=note.data_hex, meaning=meaning)
+
+    def send_order(self, data: bytes, *, order_id: str, step: int, steps: int) -> WireWrite:
+        """Like :meth:`send`, for an order: while it runs, make_safe proves nothing."""
+        self.is_order_leaving = True
+        try:
+            return self.send(data, order_id=order_id, step=step, steps=steps)
+        finally:
+            self.is_order_leaving = False
 
     def read_within(self, wait_s: float) -> Reading:
         """Like :meth:`read`, but never longer than about twice ``wait_s``; for STOP, which must go on stepping.

@@ -100,7 +100,8 @@ class _Descent:
             self.zeros.clear()
         elif not self.zeros or reading.device_ms != self.zeros[-1].device_ms:
             self.zeros.append(reading)
-        return len(self.zeros) >= 2 and self.since_last_down_s() >= ECHO_S
+        is_quiet = not self.machine.is_order_leaving and self.since_last_down_s() >= ECHO_S
+        return len(self.zeros) >= 2 and is_quiet
 
     def is_over(self) -> bool:
         """Out of time, or beyond every count that could make sense."""
@@ -143,6 +144,8 @@ def _unproved(descent: _Descent) -> Receipt:
         return _receipt(descent, Outcome.UNPROVED, descent.last_error.code, BY_HAND_UNPROVED, proof=None)
     if latest is not None and latest.state in FIRMWARE_OWNS_HEAT:
         return _receipt(descent, Outcome.UNPROVED, "firmware_owns_heat", BY_HAND_FIRMWARE, proof=latest)
+    if descent.machine.is_order_leaving:
+        return _receipt(descent, Outcome.UNPROVED, "order_in_flight", BY_HAND_UNPROVED, proof=latest)
     return _receipt(descent, Outcome.UNPROVED, "heater_not_zero", BY_HAND_UNPROVED, proof=latest)
 
 
