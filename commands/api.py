@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -18,6 +17,7 @@ from commands.lifecycle import Status
 from commands.models import Alarm, ExecutionStage, Grant, Proposal
 from kernel import clock
 from kernel.errors import NotFound
+from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
 from kernel.idempotency import idempotent
 from kernel.models import Agent
 from kernel.pagination import paginate
@@ -56,16 +56,6 @@ def machine_or_404(request: Request, machine_id: str) -> Machine:
     if machine is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     return machine
-
-
-def tagged(request: Request, body: dict[str, Any], status: int = 200) -> Response:
-    """One resource with its ETag; 304 where the caller has this very state."""
-    text = json.dumps(body, sort_keys=True, default=str)
-    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
-    known = [word.strip() for word in request.headers.get("If-None-Match", "").split(",")]
-    if request.method == "GET" and etag in known:
-        return Response(status=304, headers={"ETag": etag})
-    return Response(body, status=status, headers={"ETag": etag})
 
 
 class ProposalList(APIView):
@@ -178,10 +168,8 @@ class ProposalDetail(APIView):
 
     @extend_schema(
         operation_id="get_proposal",
-        responses={
-            200: shapes.ProposalSerializer,
-            304: OpenApiResponse(description="You have this state (If-None-Match)"),
-        },
+        parameters=READING,
+        responses={200: shapes.ProposalSerializer, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, proposal_id: str) -> Response:
         return tagged(request, shapes.render_proposal(order_or_404(request, proposal_id)))
@@ -336,6 +324,29 @@ class GrantList(APIView):
         return tagged(request, shapes.render_grant(grant), status=201)
 
 
+def grant_or_404(request: Request, grant_id: str, *, is_locked: bool = False) -> Grant:
+    """The principal's organisation's grant; ``is_locked`` (in a transaction): nobody changes it meanwhile."""
+    grants = Grant.objects.for_principal(_principal(request)).select_related("agent", "granted_by", "organization")
+    if is_locked:
+        grants = grants.select_for_update(of=("self",))
+    grant = grants.filter(pk=grant_id).first()
+    if grant is None:
+        raise NotFound("grant_not_found", "There is no such grant here.", "List them with GET /v1/grants.")
+    return grant
+
+
+class GrantDetail(APIView):
+    """`GET /v1/grants/{id}`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="get_grant", parameters=READING, responses={200: shapes.GrantSerializer, 304: NOT_MODIFIED}
+    )
+    def get(self, request: Request, grant_id: str) -> Response:
+        return tagged(request, shapes.render_grant(grant_or_404(request, grant_id)))
+
+
 class GrantRevoke(APIView):
     """`POST /v1/grants/{id}/revoke`."""
 
@@ -343,19 +354,21 @@ class GrantRevoke(APIView):
 
     @extend_schema(
         operation_id="revoke_grant",
-        description="A lead takes a grant back: from now on the agent may only recommend.",
+        description="A lead takes a grant back: from now on the agent may only recommend. 412 `stale` where "
+        "`If-Match` is not its ETag.",
+        parameters=[if_match("GET /v1/grants/{id}")],
         request=shapes.NothingBody,
-        responses={200: shapes.GrantSerializer, **errors(409, 422)},
+        responses={200: shapes.GrantSerializer, **errors(409, 412, 422)},
     )
     @idempotent
     def post(self, request: Request, grant_id: str) -> Response:
         principal = _principal(request)
         read_body(shapes.NothingBody, request)
-        grants = Grant.objects.for_principal(principal).select_related("agent", "granted_by", "organization")
-        grant = grants.filter(pk=grant_id).first()
-        if grant is None:
-            raise NotFound("grant_not_found", "There is no such grant here.", "List them with GET /v1/grants.")
-        return tagged(request, shapes.render_grant(services.revoke_grant(principal, grant, now=clock.now())))
+        with transaction.atomic():
+            grant = grant_or_404(request, grant_id, is_locked=True)
+            require_match(request, shapes.render_grant(grant))
+            grant = services.revoke_grant(principal, grant, now=clock.now())
+        return tagged(request, shapes.render_grant(grant))
 
 
 class EnvelopeList(APIView):

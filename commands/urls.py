@@ -17,6 +17,7 @@ urlpatterns = [
     path("proposals/<str:proposal_id>/abort", api.ProposalAbort.as_view(), name="proposal-abort"),
     path("proposals/<str:proposal_id>/timeline", api.ProposalTimeline.as_view(), name="proposal-timeline"),
     path("grants", api.GrantList.as_view(), name="grants"),
+    path("grants/<str:grant_id>", api.GrantDetail.as_view(), name="grant"),
     path("grants/<str:grant_id>/revoke", api.GrantRevoke.as_view(), name="grant-revoke"),
     path("envelopes", api.EnvelopeList.as_view(), name="envelopes"),
     path("alarms/<str:alarm_id>/acknowledge", api.AlarmAcknowledge.as_view(), name="alarm-acknowledge"),

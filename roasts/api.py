@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -14,9 +15,11 @@ from rest_framework.views import APIView
 
 from kernel import clock
 from kernel.errors import NotFound
+from kernel.etags import NOT_MODIFIED, READING, has_condition, if_match, require_match, tagged
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
 from kernel.permissions import MemberOnly, require
+from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, nearest_hint, read_body, read_filters
 from roasts import services
@@ -85,6 +88,22 @@ def effective_events(events: list[RoastEvent]) -> dict[str, int]:
 
 def render_gap(gap: Gap) -> dict[str, Any]:
     return {"from_ms": gap.from_ms, "to_ms": gap.to_ms, "reason": gap.reason}
+
+
+def render_roast_detail(roast: Roast) -> dict[str, Any]:
+    """A roast with its marks and gaps."""
+    events = list(roast.events.select_related("marked_by"))
+    return {
+        **render_roast(roast),
+        "events": [render_event(event) for event in events],
+        "gaps": [render_gap(gap) for gap in roast.gaps.order_by("from_ms")],
+        "marks": effective_events(events),
+    }
+
+
+def render_events(roast: Roast) -> dict[str, Any]:
+    """All marks of a roast, withdrawn ones too."""
+    return {"results": [render_event(event) for event in roast.events.select_related("marked_by")]}
 
 
 class RoastSerializer(serializers.Serializer):
@@ -187,18 +206,11 @@ class RoastDetail(APIView):
 
     permission_classes = [MemberOnly]
 
-    @extend_schema(operation_id="get_roast", responses={200: RoastDetailSerializer})
+    @extend_schema(
+        operation_id="get_roast", parameters=READING, responses={200: RoastDetailSerializer, 304: NOT_MODIFIED}
+    )
     def get(self, request: Request, roast_id: str) -> Response:
-        roast = roast_or_404(request, roast_id)
-        events = list(roast.events.select_related("marked_by"))
-        return Response(
-            {
-                **render_roast(roast),
-                "events": [render_event(event) for event in events],
-                "gaps": [render_gap(gap) for gap in roast.gaps.order_by("from_ms")],
-                "marks": effective_events(events),
-            }
-        )
+        return tagged(request, render_roast_detail(roast_or_404(request, roast_id)))
 
 
 class RoastSamples(APIView):
@@ -267,29 +279,40 @@ class RoastEvents(APIView):
 
     permission_classes = [MemberOnly]
 
-    @extend_schema(responses={200: EventListSerializer})
+    @extend_schema(parameters=READING, responses={200: EventListSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, roast_id: str) -> Response:
-        roast = roast_or_404(request, roast_id)
-        return Response({"results": [render_event(event) for event in roast.events.select_related("marked_by")]})
+        return tagged(request, render_events(roast_or_404(request, roast_id)))
 
-    @extend_schema(request=MarkBody, responses={201: EventSerializer, **errors(409, 422)})
+    @extend_schema(
+        description="Mark, correct (a new mark) or withdraw. 409 `mark_withdrawn`; 412 `stale` where `If-Match` is the "
+        "ETag of neither this list nor the roast; 422 `outside_roast`, `device_mark`.",
+        parameters=[if_match("GET /v1/roasts/{id}/events, or of GET /v1/roasts/{id}")],
+        request=MarkBody,
+        responses={201: EventSerializer, **errors(409, 412, 422)},
+    )
     @idempotent
     def post(self, request: Request, roast_id: str) -> Response:
         principal = require(request, "operate")
         roast = roast_or_404(request, roast_id)
         body = read_body(MarkBody, request)
-        now = clock.now()
-        if body["action"] == "mark":
-            event = services.mark_event(
-                principal, roast, kind=body["kind"], elapsed_ms=body["elapsed_ms"], text=body["text"], now=now
-            )
-        else:
-            event = _event_or_404(roast, body["event_id"])
-            if body["action"] == "correct":
-                event = services.correct_event(principal, roast, event, elapsed_ms=body["elapsed_ms"], now=now)
-            else:
-                event = services.withdraw_event(principal, roast, event, now=now)
+        with transaction.atomic():
+            Roast.objects.select_for_update(of=("self",)).get(pk=roast.pk)  # two who edit come one after the other
+            if has_condition(request):
+                require_match(request, render_events(roast), render_roast_detail(roast_or_404(request, roast_id)))
+            event = _edit(principal, roast, body, clock.now())
         return Response(render_event(event), status=201)
+
+
+def _edit(principal: Principal, roast: Roast, body: dict[str, Any], now: dt.datetime) -> RoastEvent:
+    """One act of a person on the marks."""
+    if body["action"] == "mark":
+        return services.mark_event(
+            principal, roast, kind=body["kind"], elapsed_ms=body["elapsed_ms"], text=body["text"], now=now
+        )
+    event = _event_or_404(roast, body["event_id"])
+    if body["action"] == "correct":
+        return services.correct_event(principal, roast, event, elapsed_ms=body["elapsed_ms"], now=now)
+    return services.withdraw_event(principal, roast, event, now=now)
 
 
 def _event_or_404(roast: Roast, event_id: str) -> RoastEvent:

@@ -319,6 +319,22 @@ def test_strangers_see_nothing(path, held, signed_in, people, api):
     assert answer.status_code == 404 or answer.json()["results"] == []
 
 
+def test_a_stale_revocation_is_412_and_changes_nothing(signed_in, people, granted, agent, machine):
+    lead = signed_in(people.lead)
+    path = f"/v1/grants/{granted.pk}"
+    seen = lead.get(path)
+    assert seen.json()["grant_id"] == granted.pk
+    assert lead.get(path, headers={"If-None-Match": seen["ETag"]}).status_code == 304
+    late = lead.post(f"{path}/revoke", {}, format="json", headers={"If-Match": '"other"'})
+    assert (late.status_code, late.json()["error"]) == (412, "stale")
+    granted.refresh_from_db()
+    assert granted.revoked_at is None
+    done = lead.post(f"{path}/revoke", {}, format="json", headers={"If-Match": seen["ETag"]})
+    assert done.status_code == 200 and done.json()["revoked_at"] and done["ETag"] == lead.get(path)["ETag"]
+    assert lead.post(f"{path}/revoke", {}, format="json", headers={"If-Match": seen["ETag"]}).status_code == 412
+    assert lead.post(f"{path}/revoke", {}, format="json").status_code == 200, "without it, as it always was"
+
+
 def test_grants_by_a_lead(signed_in, people, agent, machine, by_agent):
     body = {"agent_id": agent.pk, "machine_id": machine.pk, "level": "L3"}
     assert signed_in(people.operator).post("/v1/grants", body, format="json").status_code == 403

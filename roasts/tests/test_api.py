@@ -131,3 +131,42 @@ def test_who_may_not_operate_may_not_mark(filed: Roast, role: str | None) -> Non
 def test_nonsense_marks_are_refused(filed: Roast, body: dict, status: int) -> None:
     answer = Caller(filed.organization, "operator").post(f"/v1/roasts/{filed.pk}/events", body)
     assert answer.status_code == status, answer.content
+
+
+def test_a_roast_and_its_marks_have_etags(filed: Roast) -> None:
+    anna = Caller(filed.organization, "operator")
+    for path in (f"/v1/roasts/{filed.pk}", f"/v1/roasts/{filed.pk}/events"):
+        first = anna.get(path)
+        same = anna.client.get(path, headers={"If-None-Match": f'"other", W/{first["ETag"]}'})
+        assert (same.status_code, same.content, same["ETag"]) == (304, b"", first["ETag"])
+    anna.post(f"/v1/roasts/{filed.pk}/events", {"kind": "note", "elapsed_ms": 1, "text": "hot"})
+    changed = anna.client.get(path, headers={"If-None-Match": first["ETag"]})
+    assert changed.status_code == 200 and changed["ETag"] != first["ETag"]
+
+
+@pytest.mark.parametrize("seen", ["/events", ""])
+def test_of_two_who_edit_what_they_saw_the_second_is_told_that_it_is_stale(filed: Roast, seen: str) -> None:
+    anna, bert = Caller(filed.organization, "operator"), Caller(filed.organization, "lead", "bert")
+    path = f"/v1/roasts/{filed.pk}/events"
+    made = anna.post(path, {"kind": "first_crack_start", "elapsed_ms": 90_000}).json()
+    etag = anna.get(f"/v1/roasts/{filed.pk}{seen}")["ETag"]
+
+    def edit(caller: Caller, body: dict, if_match: str):
+        return caller.client.post(
+            path, {"event_id": made["event_id"], **body}, content_type="application/json", headers={"If-Match": if_match}
+        )
+
+    before = filed.events.count()
+    for nonsense in ("", "x", '"0"', f"W/{etag}"):
+        assert edit(anna, {"action": "withdraw"}, nonsense).status_code == 412
+    assert filed.events.count() == before and filed.events.get(pk=made["event_id"]).withdrawn_at is None
+    assert edit(anna, {"action": "correct", "elapsed_ms": 85_000}, f'"0", {etag}').status_code == 201
+    late = edit(bert, {"action": "withdraw"}, etag)
+    assert (late.status_code, late.json()["error"]) == (412, "stale")
+    assert {"error", "message", "how_to_fix"} <= set(late.json())
+    newer = bert.get(path)
+    standing = next(mark for mark in newer.json()["results"] if mark["elapsed_ms"] == 85_000)
+    assert standing["withdrawn_at"] is None, "the stale withdrawal had no effect"
+    again = edit(bert, {"action": "withdraw", "event_id": standing["event_id"]}, newer["ETag"])
+    assert again.status_code == 201
+    assert edit(bert, {"action": "correct", "elapsed_ms": 1}, "*").status_code == 409
