@@ -43,6 +43,10 @@ check: setup
 test: check
 	$(BIN)/python -m roastops.testing.suite
 
+# What costs too long for every run: the fleet killed at fifty random moments of an order.
+prove: setup
+	MOMENTS=50 $(BIN)/python -m pytest roastops/tests/test_fleet.py
+
 bench: setup
 	$(BIN)/python manage.py bench --short
 

@@ -19,6 +19,9 @@ wall time; times of the roast are the machine's own (``device_ms``).
 | infrared_reset | infrared falls to 25.0 in mid-roast | agents halted |
 | heat_while_halted | halted, and the heater reads above 0 for 2.5 s | safe again |
 | bean_sensor_lost | no believable probe value for 3 s while roasting | alarm |
+| bean_sensor_stuck | the probe shows one value for 9 s while roasting (7 s at most in 40 real roasts) | alarm |
+| no_beans_seen | a charge was seen and 20 s later the probe had not fallen as beans make it fall | alarm |
+| mains_low | voltage 15 % below the best seen, for 1 s (clears at 12 %) | alarm |
 | machine_error | the machine reports error codes | alarm |
 """
 
@@ -42,6 +45,9 @@ WARMING_C = 1.0
 WARMING_HEATER_STEP = 5
 CLEAR_HOLD_S = 2.0
 AGAIN_AFTER_S = 5.0
+STUCK_AFTER_MS = 9_000
+MAINS_LOW_SHARE, MAINS_WELL_SHARE = 0.85, 0.88
+MAINS_V = range(50, 301)  # what a voltage can be at all; 0 is a machine that does not say
 
 
 class Act(enum.StrEnum):
@@ -76,6 +82,7 @@ class Observation:
     rate_of_rise_c_per_min: float | None = None
     since_charge_ms: int | None = None
     turned_ms: int | None = None
+    are_beans_missing: bool = False
     is_latched: bool = False
 
 
@@ -119,6 +126,9 @@ class InterlockState:
     warm_since_ms: int | None = None  # since when the probe has not risen by WARMING_C
     warm_from_c: float | None = None
     last_device_ms: int | None = None
+    bean_same_since_ms: int | None = None  # since when the probe shows exactly ``last_bean_c`` while roasting
+    last_bean_c: float | None = None
+    best_voltage_v: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,24 @@ def _is_bean_sensor_lost(seen: Observation, _s: InterlockState, _l: Limits, _t: 
     return is_fresh and _is_roasting(seen) and believed(seen.reading, "bean_temp_c") is None
 
 
+def _is_bean_sensor_stuck(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
+    if seen.reading is None or state.bean_same_since_ms is None:
+        return False
+    return seen.reading.device_ms - state.bean_same_since_ms >= STUCK_AFTER_MS
+
+
+def _mains_v(reading: Reading) -> int | None:
+    """The voltage, where it can be one."""
+    return reading.voltage_v if reading.voltage_v in MAINS_V else None
+
+
+def _is_mains_low(seen: Observation, state: InterlockState, _l: Limits, has_tripped: bool) -> bool:
+    voltage_v = _mains_v(seen.reading) if seen.reading is not None else None
+    if voltage_v is None or state.best_voltage_v is None:
+        return False
+    return voltage_v < state.best_voltage_v * (MAINS_WELL_SHARE if has_tripped else MAINS_LOW_SHARE)
+
+
 _HALTED = "Agents are halted; nothing but making safe reaches the machine."
 _HEAT_OFF = "Heat is being turned off and stays off until a lead resets the halt."
 _PANEL = "Look at the roaster. Use its panel, or the mains, if heat must go."
@@ -299,6 +327,23 @@ RULES: tuple[Rule, ...] = (
         "Roast by eye and ear, or drop.",
     ),
     Rule(
+        "bean_sensor_stuck", Act.ALARM, 0.0, "medium", _is_bean_sensor_stuck,
+        "The bean probe has shown exactly {bean} °C for 9 s and more: it may be stuck.",
+        "Temperature, rate of rise and what agents propose may be wrong.", "Roast by eye and ear; look at the probe.",
+    ),
+    Rule(
+        "no_beans_seen", Act.ALARM, 0.0, "high", lambda seen, _s, _l, _t: seen.are_beans_missing,
+        "The machine began a roast, but the probe saw no beans fall in.",
+        "Heat may be on in an empty drum. Agents may not heat up.",
+        "Look into the drum. Turn the heat down if it is empty.",
+    ),
+    Rule(
+        "mains_low", Act.ALARM, 1.0, "medium", _is_mains_low,
+        "Mains voltage is {volts} V; the best seen here was {best_volts} V.",
+        "Heat is weaker than its setting says, and the machine may restart.",
+        "Look at the supply: a long lead, or another load on the same circuit.",
+    ),
+    Rule(
         "machine_error", Act.ALARM, 0.5, "medium",
         lambda seen, _s, _l, _t: seen.reading is not None and bool(seen.reading.error_codes),
         "The machine reports error {errors}.", "See the maker's list; 1024 is a probe out of range, 6864 and 47 a fan.",
@@ -316,7 +361,7 @@ def step(state: InterlockState, seen: Observation, limits: Limits) -> Step:
         is_bad = rule.is_bad(seen, state, limits, before.tripped_s is not None)
         timer = _timed(rule, before, is_bad, seen.monotonic_s)
         if timer.tripped_s is not None and timer.tripped_s != before.tripped_s:
-            trips.append(Trip(rule.act, _alarm(rule, seen, limits)))
+            trips.append(Trip(rule.act, _alarm(rule, seen, state, limits)))
         if timer.tripped_s is None and before.tripped_s is not None:
             cleared.append(rule.code)
         timers[rule.code] = timer
@@ -330,7 +375,7 @@ def standing(state: InterlockState) -> frozenset[str]:
 
 
 #: Alarms that are told and forbid nothing by themselves.
-INFORMS_ONLY = frozenset({"machine_error"})
+INFORMS_ONLY = frozenset({"machine_error", "bean_sensor_stuck", "no_beans_seen", "mains_low"})
 
 
 def _may_heat_up(seen: Observation, state: InterlockState) -> bool:
@@ -367,7 +412,7 @@ def _remembered(state: InterlockState, seen: Observation) -> InterlockState:
         return state
     if state.last_device_ms is not None and reading.device_ms < state.last_device_ms:  # another connection
         state = replace(state, settling_until_ms=None, heat_since_ms=None, warm_since_ms=None, last_infrared_c=None)
-    state = _infrared(state, seen, reading)
+    state = _mains(_bean(_infrared(state, seen, reading), seen, reading), reading)
     is_heating = (reading.heater_step or 0) > 0 and reading.state is MachineState.ROASTING
     heat_since_ms = (reading.device_ms if state.heat_since_ms is None else state.heat_since_ms) if is_heating else None
     return replace(_warming(state, seen, reading), heat_since_ms=heat_since_ms, last_device_ms=reading.device_ms)
@@ -388,6 +433,24 @@ def _infrared(state: InterlockState, seen: Observation, reading: Reading) -> Int
     )
 
 
+def _bean(state: InterlockState, seen: Observation, reading: Reading) -> InterlockState:
+    """Since when the probe shows one and the same value."""
+    temp_c = believed(reading, "bean_temp_c")
+    if temp_c is None or not _is_roasting(seen):
+        return replace(state, bean_same_since_ms=None, last_bean_c=None)
+    if temp_c == state.last_bean_c:
+        return state
+    return replace(state, bean_same_since_ms=reading.device_ms, last_bean_c=temp_c)
+
+
+def _mains(state: InterlockState, reading: Reading) -> InterlockState:
+    """The best voltage seen: what the mains here can do."""
+    voltage_v = _mains_v(reading)
+    if voltage_v is None or voltage_v <= (state.best_voltage_v or 0):
+        return state
+    return replace(state, best_voltage_v=voltage_v)
+
+
 def _warming(state: InterlockState, seen: Observation, reading: Reading) -> InterlockState:
     """Watched only once armed: until the turning point the probe falls whatever the heater does."""
     temp_c = believed(reading, "bean_temp_c")
@@ -399,7 +462,7 @@ def _warming(state: InterlockState, seen: Observation, reading: Reading) -> Inte
     return state
 
 
-def _alarm(rule: Rule, seen: Observation, limits: Limits) -> Alarm:
+def _alarm(rule: Rule, seen: Observation, state: InterlockState, limits: Limits) -> Alarm:
     reading = seen.reading
     words = {
         "link": seen.link_message or "no answer",
@@ -407,6 +470,8 @@ def _alarm(rule: Rule, seen: Observation, limits: Limits) -> Alarm:
         "infrared": _shown(believed(reading, "infrared_temp_c")),
         "heater": reading.heater_step if reading else None,
         "rate": _shown(seen.rate_of_rise_c_per_min),
+        "volts": reading.voltage_v if reading else None,
+        "best_volts": state.best_voltage_v,
         "errors": ", ".join(str(code) for code in reading.error_codes) if reading else "",
         "max_bean": _shown(limits.max_bean_temp_c),
         "max_infrared": _shown(limits.max_infrared_temp_c),
@@ -426,4 +491,12 @@ BEANS_STILL_IN_DRUM = Alarm(
     "The machine was told to drop, but the infrared sensor saw no beans leave within 20 s.",
     "Beans left in a hot drum go on roasting and can burn.",
     "Open the door and get the beans out by hand.",
+)
+
+ROAST_BROKEN_OFF = Alarm(
+    "roast_broken_off",
+    "high",
+    "The machine left its roast without a drop: it restarted, lost its mains, or was switched over by hand.",
+    "Beans may lie in a hot drum without heat, air or turning, where they can burn.",
+    "Look into the drum and get the beans out by hand.",
 )

@@ -236,11 +236,14 @@ class KeeperSide:
         """Queue one decision for the store, under the roast it belongs to."""
         if isinstance(decision, recorder.OpenRoast):
             self.view = replace(self.view, roast_id=ids.new("rst"))
+            self.notes.append(ClearAlarm(interlocks.ROAST_BROKEN_OFF.code, clock.now()))
         self._backlog.put(Filing(self.view.roast_id, self.view.boot_id, reading.sequence, decision))
         if isinstance(decision, recorder.BeansStillInDrum):
             self.notes.append(RaiseAlarm(interlocks.BEANS_STILL_IN_DRUM, clock.now()))
         if isinstance(decision, recorder.CloseRoast):
             self.notes.append(ClearAlarm(interlocks.BEANS_STILL_IN_DRUM.code, clock.now()))
+            if decision.status == "aborted":
+                self.notes.append(RaiseAlarm(interlocks.ROAST_BROKEN_OFF, clock.now()))
             self.view = replace(self.view, roast_id="")
 
     def _beat(self) -> None:
@@ -281,6 +284,7 @@ class KeeperSide:
             rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,
             since_charge_ms=view.elapsed_ms if view.roast_id else None,
             turned_ms=view.turned_ms,
+            are_beans_missing=self._recording.roast is not None and self._recording.roast.are_beans_missing,
             is_latched=view.latch is not None,
         )
 

@@ -223,7 +223,8 @@ class StoreSide:
         if view.reading is None or age_s is None or age_s > 1.0:
             return
         bean_temp_c = believed(view.reading, "bean_temp_c")
-        is_cooling = view.reading.state in (MachineState.COOLING, MachineState.SHUTDOWN, MachineState.OFF)
+        # Off is not cooling: a machine that restarted in mid-roast keeps its beans hot without air or turning.
+        is_cooling = view.reading.state in (MachineState.COOLING, MachineState.SHUTDOWN)
         if not is_cooling and (bean_temp_c is None or bean_temp_c > COLD_BEANS_C):
             return
         for halt in open_halts:

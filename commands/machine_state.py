@@ -128,14 +128,14 @@ def render_halt(halt: Halt, reading: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def may_hold_hot_beans(halt: Halt, reading: dict[str, Any] | None) -> bool:
-    """Heat off is not cold: until cooling was observed, a machine that roasts (or is not seen) may hold beans."""
+    """Heat off is not cold: until cooling was observed, a machine that roasts, went off or is not seen may hold."""
     if halt.cooling_observed_at is not None:
         return False
     if reading is None:
         return True
-    is_roasting = reading["state"] in (MachineState.ROASTING.value, MachineState.UNKNOWN.value)
+    may_hold = reading["state"] in (MachineState.ROASTING.value, MachineState.OFF.value, MachineState.UNKNOWN.value)
     temp_c = reading["bean_temp_c"]
-    return is_roasting and (temp_c is None or temp_c > COLD_C)
+    return may_hold and (temp_c is None or temp_c > COLD_C)
 
 
 def render_alarm(alarm: Alarm) -> dict[str, Any]:

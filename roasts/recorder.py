@@ -124,10 +124,17 @@ class OpenState:
     lowest_ms: int = 0
     is_turned: bool = False
     are_beans_proved: bool = False
+    is_charge_seen: bool = False  # we were there when it began
     dropped_ms: int | None = None
     drop_infrared_c: float | None = None  # lowest infrared since the drop
     is_jump_settled: bool = False
     left_ms: int | None = None  # since when the machine is neither roasting nor cooling
+
+    @property
+    def are_beans_missing(self) -> bool:
+        """We saw the charge, and the probe did not fall in time as beans make it fall."""
+        is_late_enough = self.is_charge_seen and self.last_elapsed_ms > BEANS_WITHIN_MS
+        return is_late_enough and not self.are_beans_proved and self.dropped_ms is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +273,7 @@ def _moved(state: RecorderState, reading: Reading, decisions: list[Decision]) ->
     if late_ms > GAP_S * 1000:
         decisions.append(RecordGap(0, late_ms, "loop_lost"))
     state.rate.reset()
-    return replace(state, roast=OpenState(offset_ms=late_ms - reading.device_ms))
+    return replace(state, roast=OpenState(offset_ms=late_ms - reading.device_ms, is_charge_seen=not is_late))
 
 
 def _is_same_roast(state: RecorderState, reading: Reading) -> bool:

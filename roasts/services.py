@@ -20,6 +20,8 @@ from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, 
 MAX_EVENTS_PER_ROAST = 500
 #: A roast may be marked a little past its last sample (the person's page runs ahead of the store).
 MARK_SLACK_MS = 10_000
+#: A roast whose first sample lies within this of its charge was watched from the charge on.
+CHARGE_SEEN_MS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +339,7 @@ def _rebuilt(roast: Roast, samples: Sequence[Sample], marks: dict[str, int]) -> 
         lowest_ms=lowest[0] if lowest else 0,
         is_turned="turning_point" in marks,
         are_beans_proved=bool(early) and _has_fallen(early),
+        is_charge_seen=bool(samples) and samples[0].elapsed_ms < CHARGE_SEEN_MS,
         dropped_ms=marks.get("drop"),
         is_jump_settled="drop" in marks,
     )

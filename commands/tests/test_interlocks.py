@@ -24,6 +24,11 @@ def reading(device_ms: int = 0, **values: object) -> Reading:
     return Reading(**(given | values))
 
 
+def breath(at_s: float) -> float:
+    """A living probe is never quite still: °C to add."""
+    return round(at_s * 2) % 2 / 100
+
+
 def seen(at_s: float = 0.0, **values: object) -> Observation:
     given: dict = {
         "monotonic_s": at_s, "is_keeper_up": True, "is_link_up": True, "reading": reading(round(at_s * 1000)),
@@ -107,7 +112,8 @@ def test_bean_temperature_clears_five_degrees_below_and_after_two_seconds() -> N
 
 def test_infrared_is_ignored_while_settling_and_outside_roasting() -> None:
     def hot(t: float, state: S = S.ROASTING) -> Observation:
-        return seen(t, reading=reading(round(t * 1000), infrared_temp_c=240.0, state=state))
+        warm = reading(round(t * 1000), infrared_temp_c=240.0, bean_temp_c=150 + breath(t), state=state)
+        return seen(t, reading=warm)
 
     assert run([hot(t, S.COOLING) for t in every(0.1, 3)])[1] == []
     assert run([hot(t) for t in every(0.1, 3)])[1] == [("infrared_over_temperature", Act.HEAT_DOWN)]
@@ -141,7 +147,7 @@ def test_rate_of_rise_is_armed_30_s_after_the_turning_point(since_turn_ms: int, 
 def test_heat_without_warming_for_a_minute_turns_heat_down() -> None:
     def steps(rise_per_s: float, until_s: float, heater: int = 5) -> list[Observation]:
         return [
-            seen(t, reading=reading(round(t * 1000), heater_step=heater, bean_temp_c=150 + rise_per_s * t))
+            seen(t, reading=reading(round(t * 1000), heater_step=heater, bean_temp_c=150 + rise_per_s * t + breath(t)))
             for t in every(0.5, until_s)
         ]
 
@@ -177,7 +183,7 @@ def test_a_machines_own_errors_are_told() -> None:
 
 def test_every_alarm_says_cause_consequence_and_action() -> None:
     for rule in interlocks.RULES:
-        alarm = interlocks._alarm(rule, seen(), Limits())
+        alarm = interlocks._alarm(rule, seen(), InterlockState(), Limits())
         assert alarm.cause and alarm.consequence and alarm.action and "{" not in alarm.cause
 
 
@@ -192,7 +198,41 @@ def test_no_interlock_trips_on_a_real_roast(path) -> None:
             monotonic_s=one.monotonic_s, is_keeper_up=True, is_link_up=True, reading=one, reading_age_s=0.0,
             rate_of_rise_c_per_min=taken.rate_of_rise_c_per_min, since_charge_ms=recording.elapsed_ms,
             turned_ms=roast.lowest_ms if roast and roast.is_turned else None,
+            are_beans_missing=roast is not None and roast.are_beans_missing,
         )  # fmt: skip
         step = interlocks.step(state, observation, Limits())
         state = step.state
         assert step.trips == ()
+
+
+def test_a_probe_that_shows_one_value_for_9_s_is_said_and_forbids_nothing() -> None:
+    still = [seen(at_s, reading=reading(round(at_s * 1000), bean_temp_c=150.0)) for at_s in every(0.1, 9.0)]
+    assert run(still[:-1])[1] == []
+    taken, tripped, _ = run(still)
+    assert tripped == [("bean_sensor_stuck", Act.ALARM)] and taken.is_heat_up_allowed
+    alive = [seen(at_s, reading=reading(round(at_s * 1000), bean_temp_c=150.1)) for at_s in (9.1, 11.1, 11.2)]
+    assert run(still + alive)[2] == ["bean_sensor_stuck"]
+    idle = [seen(at_s, reading=reading(round(at_s * 1000), state=S.CHARGE)) for at_s in every(0.5, 20.0)]
+    assert run(idle)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("voltage_v", "codes"), [(196, []), (195, [("mains_low", Act.ALARM)]), (0, []), (None, []), (32_000, [])]
+)
+def test_mains_15_percent_below_the_best_seen_are_said(voltage_v: int | None, codes: list) -> None:
+    well = [seen(at_s, reading=reading(round(at_s * 1000), voltage_v=230, bean_temp_c=at_s)) for at_s in (0.0, 0.1)]
+    low = [
+        seen(at_s, reading=reading(round(at_s * 1000), voltage_v=voltage_v, bean_temp_c=at_s))
+        for at_s in every(0.1, 3.0)[2:]
+    ]
+    taken, tripped, _ = run(well + low)
+    assert tripped == codes and taken.is_heat_up_allowed
+    if codes:
+        between = [seen(at_s, reading=reading(round(at_s * 1000), voltage_v=200)) for at_s in (3.1, 6.0)]
+        over = [seen(at_s, reading=reading(round(at_s * 1000), voltage_v=203)) for at_s in (6.1, 8.2)]
+        assert run(well + low + between)[2] == [] and run(well + low + between + over)[2] == ["mains_low"]
+
+
+def test_a_roast_without_beans_is_said_and_a_person_may_still_heat() -> None:
+    taken, tripped, _ = run([seen(are_beans_missing=True)])
+    assert tripped == [("no_beans_seen", Act.ALARM)] and taken.is_heat_up_allowed

@@ -89,6 +89,8 @@ def test_hot_beans_are_mentioned_until_cooling_was_seen() -> None:
     halt = halted(machine)
     viewer = caller("viewer")
     assert viewer.get(f"/v1/machines/{machine.pk}").json()["halts"][0]["may_hold_hot_beans"] is True
+    tended(machine, state="off")  # it restarted in mid-roast
+    assert viewer.get(f"/v1/machines/{machine.pk}").json()["halts"][0]["may_hold_hot_beans"] is True
     tended(machine, state="cooling")
     assert viewer.get(f"/v1/machines/{machine.pk}").json()["halts"][0]["may_hold_hot_beans"] is False
     tended(machine)

@@ -99,6 +99,22 @@ def test_beans_that_fall_after_20_seconds_are_not_proved() -> None:
     assert state.roast is not None and not state.roast.are_beans_proved
 
 
+def test_beans_are_missing_only_where_the_charge_was_seen() -> None:
+    def missing(readings: Iterable[Reading]) -> list[int]:
+        """Elapsed ms of readings at which beans are missing."""
+        state, found = RecorderState(), []
+        for one in readings:
+            state = recorder.step(state, one, "boot1").state
+            if state.roast is not None and state.roast.are_beans_missing:
+                found.append(state.roast.last_elapsed_ms)
+        return found
+
+    assert missing(roast(fall_c=60)) == []
+    empty = missing(roast(fall_c=5))
+    assert (empty[0], empty[-1]) == (20_100, 114_900), "until the drop"
+    assert missing(one for one in roast(fall_c=5) if one.device_ms >= 7000) == [], "we came after the charge"
+
+
 def test_turning_point_waits_for_the_rise_and_is_the_latest_of_equals() -> None:
     temps = [160.0] * 5 + [120.0 - n for n in range(20)] + [100.0, 100.0, 100.5, 100.9]
     readings = [reading(0, S.CHARGE, 160.0)] + [reading(1000 * (n + 1), bean_c=t) for n, t in enumerate(temps)]
