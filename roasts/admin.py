@@ -1,0 +1,163 @@
+"""Machines and their envelopes in Django's admin: a lead adds and edits, others of the organisation look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from drivers.registry import KINDS
+from kernel import clock
+from kernel.models import Site
+from kernel.principals import Principal
+from roasts import machines
+from roasts.models import ControlLimit, Machine
+
+
+def _principal(request: HttpRequest) -> Principal | None:
+    principal = getattr(request, "principal", None)
+    return principal if principal is not None and principal.organization is not None else None
+
+
+def _is_lead(request: HttpRequest) -> bool:
+    principal = _principal(request)
+    return principal is not None and principal.is_person and principal.may("lead")
+
+
+def _may_look(request: HttpRequest) -> bool:
+    principal = _principal(request)
+    return principal is not None and principal.is_person and principal.may("view")
+
+
+class MachineForm(forms.ModelForm):
+    """Refuses options of which no driver can be made, in the driver's own words."""
+
+    driver_kind = forms.ChoiceField(choices=[(kind, kind) for kind in sorted(KINDS)])
+    driver_options = forms.JSONField(
+        required=False,  # {} is the usual answer, and counts as empty
+        initial=dict,
+        help_text="{} for a Bullet on USB. What is changed here holds from the keeper's next start.",
+    )
+
+    class Meta:
+        model = Machine
+        fields = [
+            "name", "site", "driver_kind", "driver_options", "host", "silence_policy", "max_bean_temp_c",
+            "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s", "is_virtual", "is_archived",
+        ]  # fmt: skip
+        help_texts = {
+            "host": "The host the cable is plugged into (its ROASTOPS_HOST_NAME); empty: any.",
+            "silence_policy": "What the keeper does when nobody speaks to it for 2 seconds.",
+        }
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        options = cleaned.get("driver_options") or {}
+        if not isinstance(options, dict):
+            self.add_error("driver_options", "Write a JSON object, such as {}.")
+        elif cleaned.get("driver_kind"):
+            cleaned["driver_options"] = options
+            fault = machines.check_driver(cleaned["driver_kind"], options)
+            if fault:
+                self.add_error("driver_options", fault)
+        for name in ("max_bean_temp_c", "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s"):
+            if cleaned.get(name) is not None and cleaned[name] <= 0:
+                self.add_error(name, "Must be above 0.")
+        return cleaned
+
+
+class LimitForm(forms.ModelForm):
+    """An envelope that holds together."""
+
+    class Meta:
+        model = ControlLimit
+        exclude = ["machine"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        low, high, full = (cleaned.get(name) for name in ("min_step", "max_step", "full_scale_step"))
+        if low is not None and high is not None and low > high:
+            self.add_error("max_step", "Must not be below the lowest step.")
+        if full is not None and full < 1:
+            self.add_error("full_scale_step", "100 percent is at least one step.")
+        for name in ("max_change_step", "min_interval_s", "daily_count", "roast_count"):
+            if cleaned.get(name) is not None and cleaned[name] < 0:
+                self.add_error(name, "Must not be negative.")
+        return cleaned
+
+
+class LimitInline(admin.TabularInline):
+    model = ControlLimit
+    form = LimitForm
+    extra = 0
+    can_delete = False
+    readonly_fields = ["control"]
+
+    def has_add_permission(self, request: HttpRequest, *_args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_lead(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may_look(request)
+
+
+@admin.register(Machine)
+class MachineAdmin(admin.ModelAdmin):
+    """Roles decide, not Django's permissions. A machine is archived, never deleted."""
+
+    form = MachineForm
+    inlines = [LimitInline]
+    list_display = ["name", "site", "driver_kind", "host", "silence_policy", "is_archived"]
+    list_select_related = ["site"]
+    search_fields = ["name"]
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        """A new machine gets its kind's limits; they can be narrowed afterwards."""
+        return self.inlines if obj is not None else []
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Machine]:
+        rows: QuerySet[Machine] = super().get_queryset(request)
+        return rows.for_principal(_principal(request))  # type: ignore[attr-defined]
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "site":
+            kwargs["queryset"] = Site.objects.for_principal(_principal(request))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Machine, form: forms.ModelForm, change: bool) -> None:
+        principal = _principal(request)
+        if principal is None:
+            return
+        if not change:
+            machines.add_machine(principal, obj, now=clock.now())
+            return
+        changed = {name: str(form.cleaned_data[name]) for name in form.changed_data}
+        machines.change_machine(principal, obj, changed=changed, now=clock.now())
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        principal = _principal(request)
+        formset.save(commit=False)
+        for limit, names in formset.changed_objects:
+            if principal is not None:
+                changed = {name: getattr(limit, name) for name in names}
+                machines.change_limit(principal, limit, changed=changed, now=clock.now())
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _may_look(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may_look(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_lead(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_lead(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
