@@ -23,7 +23,7 @@ from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
 APPLY_DEADLINE_S = 4.0
-STATE_DEADLINE_S = 8.0
+STATE_DEADLINE_S = 4.0
 VERIFY_WITHIN_S = 3.0
 CLIENT_TIMEOUT_S = 2.0
 RESOLVE_EVERY_S = 0.3

@@ -15,8 +15,9 @@ from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
 FRESH_S = 1.0
-#: A keeper that lives may still be stepping for an executor that died: without a receipt, wait this long.
-SETTLED_AFTER_S = 6.0
+#: A keeper that lives may still be stepping for an executor that died: without a receipt, wait this long. No byte
+#: leaves later than SEND_WITHIN_S and an order's deadline after the claim (the keeper refuses it as too late).
+SETTLED_AFTER_S = 9.5
 
 
 def mark_orphans(machine: Machine, *, now: dt.datetime) -> int:

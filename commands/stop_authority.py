@@ -26,6 +26,8 @@ from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
 REFRESH_S = 2.0
+REFRESH_AT_MOST_EVERY_S = 0.1  # however many strangers ask
+TOKEN_LIFE_S = 900
 MAX_SESSIONS = 5000
 MAX_KEYS = 20_000
 
@@ -71,6 +73,7 @@ class Snapshot:
     sessions: dict[str, SessionFact] = field(default_factory=dict)
     machines: dict[str, str] = field(default_factory=dict)  # id → organisation id
     session_texts: dict[str, tuple[str, SessionFact | None]] = field(default_factory=dict)  # decoded once
+    taken_at: dt.datetime | None = None  # None: never read
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,9 @@ def _by_token(
     person = snapshot.people.get(int(number)) if number.isdigit() else None
     if person is not None and organization_id is not None:
         return _as_principal(person, organization_id, via="stop_token")
+    issued_at_unix = token.expires_at_unix - TOKEN_LIFE_S
+    if snapshot.taken_at is not None and issued_at_unix < snapshot.taken_at.timestamp() - REFRESH_S:
+        raise Refused(401, "bad_stop_token", "This STOP token's holder is not known any more.", "Sign in again.")
     # Signed by us for somebody who might stop then; the snapshot does not know them (yet).
     return Principal(
         "person", token.user_id, token.user_id, Organization(id=organization_id) if organization_id else None,
@@ -217,6 +223,7 @@ def load_snapshot(before: Snapshot, now: dt.datetime) -> Snapshot:
         sessions=sessions,
         machines=dict(Machine.objects.filter(is_archived=False).values_list("pk", "organization_id")),
         session_texts=texts,
+        taken_at=now,
     )
 
 
@@ -320,6 +327,7 @@ class Authority:
                 connection.close()
             except Exception:  # the outermost loop: STOP must not lose its authority to one bad row
                 logger.exception("STOP's authority could not be read")
+            clock.sleep(REFRESH_AT_MOST_EVERY_S)
             clock.wait(self._wanted, REFRESH_S)
             self._wanted.clear()
         connection.close()

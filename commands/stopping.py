@@ -37,7 +37,6 @@ Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 PATH = re.compile(r"^/v1/machines/(?P<machine_id>[A-Za-z0-9_\-]{1,64})/stop/?$")
-TOKEN_LIFE_S = 900
 MAX_BODY_BYTES = 65_536
 BODY_WAIT_S = 1.0
 NEWER_WAIT_S = 0.25
@@ -65,7 +64,7 @@ def start() -> None:
 def issue_stop_token(principal: Principal, machine_id: str, *, now: dt.datetime) -> str:
     """A signed token with which this person's page can stop this machine without a database, for 15 minutes."""
     key = keeper_config.ensure_stop_key(settings.RUN_DIR)
-    return stop_token.sign(key, machine_id, principal.id, int(now.timestamp()) + TOKEN_LIFE_S)
+    return stop_token.sign(key, machine_id, principal.id, int(now.timestamp()) + stop_authority.TOKEN_LIFE_S)
 
 
 async def stop_asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
