@@ -220,7 +220,7 @@ class KeeperSide:
             processed_sequence=reading.sequence,
             rate_of_rise_c_per_min=taken.rate_of_rise_c_per_min,
             elapsed_ms=self._recording.elapsed_ms,
-            turned_ms=roast.lowest_ms if roast and roast.is_turned else None,
+            turned_ms=roast.turned_by_ms if roast else None,
             are_beans_proved=bool(roast and roast.are_beans_proved and roast.dropped_ms is None),
         )
         if reading.age_s(clock.monotonic()) <= LIVE_MAX_AGE_S:

@@ -187,17 +187,23 @@ def test_every_alarm_says_cause_consequence_and_action() -> None:
         assert alarm.cause and alarm.consequence and alarm.action and "{" not in alarm.cause
 
 
+@pytest.mark.parametrize("late_s", [0, 90])
 @pytest.mark.parametrize("path", real_logs.paths(), ids=lambda path: path.stem)
-def test_no_interlock_trips_on_a_real_roast(path) -> None:
+def test_no_interlock_trips_on_a_real_roast(path, late_s: int) -> None:
+    """Watched from before the charge, or joined in mid-roast."""
     state, recording = InterlockState(), recorder.RecorderState()
-    for one in real_logs.readings(real_logs.read(path)):
+    readings = real_logs.readings(real_logs.read(path))
+    charged_s = next(one.monotonic_s for one in readings if one.state is S.ROASTING)
+    for one in readings:
+        if late_s and one.monotonic_s < charged_s + late_s:
+            continue
         taken = recorder.step(recording, one, "log")
         recording = taken.state
         roast = recording.roast
         observation = Observation(
             monotonic_s=one.monotonic_s, is_keeper_up=True, is_link_up=True, reading=one, reading_age_s=0.0,
             rate_of_rise_c_per_min=taken.rate_of_rise_c_per_min, since_charge_ms=recording.elapsed_ms,
-            turned_ms=roast.lowest_ms if roast and roast.is_turned else None,
+            turned_ms=roast.turned_by_ms if roast else None,
             are_beans_missing=roast is not None and roast.are_beans_missing,
         )  # fmt: skip
         step = interlocks.step(state, observation, Limits())

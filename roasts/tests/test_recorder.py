@@ -115,6 +115,18 @@ def test_beans_are_missing_only_where_the_charge_was_seen() -> None:
     assert missing(one for one in roast(fall_c=5) if one.device_ms >= 7000) == [], "we came after the charge"
 
 
+def test_a_roast_joined_late_counts_as_turned_after_two_minutes() -> None:
+    """So that interlocks of the rate of rise are armed; the mark itself is not made up."""
+    late = [one for one in roast(cooling_ms=200_000, end_ms=200_000) if 75_000 <= one.device_ms < 200_000]
+    state, decisions = run(late)
+    assert state.roast is not None and state.roast.turned_by_ms == 120_000
+    assert "turning_point" not in marks(decisions)
+    state, _ = run(one for one in roast(cooling_ms=200_000, end_ms=200_000) if one.device_ms < 200_000)
+    assert state.roast is not None and state.roast.turned_by_ms == 60_000
+    state, _ = run(one for one in roast() if one.device_ms < 40_000)
+    assert state.roast is not None and state.roast.turned_by_ms is None
+
+
 def test_turning_point_waits_for_the_rise_and_is_the_latest_of_equals() -> None:
     temps = [160.0] * 5 + [120.0 - n for n in range(20)] + [100.0, 100.0, 100.5, 100.9]
     readings = [reading(0, S.CHARGE, 160.0)] + [reading(1000 * (n + 1), bean_c=t) for n, t in enumerate(temps)]
