@@ -19,6 +19,7 @@ wall time; times of the roast are the machine's own (``device_ms``).
 | infrared_reset | infrared falls to 25.0 in mid-roast | agents halted |
 | heat_while_halted | halted, and the heater reads above 0 for 2.5 s | safe again |
 | bean_sensor_lost | no believable probe value for 3 s while roasting | alarm |
+| infrared_sensor_lost | no believable infrared value for 3 s while roasting, where there was one before | alarm |
 | bean_sensor_stuck | the probe shows one value for 9 s while roasting (7 s at most in 40 real roasts) | alarm |
 | no_beans_seen | a charge was seen and 20 s later the probe had not fallen as beans make it fall | alarm |
 | mains_low | voltage 15 % below the best seen, for 1 s (clears at 12 %) | alarm |
@@ -241,6 +242,13 @@ def _is_bean_sensor_lost(seen: Observation, _s: InterlockState, _l: Limits, _t: 
     return is_fresh and _is_roasting(seen) and believed(seen.reading, "bean_temp_c") is None
 
 
+def _is_infrared_lost(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
+    """A machine that never showed one (no such sensor) is not reminded of it."""
+    is_fresh = seen.reading_age_s is not None and seen.reading_age_s <= HEAT_UP_MAX_AGE_S
+    was_there = state.last_infrared_c is not None
+    return was_there and is_fresh and _is_roasting(seen) and believed(seen.reading, "infrared_temp_c") is None
+
+
 def _is_bean_sensor_stuck(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
     if seen.reading is None or state.bean_same_since_ms is None:
         return False
@@ -327,6 +335,11 @@ RULES: tuple[Rule, ...] = (
         "Roast by eye and ear, or drop.",
     ),
     Rule(
+        "infrared_sensor_lost", Act.ALARM, 3.0, "medium", _is_infrared_lost,
+        "The infrared sensor gives no believable value.",
+        "Its over-temperature interlock is blind; the bean probe's still watches.", "Look at the sensor's window.",
+    ),
+    Rule(
         "bean_sensor_stuck", Act.ALARM, 0.0, "medium", _is_bean_sensor_stuck,
         "The bean probe has shown exactly {bean} °C for 9 s and more: it may be stuck.",
         "Temperature, rate of rise and what agents propose may be wrong.", "Roast by eye and ear; look at the probe.",
@@ -375,7 +388,7 @@ def standing(state: InterlockState) -> frozenset[str]:
 
 
 #: Alarms that are told and forbid nothing by themselves.
-INFORMS_ONLY = frozenset({"machine_error", "bean_sensor_stuck", "no_beans_seen", "mains_low"})
+INFORMS_ONLY = frozenset({"machine_error", "infrared_sensor_lost", "bean_sensor_stuck", "no_beans_seen", "mains_low"})
 
 
 def _may_heat_up(seen: Observation, state: InterlockState) -> bool:

@@ -176,6 +176,13 @@ def test_a_probe_without_value_while_roasting_is_an_alarm() -> None:
     assert run([seen(t, reading=lost) for t in every(0.5, 3)])[1] == [("bean_sensor_lost", Act.ALARM)]
 
 
+def test_an_infrared_sensor_that_falls_silent_is_an_alarm_and_one_that_never_spoke_is_none() -> None:
+    lost = reading(infrared_temp_c=None, quality={"infrared_temp_c": Quality.ABSENT})
+    taken, tripped, _ = run([seen(0), *[seen(t, reading=lost) for t in every(0.5, 3.5) if t]])
+    assert tripped == [("infrared_sensor_lost", Act.ALARM)] and taken.is_heat_up_allowed
+    assert run([seen(t, reading=lost) for t in every(0.5, 5)])[1] == []
+
+
 def test_a_machines_own_errors_are_told() -> None:
     _taken, tripped, _ = run([seen(t, reading=reading(error_codes=(1024,))) for t in every(0.1, 0.6)])
     assert tripped == [("machine_error", Act.ALARM)]

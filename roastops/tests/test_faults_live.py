@@ -278,13 +278,15 @@ def test_a_machine_silent_for_seven_seconds_is_made_safe_and_said(house: House) 
     house.assert_well_again()
 
 
-def test_a_probe_that_is_no_number_and_mains_that_sag_are_said(house: House) -> None:
+def test_sensors_that_say_no_number_and_mains_that_sag_are_said(house: House) -> None:
     """nan and brown_out at once: absent, never 0; both in words; nobody may heat up meanwhile."""
     mark = house.mark()
     house.inject("brown_out", wall_s=4.6)
     house.inject("nan:sensor=probe", wall_s=4.6)
+    house.inject("nan:sensor=infrared", wall_s=4.6)
     machine = house.await_alarm("bean_sensor_lost", 6)
     assert machine["reading"]["bean_temp_c"] is None and machine["reading"]["quality"]["bean_temp_c"] == "absent"
+    house.await_alarm("infrared_sensor_lost", 4)
     machine = house.await_alarm("mains_low", 4)
     assert machine["reading"]["voltage_v"] == 150
     assert "150 V" in house.words()
