@@ -56,6 +56,7 @@ class BulletR1:
         self.generation = 0  # rises with every make_safe: an apply of an older one stops at its next step
         self.is_applying = False
         self.is_order_leaving = False  # a step of an order may be about to reach the wire
+        self.last_heat_up_s = float("-inf")
         self.apply_lock = threading.Lock()
         self.safe_lock = threading.Lock()
         self.last_step_s = 0.0
@@ -123,6 +124,8 @@ class BulletR1:
     def send_order(self, data: bytes, *, order_id: str, step: int, steps: int) -> WireWrite:
         """Like :meth:`send`, for an order: while it runs, make_safe proves nothing."""
         self.is_order_leaving = True
+        if data == codec.HEATER_UP:
+            self.last_heat_up_s = clock.monotonic()
         try:
             return self.send(data, order_id=order_id, step=step, steps=steps)
         finally:

@@ -122,7 +122,10 @@ def make_safe(machine: BulletR1, deadline_s: float, order_id: str) -> Receipt:
     latest = machine.latest
     is_young = latest is not None and latest.age_s(descent.started_s) <= TRUST_S
     if latest is not None and is_young and not latest.quality.get("heater_step"):
-        descent.expected = descent.value_before = latest.heater_step
+        descent.value_before = latest.heater_step
+        is_step_up_unseen = machine.last_heat_up_s > latest.monotonic_s - ECHO_S
+        if latest.heater_step or not is_step_up_unseen:  # else it stands above the 0 that was read
+            descent.expected = latest.heater_step
     if descent.expected != 0:
         descent.down()
     proof = _descend(descent)

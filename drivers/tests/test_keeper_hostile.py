@@ -242,3 +242,19 @@ def test_a_stop_that_found_no_device_goes_on_the_moment_there_is_one() -> None:
 def test_half_characters_in_a_token_are_no_token() -> None:
     with pytest.raises(stop_token.BadToken):
         stop_token.verify(bytes(32), "v1.mch_1.usr_1\ud800.1700000000.00", machine_id="mch_1", now_unix=0.0)
+
+
+def test_a_step_up_that_is_not_echoed_yet_does_not_make_stop_wait(turned: ManualClock) -> None:
+    """The last reading says 0, and an order's first step up from there has just left."""
+    rig = bullet_rig(turned)
+    rig.driver.open()
+    assert rig.driver.make_safe(3.0).outcome is Outcome.PROVED
+    turned.advance(1.0)
+    assert rig.driver.read().heater_step == 0  # type: ignore[attr-defined]
+    rig.driver.send_order(bytes.fromhex(UP), order_id="a", step=1, steps=3)  # type: ignore[attr-defined]
+    begun_s = turned.monotonic()
+    receipt = rig.driver.make_safe(3.0)
+    assert receipt.first_byte_monotonic_s is not None
+    assert receipt.writes[0].meaning == "heater -1" and receipt.first_byte_monotonic_s - begun_s < 0.05
+    assert receipt.outcome is Outcome.PROVED and rig.truth(Control.HEATER) == 0
+    assert rig.sent("3402aaaa") == 6  # five before, and the one: not a step below 0
