@@ -19,6 +19,7 @@ from drivers.keeper_client import KeeperClient, KeeperRefused, KeeperUnreachable
 from drivers.keeper_config import KeeperConfig
 from drivers.port import Control, Outcome, Receipt, SettingOrder, StateOrder
 from kernel import clock
+from kernel.log_lines import log_context
 from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,10 @@ class Executor:
             return False
         ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
         proposal = ready.select_related("proposer_agent", "proposer_user", "organization").first()
-        return proposal is not None and self.execute(proposal)
+        if proposal is None:
+            return False
+        with log_context(order_id=proposal.pk, roast_id=proposal.roast_id or ""):
+            return self.execute(proposal)
 
     def close(self) -> None:
         """Hang up."""

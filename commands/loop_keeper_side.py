@@ -34,7 +34,7 @@ from drivers import keeper_process, wire_json
 from drivers.keeper_client import KeeperClient
 from drivers.keeper_config import KeeperConfig
 from drivers.port import DriverError, ProtocolError, Quality, Reading
-from kernel import clock, ids, live
+from kernel import clock, ids, live, metrics
 from roasts import recorder
 from roasts.backlog import Backlog
 from roasts.filing import Filing
@@ -206,6 +206,7 @@ class KeeperSide:
         except (ProtocolError, KeyError) as error:
             logger.error("the keeper sent no reading: %s", error)
             return
+        metrics.READINGS.inc()
         taken = recorder.step(self._recording, reading, self.view.boot_id)
         self._recording = taken.state
         for decision in taken.decisions:

@@ -29,6 +29,7 @@ from drivers.keeper_config import KeeperConfig
 from drivers.keeper_record import LatchFile
 from drivers.port import DriverError
 from kernel import clock, ids, live
+from kernel.log_lines import add_log_ids
 from roasts import services as roast_services
 from roasts.backlog import Backlog
 from roasts.models import Machine, MachineReading
@@ -119,7 +120,7 @@ class MachineLoop:
     def run(self, is_leaving: Callable[[], bool]) -> str:
         """Tend until told to go; says why it ended. Hands the lease over in order where it can."""
         threads = [
-            threading.Thread(target=self.keeper_side.follow, args=(self.stop,), name=self._name("follow"), daemon=True),
+            threading.Thread(target=self._run_follower, name=self._name("follow"), daemon=True),
             threading.Thread(target=self._run_keeper_side, name=self._name("keeper"), daemon=True),
             threading.Thread(target=self._run_store_side, name=self._name("store"), daemon=True),
             threading.Thread(target=self._run_executor, name=self._name("execute"), daemon=True),
@@ -144,8 +145,17 @@ class MachineLoop:
     def _name(self, part: str) -> str:
         return f"{part}-{self.machine.pk[-6:]}"
 
+    def _note_ids(self) -> None:
+        """What this thread logs from here on is about this machine, and the roast in it now."""
+        add_log_ids(machine_id=self.machine.pk, roast_id=self.keeper_side.view.roast_id)
+
+    def _run_follower(self) -> None:
+        self._note_ids()
+        self.keeper_side.follow(self.stop)
+
     def _run_keeper_side(self) -> None:
         while not self.stop.is_set():
+            self._note_ids()
             try:
                 self.keeper_side.tick()
             except Exception:  # the outermost loop: interlocks and heartbeat must survive one bad event
@@ -155,6 +165,7 @@ class MachineLoop:
     def _run_store_side(self) -> None:
         """The store's thread: an outage is waited out, never mistaken for a lost lease."""
         while not self.stop.is_set():
+            self._note_ids()
             try:
                 if not self.store_side.tick(clock.now()):
                     clock.wait(self.stop, STORE_EVERY_S)
@@ -173,6 +184,7 @@ class MachineLoop:
     def _run_executor(self) -> None:
         with live.waiter(f"machine:{self.machine.pk}") as waiter:
             while not self.stop.is_set():
+                self._note_ids()
                 try:
                     if not self.executor.tick(clock.now()):
                         waiter.wait(EXECUTE_EVERY_S)

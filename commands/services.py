@@ -52,7 +52,7 @@ from commands.services_moves import (
     order_digest,
     settled_by,
 )
-from kernel import ids
+from kernel import clock, ids, metrics
 from kernel.errors import ApiError, Conflict, Forbidden, Malformed, NotFound, Stale, Unprocessable
 from kernel.principals import Principal, person_id, system_principal
 from roasts.models import Machine, Roast
@@ -123,11 +123,14 @@ def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) ->
     if not principal.may("propose"):
         raise Forbidden("not_allowed", f"{principal.name} may not order here.", "Ask for the role, or the key's scope.")
     _require_same_organization(principal, asked.machine)
+    begun_s = clock.monotonic()
     for _ in range(MAX_TRIES):
         looked = _look(principal, asked, now)
         verdict = _reviewed(looked)
         try:
-            return _file(principal, asked, looked, verdict, now)
+            proposal = _file(principal, asked, looked, verdict, now)
+            transaction.on_commit(lambda: metrics.PROPOSAL_SECONDS.observe(clock.monotonic() - begun_s))
+            return proposal
         except IntegrityError as error:
             # A rival filed an order on the same control, or adopted the same advice, between look and write.
             if asked.adopted_from is not None and _is_adopted(asked.adopted_from):

@@ -16,7 +16,7 @@ from commands.reasons import LEGACY, Code, Decision, Verdict
 from commands.services_moves import LostRace, governor_principal, move, order_digest
 from drivers import wire_json
 from drivers.port import Outcome, Receipt
-from kernel import clock
+from kernel import clock, metrics
 from kernel.principals import Principal, system_principal
 
 logger = logging.getLogger(__name__)
@@ -165,6 +165,8 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
                 },
                 now,
             )
+            if to is not Status.IN_DOUBT:
+                _time_execution(execution, now)
             return move(
                 proposal,
                 to,
@@ -178,6 +180,12 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
             )
     except LostRace:
         return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+
+
+def _time_execution(execution: Execution, now: dt.datetime) -> None:
+    """Count how long it took from the claim, once this is committed."""
+    took_s = max(0.0, (now - execution.claimed_at).total_seconds())
+    transaction.on_commit(lambda: metrics.EXECUTION_SECONDS.observe(took_s))
 
 
 def _outcome_code(receipt: Receipt, to: Status) -> str:
@@ -259,6 +267,7 @@ def resolve_in_doubt(
                 Execution.objects.filter(pk=execution.pk).update(
                     outcome="proved" if to is Status.COMPLETED else "declined", concluded_at=now
                 )
+                _time_execution(execution, now)
             return move(
                 proposal,
                 to,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import functools
 import logging
 from typing import Any
 
@@ -10,7 +12,7 @@ from django.db import transaction
 
 from commands.lifecycle import SETTLED, Status, may_move
 from commands.models import Proposal, ProposalTransition
-from kernel import audit, canonical, live
+from kernel import audit, canonical, live, metrics
 from kernel.errors import Forbidden
 from kernel.principals import Principal, system_principal
 
@@ -122,7 +124,48 @@ def move(
         raise LostRace(f"{proposal.pk} is no longer {old.value}")
     if to is Status.APPROVED:
         transaction.on_commit(lambda: live.wake(topic(proposal.machine_id)))
+    transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
     return proposal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Counted:
+    """What metrics and the log say of one move once it is committed; the row may have moved on by then."""
+
+    proposal_id: str
+    machine_id: str
+    roast_id: str
+    order_type: str
+    old: Status
+    to: Status
+    code: str
+    actor_kind: str
+    proposed_at: dt.datetime
+
+    @classmethod
+    def of(cls, proposal: Proposal, old: Status, to: Status, actor: Principal) -> _Counted:
+        code = (proposal.outcome_code or proposal.rejection_code) if to is not Status.COMPLETED else ""
+        return cls(
+            proposal.pk, proposal.machine_id, proposal.roast_id or "", str(proposal.order_type), old, to, code,
+            actor.kind, proposal.proposed_at,
+        )  # fmt: skip
+
+
+def _count_move(moved: _Counted, now: dt.datetime) -> None:
+    if moved.old is Status.PROPOSED:  # birth and verdict are told together
+        metrics.count_order(moved.order_type, moved.old.value, "")
+    metrics.count_order(moved.order_type, moved.to.value, moved.code)
+    is_decided = moved.old is Status.PENDING_APPROVAL and moved.to in (Status.APPROVED, Status.REJECTED)
+    if is_decided and moved.actor_kind == "person":
+        metrics.APPROVAL_SECONDS.observe(max(0.0, (now - moved.proposed_at).total_seconds()))
+    logger.info(
+        "order %s: %s to %s %s",
+        moved.order_type,
+        moved.old.value,
+        moved.to.value,
+        moved.code,
+        extra={"order_id": moved.proposal_id, "machine_id": moved.machine_id, "roast_id": moved.roast_id},
+    )
 
 
 def _leave_tracks(

@@ -29,7 +29,7 @@ from drivers import keeper_client, keeper_config, stop_token
 from drivers.keeper_client import KeeperUnreachable, StopAnswer
 from drivers.keeper_config import BadConfig, KeeperConfig
 from drivers.port import DriverError
-from kernel import clock, ids
+from kernel import clock, ids, metrics
 from kernel.principals import Principal
 
 logger = logging.getLogger(__name__)
@@ -310,12 +310,27 @@ def _keep(note: HaltNote) -> None:
 def _keep_and_file(note: HaltNote, after: list[Future[Any]] | None = None) -> str:
     """The halt's id once it is in the store; "" where it is only journalled (the loop files it later)."""
     _keep(note)
+    _count(note)
     for earlier in after or []:
         earlier.result()
     halt_id = _file(note)
     if halt_id:
         journal.remove(journal.folder(settings.DATA_DIR) / f"{note.stop_id}.json", note)
     return halt_id
+
+
+def _count(note: HaltNote) -> None:
+    """Long after the wire: the figures, and a line in the log."""
+    if note.first_byte_ms is not None:
+        metrics.STOP_FIRST_BYTE_SECONDS.observe(note.first_byte_ms / 1000)
+    logger.info(
+        "STOP by %s: %s, first byte after %s ms, proved after %s ms",
+        note.by_name,
+        note.result,
+        note.first_byte_ms,
+        note.proved_ms,
+        extra={"machine_id": note.machine_id},
+    )
 
 
 def _file(note: HaltNote) -> str:

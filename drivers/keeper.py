@@ -43,6 +43,7 @@ from drivers.port import (
 from drivers.registry import make_driver
 from drivers.wire_json import order_kind, order_to_json, receipt_from_json, receipt_to_json, time_to_json
 from kernel import clock, ids
+from kernel.log_lines import JsonFormatter
 
 log = logging.getLogger("drivers.keeper")
 
@@ -467,7 +468,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Hold one roaster (no Django, no database).")
     parser.add_argument("--config", required=True, help="DATA_DIR/run/<machine_id>.json")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    words = logging.StreamHandler()
+    words.setFormatter(JsonFormatter(machine_id=Path(options.config).stem))
+    logging.basicConfig(level=logging.INFO, handlers=[words])
     closing = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: closing.set())

@@ -24,8 +24,17 @@ def log_context(**named_ids: str) -> Iterator[None]:
         _context.reset(token)
 
 
+def add_log_ids(**named_ids: str) -> None:
+    """As ``log_context``, from here on: in the request, or the thread, that learns an id along the way."""
+    _context.set({**_context.get(), **named_ids})
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line; `extra={"machine_id": …}` wins over the context."""
+    """One JSON object per line; `extra={"machine_id": …}` wins over the context, both over ``always``."""
+
+    def __init__(self, **always: str) -> None:
+        super().__init__()
+        self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -33,11 +42,10 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **_context.get(),
+            "pid": record.process,
         }
-        for name in CONTEXT_IDS:
-            if hasattr(record, name):
-                line[name] = getattr(record, name)
+        own = {name: getattr(record, name) for name in CONTEXT_IDS if hasattr(record, name)}
+        line.update({name: value for name, value in {**self._always, **_context.get(), **own}.items() if value})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -6,10 +6,13 @@ No label names a machine, an order or an organisation: `/metrics` is open, and l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
-from django.db import DatabaseError
-from prometheus_client import Counter, Gauge, Histogram
+from django.db import DatabaseError, connection
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
 QUICK_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
@@ -37,6 +40,9 @@ SEALED = Counter("roastops_audit_sealed", "Audit entries sealed by this process.
 UNSEALED = Gauge("roastops_audit_unsealed", "Audit entries that wait for the sealer.")
 BEAT_AGE_SECONDS = Gauge("roastops_beat_age_seconds", "Since a worker last took the beat's pulse.")
 
+_CODE = re.compile(r"\w{1,40}", re.ASCII)
+MAX_CODES = 200  # of refusals and failures together; what comes after them counts as "other"
+_codes: set[str] = set()
 _before_scrape: list[Callable[[], None]] = []
 
 
@@ -53,3 +59,27 @@ def measure_now() -> None:
             measure()
         except DatabaseError as error:
             logger.warning("metrics: the database does not answer: %s", error)
+
+
+def count_order(order_type: str, status: str, code: str) -> None:
+    """An order reached ``status``. Codes are ours and few; a driver's surprise does not grow the labels for ever."""
+    if code and code not in _codes:
+        if len(_codes) >= MAX_CODES or not _CODE.fullmatch(code):
+            code = "other"
+        else:
+            _codes.add(code)
+    ORDERS.labels(order_type=order_type, status=status, code=code).inc()
+
+
+class _Measured(Collector):
+    """Everything of this process, with the gauges brought up to date first."""
+
+    def collect(self) -> Iterator[Metric]:
+        measure_now()
+        connection.close()  # every scrape has a thread of its own
+        yield from REGISTRY.collect()
+
+
+def serve(port: int, bind: str) -> None:
+    """`/metrics` of a process without a web server (a worker of the fleet). OSError where the port is taken."""
+    start_http_server(port, bind, registry=_Measured())  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -13,11 +14,13 @@ from django.http.response import HttpResponseBase
 
 from kernel import authentication, draining, error_pages, ids, keys
 from kernel.errors import ApiError
-from kernel.log_lines import log_context
+from kernel.log_lines import add_log_ids, log_context
 
 logger = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Parameter of an address → the id that log lines of its request carry.
+_LOG_IDS = {"machine_id": "machine_id", "proposal_id": "order_id", "roast_id": "roast_id"}
 _STOP_PATH = re.compile(r"^/v1/machines/[^/]+/stop/?$")
 
 
@@ -38,6 +41,10 @@ class RequestContextMiddleware:
         if request.path.startswith("/v1/"):
             response.setdefault("Cache-Control", "no-store")
         return response
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """What the address names, log lines name."""
+        add_log_ids(**{name: str(kwargs[word])[:64] for word, name in _LOG_IDS.items() if word in kwargs})
 
 
 class WellFormedMiddleware:

@@ -23,7 +23,7 @@ from roastops.wsgi import application as django_wsgi  # isort: skip
 
 from django.conf import settings
 
-from kernel import draining
+from kernel import draining, log_files
 from kernel.sealer import SealerThread
 from kernel.stream import stream_asgi
 from roastops.wsgi_threads import WsgiInThreads
@@ -72,6 +72,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             from commands import stopping
 
+            log_files.keep(settings.DATA_DIR)
             stopping.start()  # who may STOP is known before anybody asks, and stays known without a database
             sealer.start()
             _drain_on_signal()
@@ -79,6 +80,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         elif message["type"] == "lifespan.shutdown":
             draining.begin()
             sealer.stop()
+            log_files.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
 

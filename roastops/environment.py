@@ -48,6 +48,7 @@ class Environment:
     port: int
     bind: str
     http_threads: int
+    metrics_port: int  # of a worker process; 0: none
     worker_threads: int
     secret_key: str  # empty: generate one in the data folder (never in production)
     allowed_hosts: tuple[str, ...]
@@ -196,6 +197,7 @@ def read(variables: Mapping[str, str], *, base_dir: Path) -> Environment:
         speed=reader.parsed("ROASTOPS_SPEED", "1", _speed, "a number from 0.1 to 100"),
         port=reader.parsed("PORT", "8000", _whole(1, 65535), "a port from 1 to 65535"),
         bind=reader.parsed("ROASTOPS_BIND", "127.0.0.1", _matching(r"[0-9a-zA-Z.:-]{1,64}"), "an address to listen on"),
+        metrics_port=reader.parsed("ROASTOPS_METRICS_PORT", "0", _whole(0, 65535), "a port, or 0 for none"),
         http_threads=reader.parsed("ROASTOPS_HTTP_THREADS", "24", _whole(4, 256), "a whole number from 4 to 256"),
         worker_threads=reader.parsed("ROASTOPS_WORKER_THREADS", "16", _whole(4, 256), "a whole number from 4 to 256"),
         secret_key=reader.secret("ROASTOPS_SECRET_KEY"),

@@ -1,15 +1,18 @@
-"""What a Celery worker process of the fleet does beside its tasks: seal, and say when it is leaving."""
+"""What a Celery worker process of the fleet does beside its tasks: seal, log, show figures, say when it is leaving."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import signals
+from django.conf import settings
 from django.db import close_old_connections
 
-from kernel import draining
+from kernel import draining, log_files, metrics
 from kernel.sealer import SealerThread
 
+logger = logging.getLogger(__name__)
 _sealers: list[SealerThread] = []
 
 
@@ -22,6 +25,8 @@ def _begin_draining(**_kwargs: Any) -> None:
 @signals.celeryd_init.connect
 def _seal_beside(**_kwargs: Any) -> None:
     """Only `celery worker` sends this signal, not the embedded worker."""
+    log_files.keep(settings.DATA_DIR)
+    _show_figures()
 
     @signals.worker_ready.connect(weak=False)
     def _start(**_more: Any) -> None:
@@ -33,6 +38,24 @@ def _seal_beside(**_kwargs: Any) -> None:
     def _stop(**_more: Any) -> None:
         while _sealers:
             _sealers.pop().stop()
+        log_files.close()
+
+
+@signals.beat_init.connect
+def _keep_log(**_kwargs: Any) -> None:
+    """`celery beat`, a process of its own."""
+    log_files.keep(settings.DATA_DIR)
+
+
+def _show_figures() -> None:
+    """A worker has no web server: its `/metrics` is a port of its own, where one is given. Work goes on without."""
+    port = settings.ENVIRONMENT.metrics_port
+    if not port:
+        return
+    try:
+        metrics.serve(port, settings.ENVIRONMENT.bind)
+    except OSError as error:
+        logger.error("no /metrics on port %d: %s. Give every worker a ROASTOPS_METRICS_PORT of its own.", port, error)
 
 
 @signals.task_prerun.connect

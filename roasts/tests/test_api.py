@@ -152,9 +152,8 @@ def test_of_two_who_edit_what_they_saw_the_second_is_told_that_it_is_stale(filed
     etag = anna.get(f"/v1/roasts/{filed.pk}{seen}")["ETag"]
 
     def edit(caller: Caller, body: dict, if_match: str):
-        return caller.client.post(
-            path, {"event_id": made["event_id"], **body}, content_type="application/json", headers={"If-Match": if_match}
-        )
+        asked = {"event_id": made["event_id"], **body}
+        return caller.client.post(path, asked, content_type="application/json", headers={"If-Match": if_match})
 
     before = filed.events.count()
     for nonsense in ("", "x", '"0"', f"W/{etag}"):

@@ -21,7 +21,7 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from kernel import clock, draining
+from kernel import clock, draining, log_files
 from kernel.sealer import SealerThread
 from roastops import preparation
 from roastops.children import Child
@@ -54,8 +54,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         is_demo = not options["without_demo"] and not options["web_only"]
         house = House(self, options["bind"], options["port"], is_demo=is_demo, has_worker=not options["web_only"])
+        log_files.keep(settings.DATA_DIR)
         with own_terminal() if options["own_terminal"] else contextlib.nullcontext():
             status = house.run()
+        log_files.close()
         sys.stdout.flush()
         sys.stderr.flush()
         # Everything is stopped and stored. A worker's thread that did not end must not hold the process.
@@ -150,6 +152,7 @@ class House:
         while clock.monotonic() < deadline_s:
             clock.sleep(0.1)
         logger.error("not everything ended within %s s", LAST_RESORT_S)
+        log_files.close()
         os._exit(1)
 
     def _load_demo(self) -> dict[str, Any] | None:
