@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from commands import pages
+from commands import pages, people_pages
 
 app_name = "console"
 urlpatterns = [
@@ -12,6 +12,9 @@ urlpatterns = [
     path("machines/<str:machine_id>/panels/<str:panel>/", pages.machine_panel, name="machine_panel"),
     path("alarms/", pages.alarms, name="alarms"),
     path("stop-tokens/", pages.stop_tokens, name="stop_tokens"),
+    path("me/", people_pages.me, name="me"),
+    path("me/pin/", people_pages.me_pin, name="me_pin"),
+    path("switch/", people_pages.switch, name="switch"),
     path("sign-in/", pages.SignIn.as_view(), name="sign_in"),
     path("sign-out/", pages.SignOut.as_view(), name="sign_out"),
 ]

@@ -8,16 +8,18 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView, redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from commands import console
 from drivers import keeper_config, stop_token
-from kernel import clock
+from kernel import clock, operator_pins, preferences
 from kernel.principals import Principal
 from roasts.models import Machine
 
@@ -35,7 +37,10 @@ PANELS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponseBase]:
-    """People of an organisation only: a stranger goes to the sign-in page, a fragment's request gets 401."""
+    """People of an organisation only: a stranger goes to the sign-in page, a fragment's request gets 401.
+
+    The person's preferences go into `request.preferences`, and times are written in their zone.
+    """
 
     @wraps(view)
     @never_cache
@@ -47,7 +52,9 @@ def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
             return redirect_to_login(request.get_full_path(), reverse("console:sign_in"))
         if principal.organization is None or not principal.may("view"):
             return render(request, "console/no_organization.html", {"page": ""}, status=403)
-        return view(request, principal, *args, **kwargs)
+        request.preferences = preferences.preferences_of(principal.user)  # type: ignore[attr-defined]
+        with timezone.override(preferences.zone_of(request.preferences)):  # type: ignore[attr-defined]
+            return view(request, principal, *args, **kwargs)
 
     return guarded
 
@@ -60,7 +67,7 @@ def machine_or_404(principal: Principal, machine_id: str) -> Machine:
     return machine
 
 
-def page_context(principal: Principal, page: str, machines: list[Machine]) -> dict[str, Any]:
+def page_context(request: HttpRequest, principal: Principal, page: str, machines: list[Machine]) -> dict[str, Any]:
     """What every page needs: who is here, what they may do, and a STOP token for each machine shown."""
     now = clock.now()
     may_operate = principal.may("operate")
@@ -73,6 +80,8 @@ def page_context(principal: Principal, page: str, machines: list[Machine]) -> di
         "may_lead": principal.may("lead"),
         "stop_tokens": json.dumps(tokens),
         "server_now": now,
+        "preferences": request.preferences,  # type: ignore[attr-defined]
+        "may_switch": principal.via == "session" and operator_pins.shift_of(request, now=now) is not None,
     }
 
 
@@ -90,7 +99,7 @@ def issue_stop_tokens(principal: Principal, machines: list[Machine]) -> dict[str
 def home(request: HttpRequest, principal: Principal) -> HttpResponse:
     """Is everything all right?"""
     overview = console.gather_overview(principal, clock.now())
-    context = page_context(principal, "home", [card.machine for card in overview.cards])
+    context = page_context(request, principal, "home", [card.machine for card in overview.cards])
     return render(request, "console/home.html", {**context, "overview": overview})
 
 
@@ -99,7 +108,7 @@ def home(request: HttpRequest, principal: Principal) -> HttpResponse:
 def home_cards(request: HttpRequest, principal: Principal) -> HttpResponse:
     """The machine cards and alarms again, after a decision."""
     overview = console.gather_overview(principal, clock.now())
-    context = page_context(principal, "home", [])
+    context = page_context(request, principal, "home", [])
     return render(request, "console/_cards.html", {**context, "overview": overview})
 
 
@@ -108,7 +117,7 @@ def home_cards(request: HttpRequest, principal: Principal) -> HttpResponse:
 def machine(request: HttpRequest, principal: Principal, machine_id: str) -> HttpResponse:
     """What is this roast doing, and what is asked of me?"""
     shown = machine_or_404(principal, machine_id)
-    context = page_context(principal, "machine", [shown])
+    context = page_context(request, principal, "machine", [shown])
     panels = {name: gather(principal, shown, context["server_now"]) for name, gather in PANELS.items()}
     merged: dict[str, Any] = {}
     for values in panels.values():
@@ -123,7 +132,7 @@ def machine_panel(request: HttpRequest, principal: Principal, machine_id: str, p
     if panel not in PANELS:
         raise Http404("No such panel.")
     shown = machine_or_404(principal, machine_id)
-    context = page_context(principal, "machine", [])
+    context = page_context(request, principal, "machine", [])
     data = PANELS[panel](principal, shown, context["server_now"])
     return render(request, f"console/_{panel}.html", {**context, **data, "machine": shown})
 
@@ -135,7 +144,7 @@ def alarms(request: HttpRequest, principal: Principal) -> HttpResponse:
     rows = console.standing_alarms(principal)
     is_fragment = bool(request.headers.get("HX-Request"))
     template = "console/_alarms.html" if is_fragment else "console/alarms.html"
-    context = page_context(principal, "alarms", [])
+    context = page_context(request, principal, "alarms", [])
     return render(request, template, {**context, "alarms": rows, "is_alarms_page": True})
 
 
@@ -152,6 +161,12 @@ class SignIn(LoginView):
 
     template_name = "registration/login.html"
     redirect_authenticated_user = True
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """A password begins a shift: until it ends, this device may change hands by PIN."""
+        answer = super().form_valid(form)
+        operator_pins.begin_shift(self.request, now=clock.now())
+        return answer
 
 
 class SignOut(LogoutView):

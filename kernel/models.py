@@ -89,6 +89,74 @@ class Membership(models.Model):
         ]
 
 
+class TemperatureUnit(models.TextChoices):
+    CELSIUS = "C", "°C"
+    FAHRENHEIT = "F", "°F"
+
+
+class MassUnit(models.TextChoices):
+    GRAM = "g", "g"
+    POUND = "lb", "lb"
+
+
+class Language(models.TextChoices):
+    """English alone for now: the choice is stored, so that a translation finds it."""
+
+    ENGLISH = "en", "English"
+
+
+class Preferences(models.Model):
+    """How one person is shown figures and times in the console. What is stored and sent stays °C, g and UTC.
+
+    An empty ``time_zone`` means the zone of the device (UTC until its script has run).
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="preferences"
+    )
+    temperature_unit = models.CharField(
+        max_length=1, choices=TemperatureUnit.choices, default=TemperatureUnit.CELSIUS.value
+    )
+    mass_unit = models.CharField(max_length=2, choices=MassUnit.choices, default=MassUnit.GRAM.value)
+    time_zone = models.CharField(max_length=64, blank=True, default="")  # IANA name, checked in kernel/preferences.py
+    language = models.CharField(max_length=8, choices=Language.choices, default=Language.ENGLISH.value)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(temperature_unit__in=["C", "F"]), name="preferences_known_temperature"),
+            models.CheckConstraint(condition=Q(mass_unit__in=["g", "lb"]), name="preferences_known_mass"),
+            models.CheckConstraint(condition=Q(language__in=["en"]), name="preferences_known_language"),
+        ]
+
+
+class OperatorPin(models.Model):
+    """A person's PIN for a shared tablet, hashed as passwords are. It dies with the password it was set under."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="operator_pin"
+    )
+    digest = models.CharField(max_length=128)
+    password_mark = models.CharField(max_length=64)  # of the password at the time; see kernel/operator_pins.py
+    set_at = models.DateTimeField()
+
+
+class PinAttempt(models.Model):
+    """One try of a PIN, written before it is checked so that no two at once share a count. A right one is removed."""
+
+    session_digest = models.CharField(max_length=64)
+    target = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="pin_attempts"
+    )  # None: nobody who could be chosen there
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["target", "at"], name="pin_attempt_by_target"),
+            models.Index(fields=["session_digest", "at"], name="pin_attempt_by_session"),
+            models.Index(fields=["at"], name="pin_attempt_by_age"),
+        ]
+
+
 class Agent(models.Model):
     """A software agent: an identity of its own, never a person, with an owner who answers for it."""
 

@@ -17,8 +17,8 @@ from kernel import clock
 
 pytestmark = pytest.mark.django_db
 
-HOME_PAGE_QUERIES = 11  # session, person, memberships, then 8 for any number of machines
-MACHINE_PAGE_QUERIES = 19  # for any number of orders
+HOME_PAGE_QUERIES = 12  # session, person, memberships, preferences, then 8 for any number of machines
+MACHINE_PAGE_QUERIES = 20  # for any number of orders
 
 
 @pytest.fixture(autouse=True)

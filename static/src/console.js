@@ -23,6 +23,16 @@
     var s = Math.max(0, Math.floor(ms / 1000));
     return Math.floor(s / 60) + ":" + String(s % 60).padStart(2, "0");
   };
+  // Figures arrive in °C and °C/min and are shown as the person reads them. A rate has no offset.
+  var isFahrenheit = document.body.dataset.temperatureUnit === "F";
+  roastops.degree = isFahrenheit ? "°F" : "°C";
+  roastops.isFahrenheit = isFahrenheit;
+  /** A reading's value as shown: by its name a temperature (`_temp_c`), a rate (`_c_per_min`) or something else. */
+  roastops.shown = function (name, value) {
+    if (!isFahrenheit || value === null || value === undefined) return value;
+    if (/_c_per_min$/.test(name)) return value * 1.8;
+    return /_temp_c$/.test(name) ? value * 1.8 + 32 : value;
+  };
   roastops.say = function (text) {
     var box = document.getElementById("say");
     box.textContent = "";
@@ -171,13 +181,20 @@
   });
 
   // --- local times, countdowns, ages, title ------------------------------------------------------
-  var clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-  var dateFormat = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });
+  /** In the person's own zone where they chose one (and this browser knows it), else the device's. */
+  function timeFormat(options) {
+    var zone = document.body.dataset.timeZone;
+    if (zone) try { return new Intl.DateTimeFormat([], Object.assign({ timeZone: zone }, options)); } catch (e) { return null; }
+    return new Intl.DateTimeFormat([], options);
+  }
+  var clockFormat = timeFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  var dateFormat = timeFormat({ dateStyle: "medium", timeStyle: "short" });
   function dress(root) {
     root.querySelectorAll("time[datetime]").forEach(function (time) {
       var at = new Date(time.dateTime);
       if (isNaN(at)) return;
       time.title = at.toISOString();
+      if (!clockFormat) return;  // a zone this browser lacks: the server's words stand, with their zone
       if ("withDate" in time.dataset) time.textContent = dateFormat.format(at);
       else time.textContent = clockFormat.format(at) + ("precise" in time.dataset ? "." + String(at.getMilliseconds()).padStart(3, "0") : "");
     });
@@ -253,7 +270,7 @@
   var STATE_WORDS = { off: "Off", preheating: "Preheating", stabilising: "Stabilising", charge: "Ready for beans", roasting: "Roasting", cooling: "Cooling", shutdown: "Shutting down", unknown: "State unknown" };
   roastops.show = function (root, reading) {
     root.querySelectorAll("[data-reading]").forEach(function (box) {
-      var value = reading[box.dataset.reading];
+      var value = roastops.shown(box.dataset.reading, reading[box.dataset.reading]);
       var text = value === null || value === undefined ? "–" : box.dataset.digits ? Number(value).toFixed(Number(box.dataset.digits)) : String(value);
       if (box.textContent !== text) box.textContent = text;
     });

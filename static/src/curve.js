@@ -15,6 +15,9 @@
     probe.remove();
     return value;
   }
+  // Bounds of the axes in the person's units: where they lie at least, and the steps they grow by.
+  var AXES = roastops.isFahrenheit ? { low: 120, high: 460, step: 20, rates: [-20, 80], rateSteps: [10, 20] }
+    : { low: 50, high: 240, step: 10, rates: [-10, 45], rateSteps: [5, 10] };
   function clockTicks(u, splits) { return splits.map(function (s) { return roastops.mmss(s * 1000); }); }
 
   function Curve(holders, limits) {
@@ -59,7 +62,7 @@
     var columns = this.columns;
     columns.x.push(x);
     FIELDS.forEach(function (field) {
-      var value = reading[field];
+      var value = roastops.shown(field, reading[field]);  // from here on in the person's units
       columns[field].push(value === undefined ? null : value);
     });
   };
@@ -89,13 +92,13 @@
       width: width, height: height, padding: [22, isNarrow ? 2 : 8, 0, 0], legend: { show: false }, cursor: cursor,
       scales: {
         x: xScale,
-        c: { range: function (u, low, high) { return [Math.min(50, Math.floor((low === null ? 50 : low) / 10) * 10), Math.max(240, Math.ceil((high === null ? 240 : high) / 10) * 10 + 10)]; } },
-        r: { range: [-10, 45] }
+        c: { range: function (u, low, high) { return [Math.min(AXES.low, Math.floor((low === null ? AXES.low : low) / AXES.step) * AXES.step), Math.max(AXES.high, Math.ceil((high === null ? AXES.high : high) / AXES.step) * AXES.step + AXES.step)]; } },
+        r: { range: AXES.rates }
       },
       axes: [
         Object.assign({}, xAxis, { show: true, values: function (u, splits) { return splits.map(function () { return ""; }); }, size: 6 }),
-        { scale: "c", stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: sideLeft, space: 44, label: isNarrow ? null : "°C", labelFont: font, labelSize: label },
-        { scale: "r", side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: sideRight, incrs: [5, 10], space: 34, label: isNarrow ? null : "RoR °C/min", labelFont: font, labelSize: label }
+        { scale: "c", stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: sideLeft, space: 44, label: isNarrow ? null : roastops.degree, labelFont: font, labelSize: label },
+        { scale: "r", side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: sideRight, incrs: AXES.rateSteps, space: 34, label: isNarrow ? null : "RoR " + roastops.degree + "/min", labelFont: font, labelSize: label }
       ],
       series: [
         {},
@@ -234,9 +237,9 @@
     var before = last;
     while (before > 0 && c.x[last] - c.x[before] < 60) before -= 1;
     var rise = c.bean_temp_c[last] !== null && c.bean_temp_c[before] !== null ? c.bean_temp_c[last] - c.bean_temp_c[before] : null;
-    var words = "At " + roastops.mmss(c.x[last] * 1000) + " after charge: bean temperature " + figure(c.bean_temp_c[last], 1) + " °C" +
-      (rise === null || before === last ? "" : ", " + (rise >= 0 ? "up " : "down ") + Math.abs(rise).toFixed(1) + " °C in the last minute") +
-      ", rate of rise " + figure(c.rate_of_rise_c_per_min[last], 1) + " °C/min, infrared " + figure(c.infrared_temp_c[last], 1) + " °C. ";
+    var words = "At " + roastops.mmss(c.x[last] * 1000) + " after charge: bean temperature " + figure(c.bean_temp_c[last], 1) + " " + roastops.degree +
+      (rise === null || before === last ? "" : ", " + (rise >= 0 ? "up " : "down ") + Math.abs(rise).toFixed(1) + " " + roastops.degree + " in the last minute") +
+      ", rate of rise " + figure(c.rate_of_rise_c_per_min[last], 1) + " " + roastops.degree + "/min, infrared " + figure(c.infrared_temp_c[last], 1) + " " + roastops.degree + ". ";
     return words + this.marks.map(function (m) { return m.word + " at " + roastops.mmss(m.elapsed_ms); }).join(", ") + (this.marks.length ? "." : "");
   };
   /** Rows of the table: one every half minute and the newest. */
