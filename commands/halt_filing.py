@@ -29,7 +29,7 @@ def file_note(note: HaltNote, *, now: dt.datetime) -> Halt:
         by=_principal(note, machine.organization),
         stop_id=note.stop_id,
         halt_id=note.stop_id,
-        now=dt.datetime.fromisoformat(note.opened_at) if note.opened_at else now,
+        now=_opened_at(note) or now,
     )
     if note.result and halt.closed_at is None and _says_more(note, halt):
         halt = services.update_halt_result(
@@ -42,6 +42,15 @@ def file_note(note: HaltNote, *, now: dt.datetime) -> Halt:
             now=now,
         )
     return halt
+
+
+def _opened_at(note: HaltNote) -> dt.datetime | None:
+    """When the note says; None where it says nothing that is a moment: one broken note must not block the rest."""
+    try:
+        at = dt.datetime.fromisoformat(note.opened_at)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def _says_more(note: HaltNote, halt: Halt) -> bool:

@@ -6,7 +6,8 @@ import datetime as dt
 
 import pytest
 
-from commands import execution, reconcile
+from commands import execution, halt_filing, reconcile
+from commands.journal import HaltNote
 from commands.stop_authority import Authority, Credentials, Refused, Snapshot, authorize, load_snapshot
 from commands.tests.rows import machine_row, person_row
 from drivers import stop_token
@@ -66,3 +67,13 @@ def test_a_doubt_is_settled_only_when_no_byte_can_leave_any_more() -> None:
     longest_s = max(execution.APPLY_DEADLINE_S, execution.STATE_DEADLINE_S)
     shown_s = max(applying.SETTLE_S, applying.STATE_SETTLE_S)
     assert execution.SEND_WITHIN_S + longest_s + shown_s <= reconcile.SETTLED_AFTER_S
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("opened_at", ["", "yesterday", "2026-11-21T08:00:00"])
+def test_a_note_with_a_broken_time_is_filed_all_the_same(opened_at: str) -> None:
+    """It would stand before every later halt of its machine."""
+    machine, now = machine_row(), clock.now()
+    note = HaltNote("hlt_1", machine.pk, "stop", "", "person", "usr_1", "anna", opened_at, result="unproved")
+    halt = halt_filing.file_note(note, now=now)
+    assert (halt.opened_at, halt.result) == (now, "unproved")

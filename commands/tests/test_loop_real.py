@@ -161,8 +161,7 @@ def test_unplugged_pauses_orders_marks_the_gap_and_recording_resumes_by_itself(r
         wait_for(lambda: latest().is_orders_paused, what="orders paused")
         alarm = wait_for(lambda: Alarm.objects.filter(code="lost_device").first())
         assert "panel" in alarm.action.lower() and "Unproved" in alarm.consequence
-        halt = wait_for(lambda: Halt.objects.filter(kind="link_lost").first())
-        assert halt.result == "unproved"
+        wait_for(lambda: Halt.objects.filter(kind="link_lost", result="unproved").first(), what="the halt, unproved")
         clock.sleep(2.0)
         before = Sample.objects.count()
         real.panel.replug()
