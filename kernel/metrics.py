@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
+from wsgiref.simple_server import WSGIServer
 
 from django.db import DatabaseError, connection
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
@@ -80,6 +81,7 @@ class _Measured(Collector):
         yield from REGISTRY.collect()
 
 
-def serve(port: int, bind: str) -> None:
+def serve(port: int, bind: str) -> WSGIServer:
     """`/metrics` of a process without a web server (a worker of the fleet). OSError where the port is taken."""
-    start_http_server(port, bind, registry=_Measured())  # type: ignore[arg-type]
+    server, _thread = start_http_server(port, bind, registry=_Measured())  # type: ignore[arg-type]
+    return server
