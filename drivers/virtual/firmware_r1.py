@@ -110,6 +110,12 @@ class FirmwareR1:
         self._voltage_v = self.settings.mains_voltage_v
         self._noise = (0.0, 0.0, 0.0)
 
+    def switch_on_again(self, sample_counter: int, warmth: heat.HeatState) -> None:
+        """Off, as after the mains switch and as warm as ``warmth``; but the sample counter goes on from where it is."""
+        self.warmth = warmth
+        self.power_on()
+        self.sample_counter = sample_counter
+
     def _start_warm(self, *, into_roast: bool) -> None:
         """Skip the preheat; for ``roasting`` also the first 150 s: beans in, heater 5, fan 3, drum 7."""
         self.warmth = heat.preheated(self.parameters, float(self.preheat_target_c) - 1.0, self.settings.ambient_temp_c)

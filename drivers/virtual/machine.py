@@ -19,6 +19,8 @@ from drivers.virtual.clocks import Clock, HouseClock
 from drivers.virtual.fault_effects import FaultEffects
 from drivers.virtual.faults import Fault
 from drivers.virtual.firmware_r1 import TICKS_PER_S, FirmwareR1
+from drivers.virtual.playback import Playback, Stage, lead_s
+from drivers.virtual.replay import ReplayFirmware
 from drivers.virtual.settings import R1Settings, settings_from
 from drivers.virtual.wire_log import WireLog
 
@@ -78,10 +80,8 @@ class VirtualMachine:
         wire_log: str | Path | None = None,
         person: Person | None = None,
     ) -> None:
-        if not 0.01 <= speed <= 1000:
-            raise ValueError(f"speed must be between 0.01 and 1000, not {speed}")
         self.settings = settings if isinstance(settings, R1Settings) else settings_from(settings)
-        self.speed = speed
+        self.speed = self._own_speed = checked_speed(speed)
         self.wire = WireLog(wire_log)
         self._clock: Clock = clock or HouseClock()
         self._lock = threading.RLock()
@@ -97,14 +97,14 @@ class VirtualMachine:
         self._configuration = 1
         self._ticks = 0
         self._person = person
+        self._playback: Playback | None = None
+        self._seed = int(seed)
         self._is_advancing = False
         self._started_s = self._clock.monotonic()
 
     def _made_firmware(self, seed: int, initial_state: str, replay: str | Path | None) -> FirmwareR1:
         if replay is None:
             return FirmwareR1(self.settings, seed=seed, initial_state=initial_state)
-        from drivers.virtual.replay import ReplayFirmware
-
         return ReplayFirmware(replay, self.settings, seed=seed)
 
     # -- time -------------------------------------------------------------------------------------
@@ -135,8 +135,23 @@ class VirtualMachine:
             self._ticks += 1
             self.effects.tick(self)
             self.firmware.tick()
-            if self._person and self._ticks % TICKS_PER_S == 0:
+            if self._playback:
+                self.firmware = self._playback.tick()
+                if self._is_pace_changed(self._playback):
+                    break  # what is due is counted anew
+            elif self._person and self._ticks % TICKS_PER_S == 0:
                 self._person.tick(self)
+
+    def _is_pace_changed(self, playback: Playback) -> bool:
+        """Run at the log's speed while it plays, at our own before and after."""
+        if playback.stage is Stage.OVER:
+            self._playback = None
+        speed = playback.speed if playback.stage is Stage.PLAYING else self._own_speed
+        if speed == self.speed:
+            return False
+        self.speed = speed
+        self._started_s = self._clock.monotonic() - self._ticks / TICKS_PER_S / speed
+        return True
 
     # -- USB: enumeration and handles -------------------------------------------------------------
 
@@ -346,6 +361,27 @@ class VirtualMachine:
             self._log("panel", act=name, details=details, before=before, after=self._controls())
             return self.status()
 
+    def play_log(self, path: str | Path, speed: float | None = None) -> dict[str, Any]:
+        """Show a recorded roast to whoever watches, then be ourselves again; returns the status.
+
+        ``speed``: device seconds per second while it plays, else our own. A log that plays already is cut off.
+        UnreadableLog, ValueError.
+        """
+        speed = self._own_speed if speed is None else checked_speed(speed)
+        replay = ReplayFirmware(path, self.settings, seed=self._seed, lead_s=lead_s(speed))
+        replay.note = self._note
+        with self._lock:
+            self.advance()
+            before = self._controls()
+            if self._playback:
+                self.firmware = self._playback.end()
+                self._is_pace_changed(self._playback)
+            name = Path(path).name
+            self._playback = Playback(self.firmware, replay, name=name, own_speed=self._own_speed, speed=speed)
+            self._log("panel", act="replay", details={"name": name, "speed": speed}, before=before,
+                      after=self._controls())  # fmt: skip
+            return self.status()
+
     def _charge_beans(self, mass_kg: float | None = None, bean_temp_c: float | None = None) -> None:
         self.firmware.charge_beans(float(mass_kg or self.settings.batch_kg), bean_temp_c)
 
@@ -377,7 +413,13 @@ class VirtualMachine:
                 "is_plugged": self.effects.is_plugged,
                 "claimed_by": [h.number for h in self._handles.values() if INTERFACE in h.claimed],
                 "queued_replies": len(self._replies),
+                "replay": self._replay_status(),
             }
+
+    def _replay_status(self) -> dict[str, Any] | None:
+        """Of the log that is played on request."""
+        playing = self._playback
+        return {"name": playing.name, "stage": playing.stage, "left_s": playing.left_s} if playing else None
 
     def shut_down(self) -> None:
         """Close the wire log."""
@@ -411,3 +453,10 @@ class VirtualMachine:
     def _require_claimed(self, handle: int) -> None:
         if INTERFACE not in self._live(handle).claimed:
             raise UsbFailure(ENOENT, "Entity not found")
+
+
+def checked_speed(speed: float) -> float:
+    """Device seconds per second; ValueError where no machine can run like that."""
+    if not 0.01 <= speed <= 1000:
+        raise ValueError(f"speed must be between 0.01 and 1000, not {speed}")
+    return speed

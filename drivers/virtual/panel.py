@@ -54,6 +54,10 @@ class Panel:
         """Start faults now, e.g. ``unplug@0+10`` or ``nan:sensor=probe`` (a start time is ignored)."""
         return self._act("fault", fault=text)
 
+    def replay(self, path: str | Path, speed: float | None = None) -> dict[str, Any]:
+        """Play a recorded roast on the wire now (a file the server can read); ``speed`` while it plays."""
+        return self._act("replay", path=str(Path(path).absolute()), speed=speed)
+
     def unplug(self) -> dict[str, Any]:
         """Pull the cable."""
         return self.fault("unplug")

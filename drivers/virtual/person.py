@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DROP_AT_PROBE_C = 205.0
 DROP_AT_LATEST_S = 660.0
+AWAY_S = 5.0  # a log was played meanwhile: what he did before says nothing about now
 FIRST_HEATER_STEP, FIRST_FAN_STEP = 6, 2
 
 
@@ -28,11 +29,14 @@ class DemoPerson:
         self._state = -1
         self._since_s = 0.0
         self._is_done = False
+        self._looked_s = 0.0
 
     def tick(self, machine: VirtualMachine) -> bool:
         """Look at the machine; True when he did something."""
         status = machine.status()
-        if status["state"] != self._state:
+        was_away = status["device_s"] - self._looked_s > AWAY_S
+        self._looked_s = status["device_s"]
+        if was_away or status["state"] != self._state:
             self._state, self._since_s, self._is_done = status["state"], status["device_s"], False
         waited_s = status["device_s"] - self._since_s
         if self._state in (PREHEATING, STABILISING):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drivers.virtual.firmware_r1 import OFF, ROASTING, TICKS_PER_S, FirmwareR1
+from drivers.virtual.firmware_r1 import CHARGE, OFF, ROASTING, TICKS_PER_S, FirmwareR1
 from drivers.virtual.frames_r1 import WireValues
 from drivers.virtual.heat import HeatState
 from drivers.virtual.settings import R1Settings
@@ -56,10 +56,15 @@ class UnreadableLog(ValueError):
 def read_log(path: str | Path) -> dict[str, Any]:
     """The log's dictionary. Nothing in the file is executed; its size is bounded before it is parsed."""
     file = Path(path)
-    size_bytes = file.stat().st_size
-    if size_bytes > MAX_FILE_BYTES:
-        raise UnreadableLog(f"{file.name} has {size_bytes} bytes, more than {MAX_FILE_BYTES}")
-    text = file.read_text(encoding="utf-8-sig", errors="replace").strip()
+    try:
+        size_bytes = file.stat().st_size
+        if not file.is_file():
+            raise UnreadableLog(f"{file.name} is not a file")
+        if size_bytes > MAX_FILE_BYTES:
+            raise UnreadableLog(f"{file.name} has {size_bytes} bytes, more than {MAX_FILE_BYTES}")
+        text = file.read_text(encoding="utf-8-sig", errors="replace").strip()
+    except OSError as error:
+        raise UnreadableLog(f"{file} cannot be read: {error.strerror}") from error
     if not text.startswith("{"):
         raise UnreadableLog(f"{file.name} does not begin like an .alog (a dictionary)")
     for parse in (ast.literal_eval, json.loads):
@@ -165,9 +170,15 @@ def _f32(value: float) -> float:
 
 
 class ReplayFirmware(FirmwareR1):
-    """A machine that shows a recorded roast. It answers every question and follows no order."""
+    """A machine that shows a recorded roast. It answers every question and follows no order.
 
-    def __init__(self, path: str | Path, settings: R1Settings | None = None, *, seed: int) -> None:
+    For ``lead_s`` device seconds the first row stands; a log that begins in the roast waits for its beans then.
+    """
+
+    def __init__(
+        self, path: str | Path, settings: R1Settings | None = None, *, seed: int, lead_s: float = 0.0
+    ) -> None:
+        self._lead_ticks = round(lead_s * TICKS_PER_S)
         self._rows = expected_rows(path)
         self._times_s = [row.at_s for row in self._rows]
         self._roast_from_s = next((row.at_s for row in self._rows if row.state == ROASTING), None)
@@ -186,10 +197,27 @@ class ReplayFirmware(FirmwareR1):
         super().power_on()
         self._show()
 
+    @property
+    def at_s(self) -> float:
+        """Log time; negative while the first row stands."""
+        return (self.ticks - self._lead_ticks) / TICKS_PER_S
+
+    @property
+    def left_s(self) -> float:
+        """Device seconds until the machine is off."""
+        return max(0.0, self._times_s[-1] + OFF_AFTER_S - self.at_s)
+
+    @property
+    def is_over(self) -> bool:
+        """The last row has been shown for its time: the machine is off."""
+        return self.at_s > self._times_s[-1] + OFF_AFTER_S
+
     def _show(self) -> None:
-        at_s = self.ticks / TICKS_PER_S
+        at_s = self.at_s
         self._row = self._rows[max(0, bisect.bisect_right(self._times_s, at_s + 1e-9) - 1)]
-        if at_s > self._times_s[-1] + OFF_AFTER_S:
+        if at_s < 0 and self._row.state == ROASTING:
+            self._row = replace(self._row, state=CHARGE)
+        if self.is_over:
             self._row = replace(self._row, state=OFF, heater_step=0, fan_step=1, drum_step=0)
         row = self._row
         if row.state != self.state:

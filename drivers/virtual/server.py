@@ -124,7 +124,8 @@ class MachineServer:
         if operation in ("hello", "attach"):
             return self._introduce(connection, operation, str(details.get("session", "")))
         if operation == "panel":
-            return self.machine.act(str(details.pop("act")), **details)
+            act = str(details.pop("act"))
+            return self.machine.play_log(**details) if act == "replay" else self.machine.act(act, **details)
         if operation == "status":
             return {**self.machine.status(), "pid": os.getpid()}
         if operation == "wire":
@@ -185,13 +186,18 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, settings_flags: Sequence[str] = ("--machine-settings",)) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, *, settings_flags: Sequence[str] = ("--machine-settings",),
+    is_socket_required: bool = True,
+) -> None:
     """The options, shared with ``manage.py virtualroaster`` (where ``--settings`` is Django's own)."""
-    parser.add_argument("--socket", "--serve", dest="socket", required=True, help="unix socket to serve the machine at")
+    parser.add_argument(
+        "--socket", "--serve", dest="socket", required=is_socket_required, help="unix socket to serve the machine at"
+    )
     parser.add_argument("--kind", default="bullet-r1", choices=KINDS)
     parser.add_argument("--wire-log", help="JSON lines of every byte in and out; outlives the clients")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--speed", type=float, default=1.0, help="device seconds per second")
+    parser.add_argument("--speed", type=float, help="device seconds per second")
     parser.add_argument("--faults", default="", help="name@START[+DURATION][:key=value], comma separated")
     parser.add_argument("--replay", help="an Artisan .alog whose channels to play as wire frames")
     parser.add_argument(
@@ -204,10 +210,11 @@ def add_arguments(parser: argparse.ArgumentParser, *, settings_flags: Sequence[s
 
 def serve(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code."""
+    speed = 1.0 if options.speed is None else options.speed
     initial = options.initial_state or ("charge" if options.autostart else "off")
     try:
         machine = VirtualMachine(
-            seed=options.seed, speed=options.speed, faults=options.faults, settings=options.machine_settings,
+            seed=options.seed, speed=speed, faults=options.faults, settings=options.machine_settings,
             initial_state=initial, replay=options.replay, wire_log=options.wire_log, clock=HouseClock(),
             person=DemoPerson() if options.autostart else None,
         )  # fmt: skip
