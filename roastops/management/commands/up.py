@@ -21,7 +21,9 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from kernel import clock, draining, log_files
+from drivers.virtual import playing
+from drivers.virtual.replay import UnreadableLog, expected_rows
+from kernel import clock, draining
 from kernel.sealer import SealerThread
 from roastops import preparation
 from roastops.children import Child
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 GRACE_S = 3  # for requests under way
 WORKER_GRACE_S = 4.0  # for tasks under way: a machine loop hands over within a tick
 LAST_RESORT_S = 9.5
+HELD_WITHIN_S = 30.0  # the machine loop starts the keeper a moment after the door is open
 NOTICE_S = 0.2  # readiness says "draining" before the door closes
 
 
@@ -48,20 +51,32 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.ENVIRONMENT.port)
         parser.add_argument("--bind", default=settings.ENVIRONMENT.bind)
         parser.add_argument("--without-demo", action="store_true", help="no demo data, no virtual roaster, no agent")
+        parser.add_argument("--replay", metavar="FILE.alog", help="the demo's roaster plays this recorded roast")
         parser.add_argument("--own-terminal", action="store_true", help="`make run`: Ctrl-C is for us, not for make")
         parser.add_argument("--web-only", action="store_true", help="fleet: worker and beat are processes of their own")
 
     def handle(self, *args: Any, **options: Any) -> None:
         is_demo = not options["without_demo"] and not options["web_only"]
         house = House(self, options["bind"], options["port"], is_demo=is_demo, has_worker=not options["web_only"])
-        log_files.keep(settings.DATA_DIR)
+        if options["replay"]:
+            house.replay = readable_log(options["replay"], is_demo=house.is_demo)
         with own_terminal() if options["own_terminal"] else contextlib.nullcontext():
             status = house.run()
-        log_files.close()
         sys.stdout.flush()
         sys.stderr.flush()
         # Everything is stopped and stored. A worker's thread that did not end must not hold the process.
         os._exit(status)
+
+
+def readable_log(path: str, *, is_demo: bool) -> Path:
+    """The log to play. CommandError before anything is started."""
+    if not is_demo:
+        raise CommandError("--replay is played by the demo's virtual roaster, and there is to be no demo.")
+    try:
+        expected_rows(path)
+    except UnreadableLog as error:
+        raise CommandError(str(error)) from error
+    return Path(path).absolute()
 
 
 @contextlib.contextmanager
@@ -94,6 +109,7 @@ class House:
         self.machines: list[Child] = []
         self.keepers: list[Any] = []
         self.agent: Child | None = None
+        self.replay: Path | None = None
         self.leaving = threading.Event()
 
     def run(self) -> int:
@@ -152,7 +168,6 @@ class House:
         while clock.monotonic() < deadline_s:
             clock.sleep(0.1)
         logger.error("not everything ended within %s s", LAST_RESORT_S)
-        log_files.close()
         os._exit(1)
 
     def _load_demo(self) -> dict[str, Any] | None:
@@ -170,7 +185,8 @@ class House:
         for machine in mine.order_by("id"):
             backend = machine.driver_options.get("backend") or {}
             if backend.get("kind") == "virtual-socket":
-                self.machines.append(virtual_roaster(machine.pk, Path(backend["path"])))
+                state = "off" if self.replay else "charge"  # a roast of its own would only be in the log's way
+                self.machines.append(virtual_roaster(machine.pk, Path(backend["path"]), state))
         for child in self.machines:
             child.ensure()
         connection.close()
@@ -216,7 +232,22 @@ class House:
         for role, login in (logins or {}).get("users", {}).items():
             lines.append(f"  {role:<9} {login['username']} / {login['password']}")
         lines += ["", "Ctrl-C stops it.", ""]
-        self.command.stdout.write("\n".join(lines))
+        self._say("\n".join(lines))
+        (settings.RUN_DIR / playing.ADDRESS_NAME).write_text(f"{address}\n", encoding="ascii")
+        if self.replay is not None and logins is not None:
+            self._play(self.replay, str(logins["machine_id"]), address)
+
+    def _play(self, log: Path, machine_id: str, address: str) -> None:
+        """As soon as the demo machine's keeper holds it."""
+        try:
+            played = playing.play(settings.RUN_DIR, log, machine_id=machine_id, held_within_s=HELD_WITHIN_S)
+        except playing.CannotPlay as error:
+            logger.error("%s", error)
+            return
+        self._say(playing.told(played, log.name, address) + "\n")
+
+    def _say(self, text: str) -> None:
+        self.command.stdout.write(text)
         self.command.stdout.flush()
 
     def _stop(self, work: tuple[Any, Any] | None, sealer: SealerThread) -> bool:
@@ -231,6 +262,7 @@ class House:
             self.agent.end(2.0)
         sealer.stop(1.5)
         self._stop_machines()
+        (settings.RUN_DIR / playing.ADDRESS_NAME).unlink(missing_ok=True)
         return is_clean
 
     def _stop_machines(self) -> None:
@@ -249,12 +281,12 @@ class House:
             child.end(2.0)
 
 
-def virtual_roaster(machine_id: str, socket_path: Path) -> Child:
+def virtual_roaster(machine_id: str, socket_path: Path, initial_state: str = "charge") -> Child:
     """The process that plays the machine; its own wire log lies beside its socket."""
     folder = settings.DATA_DIR / "virtual"
     argv = [sys.executable, "-m", "drivers.virtual.server", "--socket", str(socket_path)]
     argv += ["--wire-log", str(folder / f"{machine_id}.wire.jsonl"), "--seed", "1"]
-    argv += ["--speed", f"{settings.SPEED:g}", "--autostart"]
+    argv += ["--speed", f"{settings.SPEED:g}", "--autostart", "--initial-state", initial_state]
     return Child(
         name=machine_id,
         argv=argv,
