@@ -48,6 +48,7 @@ RETRY_S = 0.25
 MAX_EVENTS = 20_000
 EVENTS_PER_TICK = 500
 LIVE_MAX_AGE_S = 2.0
+CATCH_UP_MAX_S = 10.0  # reading what was missed may take this long; after that old is old
 KNOWN_LINKS = frozenset({"up", "stale", "down"})
 
 
@@ -95,6 +96,8 @@ class KeeperSide:
         self._beat_at_s = 0.0
         self._interlocks_at_s = 0.0
         self._was_link_up = False
+        self._newest_sequence = 0  # the keeper's newest reading when we came: before it, all we take is old
+        self._came_s = float("-inf")
         self._safety: threading.Thread | None = None
 
     # --- following (its own thread) ---
@@ -177,7 +180,9 @@ class KeeperSide:
             is_keeper_up=True,
             latch=status.get("latched"),
             processed_sequence=self.view.processed_sequence if boot_id == self.view.boot_id else 0,
+            is_heat_up_allowed=False,
         )
+        self._newest_sequence, self._came_s = int(status.get("newest_sequence") or 0), clock.monotonic()
         self._set_link(status.get("link") or {})
 
     def _on_keeper_gone(self, message: str) -> None:
@@ -289,8 +294,13 @@ class KeeperSide:
             is_latched=view.latch is not None,
         )
 
+    def _is_catching_up(self, now_s: float) -> bool:
+        """Whether we still read what came before us. (The keeper's own interlocks watch meanwhile.)"""
+        is_behind = self.view.is_keeper_up is True and self.view.processed_sequence < self._newest_sequence
+        return is_behind and now_s - self._came_s < CATCH_UP_MAX_S
+
     def _look(self, now_s: float) -> None:
-        if self.view.is_keeper_up is None:
+        if self.view.is_keeper_up is None or self._is_catching_up(now_s):
             return
         step = interlocks.step(self._interlocks, self.observe(now_s), self.facts.limits)
         self._interlocks = step.state

@@ -106,7 +106,9 @@ class MachineLoop:
         keeper_config.write(settings.RUN_DIR, config)
         token = _token_above(config, machine_id, owner, token)
         MachineReading.objects.get_or_create(machine=machine)
-        return cls(machine, config, owner=owner, token=token, data_dir=settings.DATA_DIR)
+        loop = cls(machine, config, owner=owner, token=token, data_dir=settings.DATA_DIR)
+        # Reading back took its time of the lease: begin with a whole one, or not at all.
+        return loop if lease.renew_lease(machine_id, owner=owner, token=token, now=clock.now()) else None
 
     def _resume(self) -> Resume:
         """File what an earlier loop journalled, then read back where it left off."""

@@ -22,6 +22,8 @@ MAX_EVENTS_PER_ROAST = 500
 MARK_SLACK_MS = 10_000
 #: A roast whose first sample lies within this of its charge was watched from the charge on.
 CHARGE_SEEN_MS = 2_000
+#: Of an open roast, read back to fill the window of the rate of rise.
+PRIMING_SAMPLES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,26 +322,32 @@ def resume_state(machine_id: str) -> tuple[str, recorder.RecorderState]:
     latest = MachineReading.objects.filter(pk=machine_id).first()
     if roast is None:
         return "", recorder.RecorderState(connection_id=latest.connection_id if latest else "")
-    samples: list[Sample] = list(roast.samples.order_by("elapsed_ms").only("elapsed_ms", "at", "bean_temp_c", "state"))
     marks = dict(roast.events.exclude(source=EventSource.PERSON.value).values_list("kind", "elapsed_ms"))
-    return roast.pk, _rebuilt(roast, samples, marks)
+    return roast.pk, _rebuilt(roast, marks)
 
 
-def _rebuilt(roast: Roast, samples: Sequence[Sample], marks: dict[str, int]) -> recorder.RecorderState:
-    last = samples[-1] if samples else None
-    early = [s.bean_temp_c for s in samples if s.elapsed_ms <= recorder.BEANS_WITHIN_MS and s.bean_temp_c is not None]
-    lowest = _lowest(samples)
+def _rebuilt(roast: Roast, marks: dict[str, int]) -> recorder.RecorderState:
+    """From few rows, however long the roast: whoever takes over holds a lease of seconds meanwhile."""
+    believed = roast.samples.filter(bean_temp_c__isnull=False)
+    early = believed.filter(elapsed_ms__lte=recorder.BEANS_WITHIN_MS).order_by("elapsed_ms")
+    early_c = [temp_c for temp_c in early.values_list("bean_temp_c", flat=True) if temp_c is not None]
+    lowest = believed.order_by("bean_temp_c", "-elapsed_ms").values_list("elapsed_ms", "bean_temp_c").first()
+    first_ms = roast.samples.order_by("elapsed_ms").values_list("elapsed_ms", flat=True).first()
+    newest: list[Sample] = list(
+        roast.samples.order_by("-elapsed_ms").only("elapsed_ms", "at", "bean_temp_c", "state")[:PRIMING_SAMPLES]
+    )
+    last = newest[0] if newest else None
     offset_ms = -roast.device_start_ms
     open_state = recorder.OpenState(
         offset_ms=offset_ms,
         status=roast.status,
         last_elapsed_ms=last.elapsed_ms if last else -1,
-        charge_bean_temp_c=max(early) if early else None,
+        charge_bean_temp_c=max(early_c) if early_c else None,
         lowest_c=lowest[1] if lowest else None,
         lowest_ms=lowest[0] if lowest else 0,
         is_turned="turning_point" in marks,
-        are_beans_proved=bool(early) and _has_fallen(early),
-        is_charge_seen=bool(samples) and samples[0].elapsed_ms < CHARGE_SEEN_MS,
+        are_beans_proved=bool(early_c) and _has_fallen(early_c),
+        is_charge_seen=first_ms is not None and first_ms < CHARGE_SEEN_MS,
         dropped_ms=marks.get("drop"),
         is_jump_settled="drop" in marks,
     )
@@ -350,7 +358,7 @@ def _rebuilt(roast: Roast, samples: Sequence[Sample], marks: dict[str, int]) -> 
         roast=open_state,
         is_resumed=True,
     )
-    return recorder.prime_rate(state, [(s.elapsed_ms - offset_ms, s.bean_temp_c) for s in samples[-400:]])
+    return recorder.prime_rate(state, [(s.elapsed_ms - offset_ms, s.bean_temp_c) for s in reversed(newest)])
 
 
 def _has_fallen(temps_c: Iterable[float]) -> bool:
@@ -360,11 +368,3 @@ def _has_fallen(temps_c: Iterable[float]) -> bool:
         if highest_c - temp_c >= recorder.BEANS_FALL_C:
             return True
     return False
-
-
-def _lowest(samples: Sequence[Sample]) -> tuple[int, float] | None:
-    lowest: tuple[int, float] | None = None
-    for sample in samples:
-        if sample.bean_temp_c is not None and (lowest is None or sample.bean_temp_c <= lowest[1]):
-            lowest = (sample.elapsed_ms, sample.bean_temp_c)
-    return lowest
