@@ -36,16 +36,16 @@ class SharedFile(WatchedFileHandler):
         """One line; a disk that refuses is told on stderr, and costs nobody more than the line."""
         try:
             super().emit(record)  # opens anew where somebody turned it over
-            if os.fstat(self.stream.fileno()).st_size >= self._bytes_max:
-                self._turn_over()
+            if self.stream is not None and os.fstat(self.stream.fileno()).st_size >= self._bytes_max:
+                self._turn_over(self.stream)
         except OSError:
             self.handleError(record)
 
-    def _turn_over(self) -> None:
+    def _turn_over(self, full: TextIOWrapper) -> None:
         lock = os.open(f"{self.baseFilename}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.path.samestat(os.stat(self.baseFilename), os.fstat(self.stream.fileno())):
+            if os.path.samestat(os.stat(self.baseFilename), os.fstat(full.fileno())):
                 for number in range(self._files_kept - 2, -1, -1):
                     path = _numbered(self.baseFilename, number)
                     if os.path.exists(path):
