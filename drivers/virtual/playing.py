@@ -20,6 +20,7 @@ from drivers.virtual.socket_wire import connect
 from kernel import clock
 
 ADDRESS_NAME = "console.address"  # in the run folder: where the running house shows its console
+WATCHABLE_SPEED = 10.0  # the machine is read ten times a second, and a log has a row a second
 HELD_WITHIN_S = 5.0
 KEEPER_TIMEOUT_S = 1.0
 
@@ -149,6 +150,8 @@ def told(played: Played, name: str, address: str) -> str:
         f" over in about {_minutes(wall_s)}.",
         f"Watch it: {address}/machines/{played.machine_id}/",
     ]
+    if played.speed > WATCHABLE_SPEED:
+        lines.append(f"Above {WATCHABLE_SPEED:g} times its pace rows are passed over and the live curve has breaks.")
     if played.charge_at_s is None:
         lines.append("There is no roast in this log: nothing will be recorded.")
     if played.is_halted:
