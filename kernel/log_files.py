@@ -10,8 +10,6 @@ from io import TextIOWrapper
 from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
 from pathlib import Path
 
-from kernel.log_lines import JsonFormatter
-
 NAME = "roastops.jsonl"
 BYTES_MAX = 10_000_000
 FILES_KEPT = 10  # the one being written, and nine before it
@@ -59,8 +57,41 @@ def _numbered(path: str, number: int) -> str:
     return path if number == 0 else f"{path}.{number}"
 
 
-class _Waiting(QueueHandler):
-    """Formats where the line is born (the ids at hand are that thread's), and never waits: a full queue drops it."""
+class Kept(QueueHandler):
+    """Formats where the line is born (the ids at hand are that thread's) and never waits: a full queue drops it.
+
+    A thread of its own writes: a disk that hangs holds up no STOP. Until :meth:`start` it keeps nothing. It is one of
+    `settings.LOGGING`'s handlers, and the only one of its process: whoever sets Django up again (Celery does, and our
+    ASGI module) clears the loggers, and gets this one back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(queue.Queue(QUEUE_MAX))
+        self._listener: QueueListener | None = None
+
+    def start(self, path: Path) -> None:
+        """Write to ``path`` from now on; once. OSError."""
+        if self._listener is None:
+            listener = QueueListener(self.queue, SharedFile(path))
+            listener.start()
+            self._listener = listener
+
+    def stop(self) -> None:
+        """Write what waits, as far as the disk lets us within CLOSE_WAIT_S."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        writer = listener._thread  # type: ignore[attr-defined]
+        try:
+            listener.enqueue_sentinel()
+        except queue.Full:
+            return
+        if writer is not None:
+            writer.join(CLOSE_WAIT_S)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._listener is not None:
+            super().emit(record)
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
@@ -69,43 +100,22 @@ class _Waiting(QueueHandler):
             return
 
 
-class LogFile:
-    """Keeps what the root logger hears, written by a thread of its own: a disk that hangs holds up no STOP."""
-
-    def __init__(self, path: Path) -> None:
-        waiting: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_MAX)
-        self._listener = QueueListener(waiting, SharedFile(path))
-        self._handler = _Waiting(waiting)
-        self._handler.setFormatter(JsonFormatter())
-        self._listener.start()
-        logging.getLogger().addHandler(self._handler)
-
-    def close(self) -> None:
-        """Write what waits, as far as the disk lets us within CLOSE_WAIT_S."""
-        logging.getLogger().removeHandler(self._handler)
-        writer = self._listener._thread  # type: ignore[attr-defined]
-        try:
-            self._listener.enqueue_sentinel()
-        except queue.Full:
-            return
-        if writer is not None:
-            writer.join(CLOSE_WAIT_S)
+_kept = Kept()
 
 
-_kept: list[LogFile] = []
+def handler() -> Kept:
+    """For `settings.LOGGING`."""
+    return _kept
 
 
 def keep(data_dir: Path) -> None:
-    """From now on this process's log lines also go to ``data_dir/logs``; once per process. OSError is told."""
-    if _kept:
-        return
+    """From now on this process's log lines also go to ``data_dir/logs``. A disk that refuses is told, no more."""
     try:
-        _kept.append(LogFile(data_dir / "logs" / NAME))
+        _kept.start(data_dir / "logs" / NAME)
     except OSError as error:
         logging.getLogger(__name__).error("no log file is kept: %s", error)
 
 
 def close() -> None:
     """At the end of a process that does not end by itself."""
-    while _kept:
-        _kept.pop().close()
+    _kept.stop()

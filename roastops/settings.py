@@ -194,8 +194,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "kernel.log_lines.JsonFormatter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
-    "root": {"handlers": ["console"], "level": ENVIRONMENT.log_level},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "json"},
+        "file": {"()": "kernel.log_files.handler", "formatter": "json"},  # for processes that serve: log_files.keep
+    },
+    "root": {"handlers": ["console", "file"], "level": ENVIRONMENT.log_level},
     "loggers": {
         "django": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},

@@ -4,9 +4,11 @@ import json
 import logging
 import multiprocessing
 import os
+import queue
 import threading
 import time
 
+import django
 import pytest
 
 from kernel import log_files
@@ -47,6 +49,17 @@ def test_lines_carry_the_ids_of_the_thread_they_were_born_in(kept):
     assert kept.stat().st_mode & 0o077 == 0
 
 
+def test_whoever_sets_django_up_again_does_not_end_the_log(kept):
+    """Celery's workers do, and our ASGI module does: each time the loggers are cleared."""
+    logger.warning("before")
+    django.setup()
+    logger.warning("between")
+    django.setup()
+    logger.warning("after")
+    log_files.close()
+    assert [line["message"] for line in lines_of(kept)] == ["before", "between", "after"]
+
+
 def test_a_traceback_is_kept(kept):
     try:
         raise ValueError("broken")
@@ -59,7 +72,7 @@ def test_a_traceback_is_kept(kept):
 def test_a_disk_that_hangs_holds_nobody_up(tmp_path, monkeypatch):
     hangs = threading.Event()
     monkeypatch.setattr(log_files.SharedFile, "emit", lambda self, record: hangs.wait(10))
-    monkeypatch.setattr(log_files, "QUEUE_MAX", 10)
+    monkeypatch.setattr(log_files.handler(), "queue", queue.Queue(10))
     log_files.keep(tmp_path)
     try:
         started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import threading
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,7 @@ def until(condition: Any, timeout_s: float = 15.0) -> None:
 
 @pytest.mark.timeout(180)
 def test_it_serves_streams_and_leaves_cleanly_and_starts_again_quickly(tmp_path: Path) -> None:
+    begun = dt.datetime.now(dt.UTC)
     with Fleet(tmp_path, ROASTOPS_SPEED="10") as fleet:
         up = fleet.start_up()
         key = fleet.manage("createkey", "--org", "demo", "--user", "operator", "--scopes", "operate").strip()
@@ -86,11 +89,31 @@ def test_it_serves_streams_and_leaves_cleanly_and_starts_again_quickly(tmp_path:
             stream.join(2)
             assert b"retry: 1000\nevent: bye" in stream.text
         until(lambda: not children_of(tmp_path), 3)
+        its_words_are_kept_and_bundled(fleet, begun, key)
 
         started = time.monotonic()
         again = fleet.start_up()
         assert time.monotonic() - started < 5
         assert again.stop() == 0
+
+
+def its_words_are_kept_and_bundled(fleet: Fleet, begun: dt.datetime, key: str) -> None:
+    """The log on disk, to its last line before the end, with ids; and an incident's bundle of it all."""
+    text = (fleet.data_dir / "logs" / "roastops.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    let_go = [line for line in lines if "let go of" in line["message"]]
+    assert let_go and {"at", "level", "logger", "message", "pid"} <= set(let_go[-1])
+    out = fleet.data_dir / "incident.zip"
+    now = dt.datetime.now(dt.UTC)
+    fleet.manage("incident", "--from", begun.isoformat(), "--to", now.isoformat(), "--out", str(out))
+    with zipfile.ZipFile(out) as bundle:
+        parts = {name: bundle.read(name).decode() for name in bundle.namelist()}
+    for name in ("logs.jsonl", "wire.jsonl", "audit.jsonl", "checkpoints.jsonl", "roasts.jsonl", "samples.jsonl"):
+        assert parts[name], name
+    assert any('"machine_id"' in line and "holding" in line for line in parts["logs.jsonl"].splitlines())
+    secrets = [key, *(path.read_text() for path in fleet.data_dir.rglob("*.key") if path.stat().st_size > 40)]
+    for secret in secrets:
+        assert secret.strip() not in "".join(parts.values())
 
 
 @pytest.mark.timeout(120)

@@ -23,7 +23,7 @@ from django.db import connection
 
 from drivers.virtual import playing
 from drivers.virtual.replay import UnreadableLog, expected_rows
-from kernel import clock, draining
+from kernel import clock, draining, log_files
 from kernel.sealer import SealerThread
 from roastops import preparation
 from roastops.children import Child
@@ -60,8 +60,10 @@ class Command(BaseCommand):
         house = House(self, options["bind"], options["port"], is_demo=is_demo, has_worker=not options["web_only"])
         if options["replay"]:
             house.replay = readable_log(options["replay"], is_demo=house.is_demo)
+        log_files.keep(settings.DATA_DIR)
         with own_terminal() if options["own_terminal"] else contextlib.nullcontext():
             status = house.run()
+        log_files.close()
         sys.stdout.flush()
         sys.stderr.flush()
         # Everything is stopped and stored. A worker's thread that did not end must not hold the process.
@@ -168,6 +170,7 @@ class House:
         while clock.monotonic() < deadline_s:
             clock.sleep(0.1)
         logger.error("not everything ended within %s s", LAST_RESORT_S)
+        log_files.close()
         os._exit(1)
 
     def _load_demo(self) -> dict[str, Any] | None:
