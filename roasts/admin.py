@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from drivers.registry import KINDS
 from kernel import clock
 from kernel.models import Site
 from kernel.principals import Principal
@@ -35,7 +34,7 @@ def _may_look(request: HttpRequest) -> bool:
 class MachineForm(forms.ModelForm):
     """Refuses options of which no driver can be made, in the driver's own words."""
 
-    driver_kind = forms.ChoiceField(choices=[(kind, kind) for kind in sorted(KINDS)])
+    driver_kind = forms.ChoiceField(choices=[(kind, kind) for kind in machines.known_kinds()])
     driver_options = forms.JSONField(
         required=False,  # {} is the usual answer, and counts as empty
         initial=dict,

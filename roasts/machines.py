@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from drivers.port import DriverError
-from drivers.registry import make_driver
+from drivers.registry import KINDS, make_driver
 from kernel import audit, live
 from kernel.errors import Forbidden
 from kernel.principals import Principal
@@ -35,6 +35,11 @@ START_LIMITS: dict[str, tuple[StartLimit, ...]] = {
         StartLimit("drum", 1, 9, 1, 10.0),
     ),
 }
+
+
+def known_kinds() -> list[str]:
+    """Kinds of driver a machine may have, sorted."""
+    return sorted(KINDS)
 
 
 def check_driver(kind: str, options: dict[str, Any]) -> str | None:
