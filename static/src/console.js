@@ -188,7 +188,7 @@
     return new Intl.DateTimeFormat([], options);
   }
   var clockFormat = timeFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-  var dateFormat = timeFormat({ dateStyle: "medium", timeStyle: "short" });
+  var dateFormat = timeFormat({ dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
   function dress(root) {
     root.querySelectorAll("time[datetime]").forEach(function (time) {
       var at = new Date(time.dateTime);

@@ -53,6 +53,8 @@ class Command(BaseCommand):
             else read_key(options["key_file"] or os.environ.get("ROASTOPS_KEY_FILE"))
         )
         url = options["url"] or os.environ.get("ROASTOPS_URL") or f"http://127.0.0.1:{settings.ENVIRONMENT.port}"
+        if not url.startswith(("http://", "https://")):
+            raise CommandError(f"--url {url!r} is no address: write it like http://127.0.0.1:8000.")
         plan = Plan(FIRST_CRACK_TEMP_C, options["drop_temp_c"], options["drop_after_s"], CHARGE_SETPOINT_C)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request says nothing
         signal.signal(signal.SIGTERM, _stop)
@@ -122,6 +124,8 @@ def read_key(path: str | None) -> str:
         raise CommandError(f"The key cannot be read: {error}") from error
     if not key:
         raise CommandError(f"{path} is empty.")
+    if not key.isascii() or not key.isprintable():
+        raise CommandError(f"{path} holds no key: a key is one line, as `manage.py createkey` prints it.")
     return key
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from argparse import ArgumentParser
@@ -53,7 +54,10 @@ class Command(BaseCommand):
 
     def _probe_machine(self, machine_id: str, seconds: float) -> None:
         """A configured machine, with its keeper's lock held while we look."""
-        config = keeper_config.read(keeper_config.config_path(Path(settings.DATA_DIR) / "run", machine_id))
+        path = keeper_config.config_path(Path(settings.DATA_DIR) / "run", machine_id)
+        if not path.exists():
+            raise CommandError(f"No machine {machine_id!r} is known here. Known: {', '.join(_known()) or 'none'}.")
+        config = keeper_config.read(path)
         try:
             handle = take_lock(config)
         except Busy as busy:
@@ -157,6 +161,16 @@ def reading_line(reading: Reading) -> str:
     if reading.error_codes:
         parts.append(f"errors {', '.join(map(str, reading.error_codes))}")
     return f"#{reading.sequence} " + " | ".join(parts)
+
+
+def _known() -> list[str]:
+    """Every machine with a readable run file, by id and name."""
+    found = []
+    for path in sorted((Path(settings.DATA_DIR) / "run").glob("*.json")):
+        with contextlib.suppress(keeper_config.BadConfig):  # a latch file lies there too
+            config = keeper_config.read(path)
+            found.append(f"{config.machine_id} ({config.name})")
+    return found
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

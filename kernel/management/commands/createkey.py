@@ -32,8 +32,8 @@ class Command(BaseCommand):
             raise CommandError("--expires-in-days must be from 1 to 3650")
         with transaction.atomic():
             organization = _organization(options["org"])
-            agent = _agent(organization, options["agent"], now) if options["agent"] else None
-            user = _member(organization, options["user"]) if options["user"] else None
+            agent = _agent(organization, options["agent"], now) if options["agent"] is not None else None
+            user = _member(organization, options["user"]) if options["user"] is not None else None
             try:
                 key, plain = keys.create_key(
                     organization,
@@ -66,6 +66,8 @@ def _organization(slug: str) -> Organization:
 
 
 def _agent(organization: Organization, name: str, now: dt.datetime) -> Agent:
+    if not name.strip():
+        raise CommandError("--agent needs a name.")
     agent, _is_new = Agent.objects.get_or_create(organization=organization, name=name, defaults={"created_at": now})
     return agent
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -136,6 +137,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="the reports as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["public_key"] and not re.fullmatch(r"[0-9a-f]{64}", options["public_key"]):
+            raise CommandError("--public-key is 64 hexadecimal digits (0-9, a-f).", returncode=2)
         try:
             query = _file_query(Path(options["database"])) if options["database"] else _django_query
             reports = verify_all(query, options["public_key"] or _own_public_key())
