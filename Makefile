@@ -16,6 +16,7 @@ run: $(RUN_STAMP) vendor-run
 setup: $(DEV_STAMP) vendor
 
 $(BIN)/python:
+	@echo "The first time everything is installed: one to three minutes."
 	$(PYTHON) -m venv $(VENV)
 
 # Another Python, or changed pins: install again. Otherwise a stamp says that nothing is to do.

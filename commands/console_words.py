@@ -308,9 +308,13 @@ def evidence_lines(evidence: Any) -> tuple[str, ...]:
     return tuple(line[:300] for line in lines)
 
 
+#: `kind` comes first anyway; the machine's uptime tells a person nothing.
+_UNSAID = frozenset({"kind", "from_device_ms", "to_device_ms"})
+
+
 def _pairs(item: dict[Any, Any]) -> str:
     """`rate of rise: rate 22.2 °C/min, bound 21.6 °C/min` from a mapping, its `kind` first."""
-    pairs = [_named_value(str(key), value) for key, value in list(item.items())[:8] if key != "kind"]
+    pairs = [_named_value(str(key), value) for key, value in list(item.items())[:8] if key not in _UNSAID]
     kind = str(item.get("kind", "")).replace("_", " ")
     return f"{kind}: {', '.join(pairs)}" if kind else ", ".join(pairs)
 

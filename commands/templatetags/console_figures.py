@@ -10,6 +10,12 @@ from kernel.models import Preferences
 register = template.Library()
 
 
+@register.filter
+def spoken(code: str) -> str:
+    """`SAFETY_CONCERN` as a person says it."""
+    return code.replace("_", " ").lower()
+
+
 def _unit(preferences: Preferences | str | None) -> str:
     """The person's unit; °C on a page that knows nobody's."""
     return preferences.temperature_unit if isinstance(preferences, Preferences) else "C"
