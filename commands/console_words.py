@@ -314,7 +314,8 @@ _UNSAID = frozenset({"kind", "from_device_ms", "to_device_ms"})
 
 def _pairs(item: dict[Any, Any]) -> str:
     """`rate of rise: rate 22.2 °C/min, bound 21.6 °C/min` from a mapping, its `kind` first."""
-    pairs = [_named_value(str(key), value) for key, value in list(item.items())[:8] if key not in _UNSAID and value is not None]
+    said = [(key, value) for key, value in list(item.items())[:8] if key not in _UNSAID and value is not None]
+    pairs = [_named_value(str(key), value) for key, value in said]
     kind = str(item.get("kind", "")).replace("_", " ")
     return f"{kind}: {', '.join(pairs)}" if kind else ", ".join(pairs)
 
