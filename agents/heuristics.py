@@ -366,6 +366,8 @@ def _stall(view: View, plan: Plan, latest: Look) -> Advice | None:
         return None
     if latest.heater_step + 1 > here.heater_step + 1:
         return None
+    if latest.heater_step == 0:  # somebody, or STOP, took the heat off: lighting it again is a person's act
+        return None
     predicted = predictions[-1] or 0.0
     when = "not in sight" if away_s is None else f"{away_s:.0f} s away"
     reason = (

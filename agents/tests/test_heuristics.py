@@ -154,6 +154,11 @@ def test_a_stall_never_asks_for_more_than_one_step_over_the_usual_heater() -> No
     assert {a.target_step for a in seven} == {8}
 
 
+def test_a_heater_that_was_turned_off_is_never_lit_by_the_agent() -> None:
+    off = [a for _, a in play(roast(share_of_usual(0.6), to_c=170.0, heater=0)) if isinstance(a, Advice)]
+    assert not [advice for advice in off if advice.control == "heater"]
+
+
 def test_no_heat_is_added_within_a_minute_of_first_crack() -> None:
     for look, advice in play(roast(share_of_usual(0.6), heater=2)):
         if isinstance(advice, Advice) and advice.control == "heater" and advice.target_step > advice.from_step:

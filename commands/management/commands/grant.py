@@ -49,6 +49,8 @@ class Command(BaseCommand):
             )
         except ApiError as error:
             raise CommandError(f"{error.message} {error.how_to_fix}") from error
+        if grant.level in (Level.L4, Level.L5):
+            self.stderr.write(f"{grant.level} is not built yet: until it is, this agent's orders are held, as at L3.")
         self.stdout.write(f"{grant.pk}: {agent.name} is granted {grant.level} on {machine.name}")
 
 

@@ -56,6 +56,8 @@ class Command(BaseCommand):
         parser.add_argument("--web-only", action="store_true", help="fleet: worker and beat are processes of their own")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not 1 <= options["port"] <= 65535:
+            raise CommandError(f"--port {options['port']} is no port: give one from 1 to 65535.")
         is_demo = not options["without_demo"] and not options["web_only"]
         house = House(self, options["bind"], options["port"], is_demo=is_demo, has_worker=not options["web_only"])
         if options["replay"]:
