@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
-from kernel import canonical, chain, clock, ids, leases, live, metrics
+from kernel import canonical, chain, clock, ids, leases, live, metrics, secret_files
 from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -31,23 +31,7 @@ FULL_LOOK_EVERY_S = 300.0
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
     """The key that signs checkpoints; made once, kept with mode 0600."""
-    try:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip()))
-    except FileNotFoundError:
-        pass
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(ids.random_bytes(32).hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return signing_key(path)
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret_files.read_or_create(path)))
 
 
 class Sealer:

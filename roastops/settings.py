@@ -8,8 +8,8 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from kernel import secret_files as _secret_files
 from roastops import environment as _environment
-from roastops import secret_files as _secret_files
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 try:
