@@ -36,6 +36,8 @@ class Machine(models.Model):
     driver_kind = models.CharField(max_length=40)  # a key of drivers.registry
     driver_options = models.JSONField(default=dict)
     host = models.CharField(max_length=100, default="", blank=True)  # which host has the device; "" is any
+    #: Fed by POST /v1/telemetry (a bridge): no loop tends it, no order reaches it.
+    is_remote = models.BooleanField(default=False)
     max_bean_temp_c = models.FloatField(default=225.0)
     max_infrared_temp_c = models.FloatField(default=235.0)
     max_heat_time_s = models.IntegerField(default=1500)
@@ -124,6 +126,12 @@ class RoastStatus(models.TextChoices):
     ABORTED = "aborted"
 
 
+class RoastSource(models.TextChoices):
+    RECORDED = "recorded"  # by our own machine loop
+    TELEMETRY = "telemetry"  # by somebody's bridge
+    IMPORTED = "imported"  # from a file
+
+
 class RoastQuerySet(TenantQuerySet):
     def open(self):
         """Roasts that may still get samples."""
@@ -139,11 +147,38 @@ class Roast(models.Model):
     status = models.CharField(max_length=20, choices=RoastStatus.choices, default=RoastStatus.CHARGED.value)
     title = models.CharField(max_length=200, default="", blank=True)
     bean = models.CharField(max_length=200, default="", blank=True)
+    origin = models.CharField(max_length=200, default="", blank=True)
+    process = models.CharField(max_length=100, default="", blank=True)
+    variety = models.CharField(max_length=100, default="", blank=True)
+    lot = models.CharField(max_length=100, default="", blank=True)
     weight_in_g = models.FloatField(null=True, blank=True)
+    weight_out_g = models.FloatField(null=True, blank=True)
+    moisture_in_percent = models.FloatField(null=True, blank=True)
+    moisture_out_percent = models.FloatField(null=True, blank=True)
+    colour_whole = models.FloatField(null=True, blank=True)  # in the unit of the house's meter
+    colour_ground = models.FloatField(null=True, blank=True)
+    profile_version = models.ForeignKey(
+        "roasts.ProfileVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="roasts"
+    )
+    source = models.CharField(max_length=10, choices=RoastSource.choices, default=RoastSource.RECORDED.value)
+    #: SHA-256 of the imported file, hex; "" for a roast that was watched. The same file comes in once.
+    source_digest = models.CharField(max_length=64, default="", blank=True)
     started_at = models.DateTimeField()
     device_start_ms = models.BigIntegerField()
     ended_at = models.DateTimeField(null=True, blank=True)
+    close_reason = models.CharField(max_length=40, default="", blank=True)
     connection_id = models.CharField(max_length=60, default="", blank=True)  # keeper boot of `device_start_ms`
+    #: Signatures of the telemetry it came in by: points whose batch verified, had none, or failed.
+    verified_points = models.IntegerField(default=0)
+    unsigned_points = models.IntegerField(default=0)
+    failed_points = models.IntegerField(default=0)
+    late_points = models.IntegerField(default=0)  # filed after a later point was
+    #: `curve.summarise` of the closed roast (keys of CurveSummary) and what the library sorts and searches by.
+    summary = models.JSONField(null=True, blank=True)
+    total_ms = models.IntegerField(null=True, blank=True)  # charge to drop
+    first_crack_ms = models.IntegerField(null=True, blank=True)
+    development_ratio = models.FloatField(null=True, blank=True)  # DTR, 0..1
+    drop_bean_temp_c = models.FloatField(null=True, blank=True)
 
     objects = RoastQuerySet.as_manager()
 
@@ -154,14 +189,22 @@ class Roast(models.Model):
                 fields=["machine"],
                 condition=~Q(status__in=["finished", "aborted"]),
                 name="one_open_roast_per_machine",
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["organization", "source_digest"], condition=~Q(source_digest=""), name="roast_imported_once"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-started_at", "-id"], name="roast_library"),
+            models.Index(fields=["machine", "-started_at"], name="roast_of_machine"),
         ]
 
 
 class Sample(models.Model):
     """One recorded reading of a roast, by the device's own time since charge."""
 
-    roast = models.ForeignKey(Roast, on_delete=models.CASCADE, related_name="samples")
+    pk = models.CompositePrimaryKey("roast_id", "elapsed_ms")
+    roast = models.ForeignKey(Roast, on_delete=models.CASCADE, related_name="samples", db_index=False)  # the key leads with it
     elapsed_ms = models.IntegerField()
     sequence = models.BigIntegerField()
     at = models.DateTimeField()
@@ -169,6 +212,8 @@ class Sample(models.Model):
     bean_temp_c = models.FloatField(null=True)
     infrared_temp_c = models.FloatField(null=True)
     exhaust_temp_c = models.FloatField(null=True)
+    environment_temp_c = models.FloatField(null=True)  # ET of machines that have one beside or instead of infrared
+    ambient_temp_c = models.FloatField(null=True)
     rate_of_rise_c_per_min = models.FloatField(null=True)  # ours, causal
     machine_rate_c_per_min = models.FloatField(null=True)  # the machine's own
     heater_step = models.SmallIntegerField(null=True)
@@ -177,9 +222,9 @@ class Sample(models.Model):
     fan_rpm = models.IntegerField(null=True)
     voltage_v = models.SmallIntegerField(null=True)
     quality = models.JSONField(default=dict)
+    extras = models.JSONField(null=True)  # further named numbers and words of a source
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["roast", "elapsed_ms"], name="sample_once")]
         ordering = ["roast_id", "elapsed_ms"]
 
 
@@ -229,3 +274,19 @@ class RoastEvent(models.Model):
 
     class Meta:
         ordering = ["elapsed_ms", "id"]
+
+
+from roasts.models_library import (  # noqa: E402, F401  (Django looks for models here)
+    Profile,
+    ProfileVersion,
+    QcNote,
+    RoastCorrection,
+    TwinFit,
+)
+from roasts.models_provenance import (  # noqa: E402, F401
+    DeviceKey,
+    PackedRoast,
+    TelemetryBatch,
+    TelemetryPolicy,
+    TelemetryStream,
+)
