@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from commands import machine_state, services, stop_wire, stopping
+from commands import machine_state, services, services_halts, stop_wire, stopping
 from commands.models import Alarm, Halt, Suspension
 from drivers.keeper_client import KeeperRefused
 from drivers.port import DriverError
@@ -294,6 +294,7 @@ class MachineResumeOrders(APIView):
 
 def resume_orders(principal: Any, machine: Machine, *, reason: str, now: dt.datetime) -> None:
     """Let orders through again, and clear the halt that the lost link opened. STOP and interlocks stay a lead's."""
+    services_halts.require_link(machine)
     lost = Halt.objects.filter(machine=machine, kind=Halt.Kind.LINK_LOST.value, closed_at__isnull=True)
     for halt in lost.select_related("organization"):
         services.reset_halt(principal, halt, reason=reason, now=now)

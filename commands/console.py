@@ -73,8 +73,9 @@ def newest_reading(machine: Machine, now: dt.datetime) -> dict[str, Any] | None:
 
 def link_of(machine: Machine, now: dt.datetime) -> LinkWords:
     """The link in words; a loop that is gone cannot vouch for it."""
-    found = machine_state.link_of(machine, words.latest_of(machine), newest_reading(machine, now), now)
-    return words.link_words(*found)
+    latest, payload = words.latest_of(machine), live.latest_reading(machine.pk)
+    reading = machine_state.newest_reading(latest, payload, now)
+    return words.link_words(*machine_state.link_of(machine, latest, payload, reading, now))
 
 
 def full_scales(machine_ids: list[str]) -> dict[tuple[str, str], int]:

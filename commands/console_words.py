@@ -104,6 +104,7 @@ class LinkWords:
     word: str
     is_normal: bool
     advice: str = ""
+    is_down: bool = False  # no cable, or nothing at its other end
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ def link_words(link: str, code: str, message: str) -> LinkWords:
         word = f"{word}: {code.replace('_', ' ')}"
     if link == MachineReading.Link.KEEPER_LOST.value:
         message = f"{message} {KEEPER_LOST_ADVICE}".strip()
-    return LinkWords(word, False, message)
+    return LinkWords(word, False, message, is_down=link == MachineReading.Link.DOWN.value)
 
 
 def phase_word(state: str, mark_kinds: set[str]) -> str:

@@ -236,7 +236,8 @@ class KeeperSide:
     def _publish(self) -> None:
         """Show viewers the newest reading, and how the machine can be reached."""
         facts = self.facts
-        live.publish_reading(facts.organization_id, facts.machine_id, live_payload(facts.machine_id, self.view))
+        payload = live_payload(facts.machine_id, self.view, clock.now())
+        live.publish_reading(facts.organization_id, facts.machine_id, payload)
 
     def _keep(self, decision: recorder.Decision, reading: Reading) -> None:
         """Queue one decision for the store, under the roast it belongs to."""

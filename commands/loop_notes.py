@@ -8,6 +8,7 @@ from typing import Any
 
 from commands.interlocks import Alarm, Limits
 from drivers.port import Reading
+from kernel import canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,12 @@ class MovedAtMachine:
 Note = RaiseAlarm | ClearAlarm | PauseOrders | MovedAtMachine
 
 
-def live_payload(machine_id: str, view: View) -> dict[str, Any]:
-    """What viewers and the governor are shown of the newest reading. JSON values, units in the names."""
+def live_payload(machine_id: str, view: View, now: dt.datetime) -> dict[str, Any]:
+    """What viewers and the governor are shown of the newest reading, said at ``now``. JSON values, units in names."""
     reading = view.reading
     payload: dict[str, Any] = {
         "machine_id": machine_id,
+        "said_at": canonical.utc_text(now),
         "link": view.link,
         "link_code": view.link_code,
         "link_message": view.link_message,

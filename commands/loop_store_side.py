@@ -96,6 +96,7 @@ class StoreSide:
         if not notes:
             return False
         note = notes[0]
+        self._write_link(now)
         self._write_note(note, now)
         if notes and notes[0] is note:
             notes.popleft()
@@ -130,10 +131,16 @@ class StoreSide:
             self._backlog.done()
         return len(batch)
 
+    def _write_link(self, now: dt.datetime) -> None:
+        """The link first, then what follows from it: a page that hears of a halt must not find the old link."""
+        if _link_of(self._keeper_side.view) != _link_of(self._latest_view):
+            self._latest_at_s = float("-inf")
+            self._write_latest(now, clock.monotonic())
+
     def _write_latest(self, now: dt.datetime, now_s: float) -> None:
         view = self._keeper_side.view
         due_s = LATEST_EVERY_S if view is not self._latest_view else QUIET_LATEST_EVERY_S
-        if now_s - self._latest_at_s < due_s:
+        if _link_of(view) == _link_of(self._latest_view) and now_s - self._latest_at_s < due_s:
             return
         self._latest_at_s = now_s
         self._latest_view = view
@@ -143,7 +150,7 @@ class StoreSide:
             view.reading,
             rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,
             are_beans_proved=view.are_beans_proved,
-            now=now,
+            now=now,  # from before the view was taken: what the loop streams of a later view is newer
         )
         # The view was taken before the backlog is looked at: what it counts as processed is filed or queued.
         if view.boot_id and len(self._backlog) == 0:
@@ -172,6 +179,7 @@ class StoreSide:
     def _file_journalled(self, now: dt.datetime) -> None:
         """Halts that STOP, the interlocks or `manage.py stop` wrote down while nobody could file them."""
         for path, note in journal.waiting(self._data_dir, self.machine.pk):
+            self._write_link(now)
             try:
                 halt_filing.file_note(note, now=now)
             except UnknownMachine:
@@ -230,6 +238,10 @@ class StoreSide:
         for halt in open_halts:
             if halt.cooling_observed_at is None:
                 services_halts.observe_cooling(halt, now=now)
+
+
+def _link_of(view: View | None) -> tuple[str, str] | None:
+    return None if view is None else (view.link, view.link_code)
 
 
 def _note_of_latch(machine_id: str, latch: dict) -> HaltNote:

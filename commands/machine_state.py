@@ -38,7 +38,7 @@ def render_machine(machine: Machine, now: dt.datetime) -> dict[str, Any]:
     latest: MachineReading | None = getattr(machine, "latest", None)
     payload = live.latest_reading(machine.pk)
     reading = newest_reading(latest, payload, now)
-    link, code, message = link_of(machine, latest, reading, now)
+    link, code, message = link_of(machine, latest, payload, reading, now)
     return {
         "machine_id": machine.pk,
         "name": machine.name,
@@ -87,18 +87,29 @@ def _time(text: Any) -> dt.datetime | None:
 
 
 def link_of(
-    machine: Machine, latest: MachineReading | None, reading: dict[str, Any] | None, now: dt.datetime
+    machine: Machine,
+    latest: MachineReading | None,
+    payload: dict[str, Any] | None,
+    reading: dict[str, Any] | None,
+    now: dt.datetime,
 ) -> tuple[str, str, str]:
-    """(link, code, message). A loop that is gone cannot vouch for the link it wrote last."""
+    """(link, code, message), by the loop's last word: its row, or what it streamed since (``payload``).
+
+    A loop that is gone cannot vouch for the link it spoke of last.
+    """
     if latest is None or latest.written_at is None:
         return MachineReading.Link.NEVER.value, "", "Nobody has spoken to this machine yet."
     lease = getattr(machine, "lease", None)
     is_tended = lease is not None and now - lease.expires_at < UNTENDED_AFTER
     if not is_tended:
         return "untended", "untended", "No machine loop tends this machine: unproved, use the panel."
-    if latest.link == MachineReading.Link.UP.value and reading is not None and reading["age_ms"] > STALE_AFTER_MS:
+    link, code, message = latest.link, latest.link_code, latest.link_message
+    said_at = _time(payload.get("said_at")) if payload else None
+    if payload and said_at is not None and said_at >= latest.written_at:
+        link, code, message = (str(payload.get(name) or "") for name in ("link", "link_code", "link_message"))
+    if link == MachineReading.Link.UP.value and reading is not None and reading["age_ms"] > STALE_AFTER_MS:
         return MachineReading.Link.STALE.value, "stale_reading", "The newest reading is old."
-    return latest.link, latest.link_code, latest.link_message
+    return link, code, message
 
 
 def render_envelope(machine: Machine) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from commands.models import Alarm, Halt, Proposal, Suspension
 from commands.reasons import Code
 from commands.services_moves import call_off, person_pk
 from kernel import audit, canonical, ids, live
-from kernel.errors import Forbidden, Malformed, NotFound
+from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.principals import Principal, system_principal
 from roasts.models import Machine, MachineReading
 
@@ -231,11 +231,22 @@ def pause_orders(machine: Machine, *, code: str, now: dt.datetime) -> bool:
 def resume_orders(principal: Principal, machine: Machine, *, now: dt.datetime) -> bool:
     """The operator who looked at the machine lets orders through again. True when they were paused."""
     _require_operator(principal, machine)
+    require_link(machine)
     with transaction.atomic():
         resumed = MachineReading.objects.filter(machine=machine, is_orders_paused=True).update(is_orders_paused=False)
         if resumed:
             _tell_machine(principal, machine, "orders_resumed", "machine", machine.pk, {"is_orders_paused": False}, now)
     return bool(resumed)
+
+
+def require_link(machine: Machine) -> None:
+    """Nobody has seen a machine answer whose cable is out: what is let through now would fire unseen later."""
+    if MachineReading.objects.filter(machine=machine, link=MachineReading.Link.DOWN.value).exists():
+        raise Conflict(
+            "link_down",
+            f"{machine.name} cannot be reached: orders stay paused.",
+            "Check cable and power, look at the machine, and resume once it answers again.",
+        )
 
 
 def _require_operator(principal: Principal, machine: Machine) -> None:
