@@ -8,6 +8,7 @@ from django.db import connection, models, transaction
 
 from commands import models as commands
 from drivers import keeper_config, keeper_process
+from evals import models as evals
 from kernel import append_only, live
 from kernel import models as kernel
 from roastops import demo
@@ -15,6 +16,7 @@ from roasts import models as roasts
 
 #: model → lookup from a row to its organisation. Everything that belongs to an organisation, leaves first.
 ROWS: dict[type[models.Model], str] = {
+    evals.RoastReport: "organization",
     commands.ExecutionStage: "execution__machine__organization",
     commands.Execution: "machine__organization",
     commands.ProposalTransition: "proposal__organization",
@@ -24,10 +26,20 @@ ROWS: dict[type[models.Model], str] = {
     commands.Alarm: "organization",
     commands.MachineLease: "machine__organization",
     commands.Grant: "organization",
+    roasts.PackedRoast: "roast__organization",
+    roasts.RoastCorrection: "roast__organization",
+    roasts.QcNote: "roast__organization",
     roasts.RoastEvent: "roast__organization",
     roasts.Gap: "roast__organization",
     roasts.Sample: "roast__organization",
     roasts.Roast: "organization",
+    roasts.ProfileVersion: "profile__organization",
+    roasts.Profile: "organization",
+    roasts.TwinFit: "machine__organization",
+    roasts.TelemetryBatch: "machine__organization",
+    roasts.TelemetryStream: "machine__organization",
+    roasts.TelemetryPolicy: "organization",
+    roasts.DeviceKey: "organization",
     roasts.MachineReading: "machine__organization",
     roasts.ControlLimit: "machine__organization",
     roasts.Machine: "organization",
