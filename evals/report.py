@@ -158,33 +158,25 @@ def _order_actions(material: Material) -> list[Action]:
 
 def _curve_actions(summary: dict[str, Any]) -> list[Action]:
     actions = []
-    crash, flick = summary.get("crash"), summary.get("flick")
-    if crash:
+    for crash in summary.get("crashes", [])[:1]:
         actions.append(
             Action(
                 "avoid_crash",
-                "The rate of rise crashed: bring a little more heat into first crack, and take it off in smaller steps.",
+                "The rate of rise crashed: bring more heat into first crack, and take it off in smaller steps.",
                 "medium",
-                _turn_words(crash, "fell"),
+                f"fell {crash['fall_c_per_min']:.1f} °C/min after {clock_words(crash['from_s'])}",
             )
         )
-    if flick:
+    for flick in summary.get("flicks", [])[:1]:
         actions.append(
             Action(
                 "avoid_flick",
                 "The rate of rise flicked up before the drop: take heat off after the dip instead of waiting.",
                 "medium",
-                _turn_words(flick, "rose"),
+                f"rose {flick['rise_c_per_min']:.1f} °C/min after {clock_words(flick['from_s'])}",
             )
         )
     return actions
-
-
-def _turn_words(turn: dict[str, Any], verb: str) -> str:
-    change, at_s = turn.get("change_c_per_min"), turn.get("at_s")
-    if not isinstance(change, int | float) or not isinstance(at_s, int | float):
-        return f"the rate of rise {verb}"
-    return f"the rate of rise {verb} {abs(change):.1f} °C/min at {clock_words(at_s)}"
 
 
 def _development_actions(material: Material) -> list[Action]:

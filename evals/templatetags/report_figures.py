@@ -1,0 +1,46 @@
+"""Times and shares as a report writes them: `{{ phase.duration_s|clock }}`."""
+
+from __future__ import annotations
+
+from django import template
+
+from evals import report, report_figure
+
+register = template.Library()
+WORDS = {
+    **report_figure.EVENT_WORDS,
+    "charge": "Charge",
+    "turning_point": "Turning point",
+    "first_crack_end": "First crack end",
+    "note": "Note",
+    "drying": "Drying",
+    "maillard": "Maillard",
+    "development": "Development",
+    "person": "a person",
+    "device": "the machine",
+    "inferred": "inferred",
+}
+
+
+@register.filter
+def clock(seconds: float | None) -> str:
+    """Seconds as m:ss; a dash for none."""
+    return report.clock_words(seconds) if isinstance(seconds, int | float) else "–"
+
+
+@register.filter
+def clock_ms(milliseconds: float | None) -> str:
+    """Milliseconds as m:ss; a dash for none."""
+    return report.clock_words(milliseconds / 1000) if isinstance(milliseconds, int | float) else "–"
+
+
+@register.filter
+def share(ratio: float | None) -> str:
+    """0..1 as percent with one decimal; a dash for none."""
+    return f"{100 * ratio:.1f} %" if isinstance(ratio, int | float) else "–"
+
+
+@register.filter
+def plain_word(code: object) -> str:
+    """A stored word as people read it."""
+    return WORDS.get(str(code), str(code).replace("_", " "))
