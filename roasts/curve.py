@@ -264,7 +264,7 @@ def difference_column(curve: Curve) -> Column | None:
 
 
 def area_c_min(curve: Curve, from_s: float, to_s: float, base_c: float = AUC_BASE_C) -> float:
-    """AUC: sum of max(0, mean(BT[i], BT[i-1]) - base) * dt / 60, i from the row of ``from_s`` to before that of ``to_s``.
+    """AUC: sum of max(0, mean(BT[i], BT[i-1]) - base) * dt / 60, i from ``from_s``'s row to before ``to_s``'s.
 
     °C·min. Rows without a temperature are stepped over. (Reference §4.3; Artisan rounds to whole numbers.)
     """

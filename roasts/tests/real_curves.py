@@ -10,7 +10,14 @@ import numpy as np
 from roasts.curve import Column, Curve, Mark, Marks
 from roasts.tests import real_logs
 
-MARK_SLOTS = {1: "dry_end", 2: "first_crack_start", 3: "first_crack_end", 4: "second_crack_start", 6: "drop", 7: "cool_end"}
+MARK_SLOTS = {
+    1: "dry_end",
+    2: "first_crack_start",
+    3: "first_crack_end",
+    4: "second_crack_start",
+    6: "drop",
+    7: "cool_end",
+}
 MISSING = -1
 
 
