@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 
 from django.contrib.auth.models import User
@@ -13,10 +14,11 @@ from django.db import DatabaseError, connection, models
 from kernel import ids
 from kernel.models import Agent, ApiKey, Organization
 from kernel.prepared import Prepared
-from kernel.principals import SCOPES
+from kernel.principals import BOUND_SCOPES, SCOPES
 
 PREFIX_CHARACTERS = 10
 MAX_KEY_CHARACTERS = 200
+_ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 _LAST_USED_EVERY = dt.timedelta(seconds=60)
 
 
@@ -24,7 +26,9 @@ class UnknownScope(ValueError):
     """A scope that no key can have; names the known ones."""
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"{scope!r} is not a scope. Known: {', '.join(SCOPES)}.")
+        super().__init__(
+            f"{scope!r} is not a scope. Known: {', '.join(SCOPES)}; {', '.join(BOUND_SCOPES)}:<id> for one thing alone."
+        )
 
 
 class BadKey(Exception):
@@ -48,7 +52,8 @@ def create_key(
     """A new key of one person or one agent, and its plain text ``ro_<prefix>_<secret>``, which is not kept."""
     wanted = sorted({scope.strip() for scope in scopes if scope.strip()})
     for scope in wanted:
-        if scope not in SCOPES:
+        name, colon, subject_id = scope.partition(":")
+        if scope not in SCOPES and not (colon and name in BOUND_SCOPES and _ID.fullmatch(subject_id)):
             raise UnknownScope(scope)
     prefix = ids.secret()[:PREFIX_CHARACTERS]
     plain = f"ro_{prefix}_{ids.secret()}"

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from kernel.models import ApiKey
 
-SCOPES = ("read", "propose", "approve", "stop", "operate", "lead", "judge", "audit", "admin")
-CAPABILITIES = ("view", "propose", "approve", "stop", "operate", "lead", "judge", "audit", "admin")
+SCOPES = ("read", "propose", "approve", "stop", "operate", "lead", "judge", "audit", "telemetry", "admin")
+CAPABILITIES = ("view", "propose", "approve", "stop", "operate", "lead", "judge", "audit", "telemetry", "admin")
+#: Scopes that a colon and an id narrow to one thing: `telemetry:mch_…` sends for that machine alone.
+BOUND_SCOPES = ("telemetry",)
 
 _OPERATING = frozenset({Role.OPERATOR.value, Role.LEAD.value, Role.ADMIN.value})
 _LEADING = frozenset({Role.LEAD.value, Role.ADMIN.value})
@@ -26,6 +28,7 @@ ROLES_FOR = {
     "lead": _LEADING,
     "judge": frozenset({Role.JUDGE.value}),
     "audit": _LEADING | {Role.AUDITOR.value},
+    "telemetry": _OPERATING,
     "admin": frozenset({Role.ADMIN.value}),
 }
 # Which scopes of a key let that capability through. A wider scope holds the narrower ones.
@@ -37,9 +40,10 @@ SCOPES_FOR = {
     "lead": frozenset({"lead", "admin"}),
     "judge": frozenset({"judge"}),
     "audit": frozenset({"audit", "admin"}),
+    "telemetry": frozenset({"telemetry"}),
     "admin": frozenset({"admin"}),
 }
-AGENT_CAPABILITIES = frozenset({"view", "propose"})
+AGENT_CAPABILITIES = frozenset({"view", "propose", "telemetry"})  # telemetry: a bridge is an agent, too
 
 Kind = Literal["person", "agent", "system"]
 Via = Literal["session", "key", "stop_token", "system"]
@@ -87,6 +91,14 @@ class Principal:
             return bool(self.roles)
         has_role = bool(self.roles & ROLES_FOR[capability])
         return has_role and (self.via != "key" or bool(self.scopes & SCOPES_FOR[capability]))
+
+    def may_for(self, capability: str, subject_id: str) -> bool:
+        """Whether this principal has ``capability`` for one thing: by it all, or by a scope bound to ``subject_id``."""
+        if self.may(capability):
+            return True
+        if capability not in BOUND_SCOPES or f"{capability}:{subject_id}" not in self.scopes:
+            return False
+        return dataclasses.replace(self, scopes=self.scopes | {capability}).may(capability)
 
 
 def system_principal(name: str, organization: Organization | None = None) -> Principal:

@@ -21,9 +21,9 @@ def able(principal):
     ("role", "capabilities"),
     [
         ("viewer", {"view"}),
-        ("operator", {"view", "propose", "approve", "stop", "operate"}),
-        ("lead", {"view", "propose", "approve", "stop", "operate", "lead", "audit"}),
-        ("admin", {"view", "propose", "approve", "stop", "operate", "lead", "audit", "admin"}),
+        ("operator", {"view", "propose", "approve", "stop", "operate", "telemetry"}),
+        ("lead", {"view", "propose", "approve", "stop", "operate", "lead", "audit", "telemetry"}),
+        ("admin", {"view", "propose", "approve", "stop", "operate", "lead", "audit", "telemetry", "admin"}),
         ("judge", {"view", "judge"}),
         ("auditor", {"view", "audit"}),
     ],
@@ -45,7 +45,7 @@ def test_stop_scope_opens_stop_alone():
 
 
 @pytest.mark.parametrize("scope", sorted(principals.SCOPES))
-def test_agent_never_does_more_than_propose(scope):
+def test_agent_never_does_more_than_propose_and_send_telemetry(scope):
     agent = Principal(
         "agent",
         "agt_1",
@@ -56,7 +56,21 @@ def test_agent_never_does_more_than_propose(scope):
         roles=frozenset(["lead"]),
         via="key",
     )
-    assert able(agent) <= {"view", "propose"}
+    assert able(agent) <= {"view", "propose"} | ({"telemetry"} if scope == "telemetry" else set())
+
+
+@pytest.mark.parametrize("kind", ["person", "agent"])
+def test_a_bound_scope_sends_for_its_own_machine_alone(kind):
+    bound = Principal(
+        kind, "one", "bridge", HOUSE, roles=frozenset(["operator"]), scopes=frozenset(["telemetry:mch_a"]), via="key"
+    )
+    assert bound.may_for("telemetry", "mch_a") and not bound.may_for("telemetry", "mch_b")
+    assert not bound.may("telemetry") and not bound.may_for("propose", "mch_a")
+
+
+def test_a_bound_scope_without_the_role_sends_nothing():
+    viewer = person("viewer", via="key", scopes=["telemetry:mch_a"])
+    assert not viewer.may_for("telemetry", "mch_a")
 
 
 def test_person_without_organisation_may_nothing():
