@@ -160,6 +160,9 @@ class Roast(models.Model):
     profile_version = models.ForeignKey(
         "roasts.ProfileVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="roasts"
     )
+    #: A person's plan for the end; None leaves it to the profile. Whichever comes first ends the roast.
+    planned_drop_temp_c = models.FloatField(null=True, blank=True)
+    planned_development_s = models.FloatField(null=True, blank=True)
     source = models.CharField(max_length=10, choices=RoastSource.choices, default=RoastSource.RECORDED.value)
     #: SHA-256 of the imported file, hex; "" for a roast that was watched. The same file comes in once.
     source_digest = models.CharField(max_length=64, default="", blank=True)
