@@ -12,6 +12,7 @@ import numpy as np
 from roasts.curve import Column, Curve, CurveSummary, Marks, summarise
 
 GRID_S = 1.0
+ROUNDING_C = 1e-9  # the edge of the tolerance counts in, whatever the last bit says
 TOLERANCE_C = 3.0
 #: Events two roasts may be laid over each other by.
 ALIGNMENTS = ("charge", "turning_point", "dry_end", "first_crack_start", "drop")
@@ -153,5 +154,5 @@ def _deviation(at_s: Column, deviation_c: Column, tolerance_c: float) -> Deviati
         mean_c=float(np.mean(deviation_c)),
         max_deviation_c=float(deviation_c[farthest]),
         max_at_s=float(at_s[farthest]),
-        within_s=float(np.count_nonzero(np.abs(deviation_c) <= tolerance_c) * GRID_S),
+        within_s=float(np.count_nonzero(np.abs(deviation_c) <= tolerance_c + ROUNDING_C) * GRID_S),
     )

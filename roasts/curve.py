@@ -394,6 +394,11 @@ def _stated(marks: Marks, kind: str, from_s: float, to_s: float) -> Landmark | N
     return Landmark(kind, mark.elapsed_s, mark.source)
 
 
+def _found(kind: str, curve: Curve, row: int, from_s: float, to_s: float) -> Landmark:
+    """What the curve itself says; the row nearest to a mark may lie a moment outside the span, the landmark not."""
+    return Landmark(kind, min(max(float(curve.elapsed_s[row]), from_s), to_s), "curve")
+
+
 def _turning(curve: Curve, marks: Marks, moments: _Moments) -> Landmark | None:
     to_s = moments.crack.elapsed_s if moments.crack else moments.end_s
     stated = _stated(marks, "turning_point", moments.charge_s, to_s)
@@ -405,7 +410,7 @@ def _turning(curve: Curve, marks: Marks, moments: _Moments) -> Landmark | None:
         return None
     later_c = curve.bean_temp_c[row : last_row + 1]
     has_turned = moments.is_dropped or moments.crack is not None or np.nanmax(later_c) >= later_c[0] + TURNED_BY_C
-    return Landmark("turning_point", float(curve.elapsed_s[row]), "curve") if has_turned else None
+    return _found("turning_point", curve, row, moments.charge_s, to_s) if has_turned else None
 
 
 def _dry_end(curve: Curve, marks: Marks, moments: _Moments, dry_end_c: float) -> Landmark | None:
@@ -417,7 +422,9 @@ def _dry_end(curve: Curve, marks: Marks, moments: _Moments, dry_end_c: float) ->
     from_row, to_row = row_at(curve, moments.turning.elapsed_s), row_at(curve, to_s)
     row = dry_end_row(curve, from_row, to_row, dry_end_c)
     is_reached = moments.crack is not None or bool(np.any(curve.bean_temp_c[from_row : to_row + 1] >= dry_end_c))
-    return Landmark("dry_end", float(curve.elapsed_s[row]), "curve") if row is not None and is_reached else None
+    if row is None or not is_reached:
+        return None
+    return _found("dry_end", curve, row, moments.turning.elapsed_s, to_s)
 
 
 def _landmarks(curve: Curve, marks: Marks, moments: _Moments, rates: Column) -> tuple[Landmark, ...]:

@@ -22,6 +22,8 @@ CRASH_WITHIN_S = 30.0
 CRASH_FALL_C_PER_MIN = 4.0
 FLICK_RISE_C_PER_MIN = 2.0
 FLICK_FOR_S = 15.0
+#: The fall begins where the rate was last this close to its high, and ends where it is first this close to its low.
+EDGE_C_PER_MIN = 0.1
 #: A bound, whatever a file holds: a roast that crashed more often is told by its first ones.
 MAX_CRASHES = 10
 
@@ -81,9 +83,7 @@ def centred_rate(times_s: Column, temps_c: Column, *, half_s: float = CENTRED_HA
 
 def _slopes(at_s: Column, at_c: Column, low: NDArray[np.intp], high: NDArray[np.intp]) -> Column:
     """Slope ×60 of each window [low, high) by running sums (both columns centred: large squares lose digits)."""
-    sums = [
-        np.concatenate(([0.0], np.cumsum(column))) for column in (at_s, at_c, at_s * at_s, at_s * at_c)
-    ]
+    sums = [np.concatenate(([0.0], np.cumsum(column))) for column in (at_s, at_c, at_s * at_s, at_s * at_c)]
     sum_t, sum_c, sum_tt, sum_tc = (column[high] - column[low] for column in sums)
     count = high - low
     spread = count * sum_tt - sum_t**2
@@ -136,8 +136,8 @@ def find_crashes(
         found = _first_fall(at_s, rates, moved_s, row)
         if found is None:
             break
-        high, bottom = found
-        crashes.append(Crash(float(at_s[high]), float(at_s[bottom]), float(rates[high] - rates[bottom])))
+        crash, bottom = found
+        crashes.append(crash)
         flick = _flick_after(at_s, rates, bottom)
         if flick is not None:
             flicks.append(flick)
@@ -145,8 +145,8 @@ def find_crashes(
     return tuple(crashes), tuple(flicks)
 
 
-def _first_fall(at_s: Column, rates: Column, moved_s: Column, first: int) -> tuple[int, int] | None:
-    """Rows of the high and the low of the first crash at or after row ``first``."""
+def _first_fall(at_s: Column, rates: Column, moved_s: Column, first: int) -> tuple[Crash, int] | None:
+    """The first crash at or after row ``first``, and the row of its low."""
     for row in range(first, len(at_s)):
         low_row = max(first, int(np.searchsorted(at_s, at_s[row] - CRASH_WITHIN_S)))
         moved = moved_s[moved_s <= at_s[row]]
@@ -154,9 +154,12 @@ def _first_fall(at_s: Column, rates: Column, moved_s: Column, first: int) -> tup
             low_row = max(low_row, int(np.searchsorted(at_s, moved[-1], side="right")))
         if low_row >= row:
             continue
-        high = low_row + int(np.argmax(rates[low_row : row + 1]))
-        if rates[high] - rates[row] > CRASH_FALL_C_PER_MIN:
-            return high, _bottom_from(at_s, rates, moved_s, row)
+        highest = float(np.max(rates[low_row : row + 1]))
+        if highest - rates[row] > CRASH_FALL_C_PER_MIN:
+            high = low_row + int(np.flatnonzero(rates[low_row : row + 1] >= highest - EDGE_C_PER_MIN)[-1])
+            bottom = _bottom_from(at_s, rates, moved_s, row)
+            fall = highest - float(np.min(rates[row : bottom + 1]))
+            return Crash(float(at_s[high]), float(at_s[bottom]), fall), bottom
     return None
 
 
@@ -170,7 +173,8 @@ def _bottom_from(at_s: Column, rates: Column, moved_s: Column, row: int) -> int:
             break
         if np.any((moved_s > at_s[row]) & (moved_s <= at_s[later])):
             break
-    return lowest
+    is_low = rates[row : lowest + 1] <= rates[lowest] + EDGE_C_PER_MIN
+    return row + int(np.argmax(is_low))
 
 
 def _flick_after(at_s: Column, rates: Column, bottom: int) -> Flick | None:

@@ -282,8 +282,10 @@ def rates_over_bean(curve: Curve, summary: CurveSummary, bean_c: Column) -> Colu
 def _corridor(
     roasts: Sequence[GoodRoast], summaries: Sequence[CurveSummary]
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """(bean °C, low, middle, high): 10th, 50th, 90th percentile of the roasts' rates, else a width around the middle."""
+    """(bean °C, low, middle, high): 10th, 50th, 90th percentile of the rates, else a width around the middle."""
     bean_c = np.arange(50.0, 260.0, CORRIDOR_STEP_C)
+    if len(roasts) < CORRIDOR_ROASTS:
+        bean_c = np.union1d(bean_c, [LATE_FROM_C, LATE_FROM_C + 0.01])  # the width steps here, it does not slope
     rates = np.array(
         [rates_over_bean(roast.curve, summary, bean_c) for roast, summary in zip(roasts, summaries, strict=True)]
     )

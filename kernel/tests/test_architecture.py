@@ -23,7 +23,8 @@ PURE = frozenset(
     commands.interlocks commands.lifecycle commands.reasons
     drivers.bullet.codec_r1 drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
     kernel.canonical
-    roasts.decision_json roasts.filing roasts.rate_of_rise roasts.recorder
+    roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
+    roasts.rate_of_rise roasts.recorder
     """.split()
 )
 
