@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from commands import api
+from commands import api, api_outlook
 from commands.api_machines import machine_urlpatterns
 
 urlpatterns = [
@@ -21,5 +21,6 @@ urlpatterns = [
     path("grants/<str:grant_id>/revoke", api.GrantRevoke.as_view(), name="grant-revoke"),
     path("envelopes", api.EnvelopeList.as_view(), name="envelopes"),
     path("alarms/<str:alarm_id>/acknowledge", api.AlarmAcknowledge.as_view(), name="alarm-acknowledge"),
+    path("machines/<str:machine_id>/outlook", api_outlook.MachineOutlook.as_view(), name="machine-outlook"),
     *machine_urlpatterns,
 ]

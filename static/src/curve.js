@@ -67,6 +67,10 @@
     });
   };
   Curve.prototype.lastX = function () { return this.columns.x.length ? this.columns.x[this.columns.x.length - 1] : 0; };
+  /** What lies behind (a golden curve, as GET …/golden answers) and ahead (what the twin expects); null for none. */
+  Curve.prototype.setGolden = function (golden) { this.golden = golden; this.isDirty = true; };
+  Curve.prototype.setPredicted = function (predicted) { this.predicted = predicted; this.isDirty = true; };
+  Curve.prototype.setWhatIf = function (whatIf) { this.whatIf = whatIf; this.isDirty = true; };
   Curve.prototype.setMarks = function (marks) { this.marks = marks; this.isDirty = true; };
 
   Curve.prototype.lane = function (name, index) {
@@ -106,7 +110,7 @@
         { label: "ET", scale: "c", stroke: this.colours.et, width: 1.5, dash: [7, 5], spanGaps: false, points: { show: false } },
         { label: "BT", scale: "c", stroke: this.colours.bt, width: 2.5, spanGaps: false, points: { show: false } }
       ],
-      hooks: { draw: [function (u) { self.drawMarks(u); self.drawNames(u); }], setCursor: [function (u) { self.showCursor(u); }] }
+      hooks: { drawAxes: [function (u) { self.drawBehind(u); }], draw: [function (u) { self.drawAhead(u); self.drawMarks(u); self.drawNames(u); }], setCursor: [function (u) { self.showCursor(u); }] }
     }, this.data(), this.holders.curve);
     var stepped = window.uPlot.paths.stepped({ align: 1 });
     this.strip = new window.uPlot({
@@ -152,6 +156,97 @@
     ctx.font = 12 * devicePixelRatio + "px " + getComputedStyle(document.body).fontFamily;
     draw(ctx, devicePixelRatio);
     ctx.restore();
+  }
+  // --- the golden curve behind, the twin ahead (their figures come in °C) -----------------------------
+  function degrees(c) { return roastops.shown("bean_temp_c", c); }
+  function within(values, bounds, x) {
+    var i = 1;
+    if (!bounds.length || x < bounds[0] || x > bounds[bounds.length - 1]) return null;
+    while (i < bounds.length - 1 && bounds[i] < x) i += 1;
+    var share = bounds[i] > bounds[i - 1] ? (x - bounds[i - 1]) / (bounds[i] - bounds[i - 1]) : 0;
+    return values[i - 1] + share * (values[i] - values[i - 1]);
+  }
+  /** A path through (seconds, value) on one scale; broken where a value is missing. */
+  function trace(u, ctx, times, values, scale) {
+    var isDown = false;
+    for (var i = 0; i < times.length; i += 1) {
+      if (values[i] === null || values[i] === undefined) { isDown = false; continue; }
+      var x = u.valToPos(times[i], "x", true), y = u.valToPos(values[i], scale, true);
+      if (isDown) ctx.lineTo(x, y); else ctx.moveTo(x, y);
+      isDown = true;
+    }
+  }
+  function band(u, ctx, times, low, high, scale) {
+    ctx.beginPath();
+    for (var i = 0; i < times.length; i += 1) { var y = u.valToPos(low[i], scale, true), x = u.valToPos(times[i], "x", true); if (i) ctx.lineTo(x, y); else ctx.moveTo(x, y); }
+    for (i = times.length - 1; i >= 0; i -= 1) ctx.lineTo(u.valToPos(times[i], "x", true), u.valToPos(high[i], scale, true));
+    ctx.closePath();
+    ctx.fill();
+  }
+  function clipped(u, draw) {
+    inPlot(u, function (ctx, ratio) {
+      ctx.beginPath();
+      ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+      ctx.clip();
+      draw(ctx, ratio);
+    });
+  }
+  Curve.prototype.drawBehind = function (u) {
+    var golden = this.golden, self = this;
+    if (!golden) return;
+    clipped(u, function (ctx, ratio) {
+      ctx.fillStyle = self.colours.edge;
+      ctx.globalAlpha = 0.16;
+      band(u, ctx, golden.elapsed_s, golden.low_c.map(degrees), golden.high_c.map(degrees), "c");
+      self.drawCorridor(u, ctx, golden);
+      ctx.globalAlpha = 0.55;
+      ctx.strokeStyle = self.colours.edge;
+      ctx.lineWidth = 3 * ratio;
+      ctx.beginPath();
+      trace(u, ctx, golden.elapsed_s, golden.golden_c.map(degrees), "c");
+      ctx.stroke();
+    });
+  };
+  /** The corridor of the rate of rise stands over bean temperature: drawn where this roast's own beans are. */
+  Curve.prototype.drawCorridor = function (u, ctx, golden) {
+    var columns = this.columns, times = [], low = [], high = [], isF = roastops.isFahrenheit;
+    var step = Math.max(1, Math.floor(columns.x.length / 300));
+    for (var i = 0; i < columns.x.length; i += step) {
+      var shown = columns.bean_temp_c[i];
+      if (shown === null || columns.x[i] < golden.turning_point_s) continue;
+      var beanC = isF ? (shown - 32) / 1.8 : shown;
+      var l = within(golden.corridor_low, golden.corridor_bean_c, beanC), h = within(golden.corridor_high, golden.corridor_bean_c, beanC);
+      if (l === null || h === null) continue;
+      times.push(columns.x[i]);
+      low.push(isF ? l * 1.8 : l);
+      high.push(isF ? h * 1.8 : h);
+    }
+    if (times.length < 2) return;
+    ctx.fillStyle = this.colours.ror;
+    band(u, ctx, times, low, high, "r");
+  };
+  Curve.prototype.drawAhead = function (u) {
+    var self = this, predicted = this.predicted, whatIf = this.whatIf;
+    if (!predicted && !whatIf) return;
+    clipped(u, function (ctx, ratio) {
+      if (predicted) {
+        ctx.fillStyle = self.colours.ror;
+        ctx.globalAlpha = 0.14;
+        band(u, ctx, predicted.times_s, predicted.low_c.map(degrees), predicted.high_c.map(degrees), "c");
+        ctx.globalAlpha = 1;
+        dotted(u, ctx, ratio, predicted.times_s, predicted.bean_c.map(degrees), self.colours.ror);
+      }
+      if (whatIf) dotted(u, ctx, ratio, whatIf.times_s, whatIf.with_c.map(degrees), self.colours.bt);
+    });
+  };
+  function dotted(u, ctx, ratio, times, values, stroke) {
+    ctx.strokeStyle = stroke;
+    ctx.lineWidth = 2 * ratio;
+    ctx.setLineDash([2 * ratio, 4 * ratio]);
+    ctx.beginPath();
+    trace(u, ctx, times, values, "c");
+    ctx.stroke();
+    ctx.setLineDash([]);
   }
   Curve.prototype.drawMarks = function (u) {
     var self = this;

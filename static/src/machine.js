@@ -241,5 +241,7 @@
     if (!isSuspended) button.append(Object.assign(document.createElement("kbd"), { textContent: "H" }));
   }
 
+  /** For outlook.js: what this page knows of the roast that is under way. */
+  roastops.live = { roast: function () { return roast; }, curve: function () { return curve; }, elapsedMs: function () { return roast && roast.is_open ? elapsedMs : null; } };
   document.addEventListener("DOMContentLoaded", function () { readRoast(); startCurve(); showPhases(); });
 })();
