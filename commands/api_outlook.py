@@ -88,6 +88,12 @@ def answer_for(machine: Machine) -> dict[str, Any]:
     return found
 
 
+def forget_answers() -> None:
+    """Drop what is kept (tests)."""
+    with _lock:
+        _answers.clear()
+
+
 def held_settings(machine: Machine) -> list[Proposal]:
     """Held orders that move a control, oldest deadline first."""
     held = Proposal.objects.filter(machine=machine).awaiting_decision().exclude(control="")

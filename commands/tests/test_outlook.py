@@ -1,0 +1,242 @@
+"""What the page is told of the near future: the golden curve, the plan for the end, the twin, an order's effect."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from commands import api_outlook
+from commands.models import Proposal
+from commands.tests.rows import AT, machine_row, organization_row, person_row
+from kernel import clock, keys
+from kernel.models import AuditEntry
+from roasts import outlook, planning, profile, twin
+from roasts.models import Machine, Profile, ProfileVersion, Roast, RoastEvent, Sample
+from roasts.profile import ProfileDocument
+
+pytestmark = pytest.mark.django_db
+FC_S = 400.0
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    outlook.forget_all()
+    api_outlook.forget_answers()
+    yield
+    outlook.forget_all()
+    api_outlook.forget_answers()
+
+
+def caller(role: str = "operator", slug: str = "demo") -> Client:
+    user = person_row(f"{role}-{slug}", role, slug=slug)
+    plain = keys.create_key(organization_row(slug), scopes=["operate", "read"], user=user, now=clock.now())[1]
+    return Client(headers={"Authorization": f"Bearer {plain}"})
+
+
+def golden() -> ProfileDocument:
+    times = tuple(float(t) for t in range(0, 501, 10))
+    temps = tuple(100.0 + 0.2 * t for t in times)
+    return ProfileDocument(
+        elapsed_s=times,
+        golden_c=temps,
+        low_c=tuple(t - 3 for t in temps),
+        high_c=tuple(t + 3 for t in temps),
+        corridor_bean_c=(100.0, 200.0),
+        corridor_low=(8.0, 4.0),
+        corridor_middle=(12.0, 8.0),
+        corridor_high=(16.0, 12.0),
+        development_s=(0.0, 50.0, 100.0),
+        development_rise_c=(0.0, 8.0, 14.0),
+        landmarks_s={"turning_point": 60.0, "first_crack_start": FC_S, "drop": 500.0},
+        first_crack_c=180.0,
+        drop_c=200.0,
+        plan=(profile.PlannedSetting(120.0, "heater", 6), profile.PlannedSetting(300.0, "heater", 4)),
+        sensor=profile.Sensor("mch_1"),
+        roast_ids=("rst_1",),
+    )
+
+
+def open_roast(machine: Machine, *, follows: bool = False, seconds: int = 0, **values: Any) -> Roast:
+    version = None
+    if follows:
+        named = Profile.objects.create(organization=machine.organization, name="Kenya", created_at=AT)
+        version = ProfileVersion.objects.create(
+            profile=named, version=2, document=profile.to_json(golden()), digest="d", created_at=AT
+        )
+    roast = Roast.objects.create(
+        organization=machine.organization,
+        machine=machine,
+        started_at=AT,
+        device_start_ms=0,
+        profile_version=version,
+        **values,
+    )
+    for second in range(seconds):
+        bean_c = 156.0 - 1.0 * second if second < 55 else 101.0 + 0.23 * (second - 55)
+        Sample.objects.create(
+            roast=roast,
+            elapsed_ms=second * 1000,
+            sequence=second + 1,
+            at=AT + dt.timedelta(seconds=second),
+            state="roasting",
+            bean_temp_c=bean_c,
+            infrared_temp_c=25.0 + min(second, 150) if second < 150 else 175.0,
+            heater_step=7,
+            fan_step=2,
+            drum_step=9,
+            voltage_v=200,
+        )
+    return roast
+
+
+def test_without_a_profile_there_is_no_golden_curve_and_no_plan() -> None:
+    roast = open_roast(machine_row())
+    answer = caller().get(f"/v1/roasts/{roast.pk}/golden").json()
+    assert answer["profile_name"] == "" and answer["elapsed_s"] == []
+    assert planning.plan_of(roast) == planning.EndPlan(None, None, "none")
+
+
+def test_the_golden_curve_comes_with_its_band_and_corridor() -> None:
+    roast = open_roast(machine_row(), follows=True)
+    answer = caller().get(f"/v1/roasts/{roast.pk}/golden").json()
+    assert (answer["profile_name"], answer["version"]) == ("Kenya", 2)
+    assert answer["high_c"][0] - answer["low_c"][0] == pytest.approx(6.0)
+    assert answer["corridor_low"] == [8.0, 4.0]
+
+
+def test_once_first_crack_is_marked_the_development_counts_from_it() -> None:
+    roast = open_roast(machine_row(), follows=True)
+    RoastEvent.objects.create(roast=roast, kind="first_crack_start", elapsed_ms=350_000, source="person", at=AT)
+    laid = planning.golden_of(roast)
+    at_s = dict(zip(laid["elapsed_s"], laid["golden_c"], strict=True))
+    assert at_s[350.0] == 180.0 and at_s[450.0] == 194.0
+    assert max(t for t in at_s if t < 350.0) == 340.0
+
+
+def test_a_persons_plan_wins_over_the_profiles_and_is_audited() -> None:
+    roast = open_roast(machine_row(), follows=True)
+    assert planning.plan_of(roast) == planning.EndPlan(200.0, 100.0, "profile")
+    answer = caller().post(
+        f"/v1/roasts/{roast.pk}/plan",
+        {"drop_temp_c": 205.0, "development_s": None},
+        content_type="application/json",
+    )
+    assert answer.json() == {"drop_temp_c": 205.0, "development_s": None, "source": "person"}
+    assert AuditEntry.objects.filter(verb="roast_end_planned").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"drop_temp_c": 260.1, "development_s": None}, 400),
+        ({"drop_temp_c": 99.9, "development_s": None}, 400),
+        ({"drop_temp_c": 260.0, "development_s": 1200.0}, 200),
+        ({"drop_temp_c": "hot", "development_s": None}, 400),
+        ({"drop_temp_c": None}, 400),
+    ],
+)
+def test_a_plan_has_bounds(body: dict[str, Any], status: int) -> None:
+    roast = open_roast(machine_row())
+    answer = caller().post(f"/v1/roasts/{roast.pk}/plan", body, content_type="application/json")
+    assert answer.status_code == status, answer.content
+
+
+def test_a_closed_roast_takes_no_plan() -> None:
+    roast = open_roast(machine_row(), status="finished")
+    body = {"drop_temp_c": 205.0, "development_s": None}
+    answer = caller().post(f"/v1/roasts/{roast.pk}/plan", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]) == (409, "roast_closed")
+
+
+@pytest.mark.parametrize("path", ["roasts/{roast}/golden", "machines/{machine}/outlook"])
+def test_another_organisation_sees_nothing(path: str) -> None:
+    machine = machine_row()
+    roast = open_roast(machine)
+    stranger = caller("lead", slug="other")
+    assert stranger.get("/v1/" + path.format(roast=roast.pk, machine=machine.pk)).status_code == 404
+
+
+def test_without_an_open_roast_the_outlook_says_so() -> None:
+    machine = machine_row()
+    answer = caller().get(f"/v1/machines/{machine.pk}/outlook").json()
+    assert answer["roast_id"] is None and "No roast" in answer["says"]
+
+
+def test_before_the_first_reading_the_outlook_waits() -> None:
+    machine = machine_row()
+    open_roast(machine)
+    assert "first readings" in caller().get(f"/v1/machines/{machine.pk}/outlook").json()["says"]
+
+
+def test_a_machine_that_no_twin_was_fitted_for_has_no_outlook() -> None:
+    machine = machine_row()
+    Machine.objects.filter(pk=machine.pk).update(driver_kind="tcp-line")
+    open_roast(machine, seconds=5)
+    assert "fittwin" in caller().get(f"/v1/machines/{machine.pk}/outlook").json()["says"]
+
+
+def test_a_live_roast_is_looked_ahead_with_a_band_and_a_plan() -> None:
+    machine = machine_row()
+    open_roast(machine, follows=True, seconds=200)
+    answer = caller().get(f"/v1/machines/{machine.pk}/outlook").json()
+    assert answer["elapsed_s"] == pytest.approx(199.0, abs=1.0)
+    band = answer["prediction"]
+    assert len(band["times_s"]) == 37 and band["times_s"][-1] - band["times_s"][0] == 180.0
+    assert all(low <= c <= high for low, c, high in zip(band["low_c"], band["bean_c"], band["high_c"], strict=True))
+    assert answer["drop"]["kind"] == "plan" and answer["first_crack"]["kind"] == "prediction"
+    assert answer["next"] == {"heater": {"elapsed_s": 300.0, "step": 4}}
+    assert "400 g assumed" in answer["says"]
+
+
+def test_the_estimator_catches_up_and_ends_where_one_that_saw_all_at_once_ends() -> None:
+    machine = machine_row()
+    roast = open_roast(machine, seconds=120)
+    outlook.outlook_of(machine)
+    later = [
+        Sample(
+            roast=roast, elapsed_ms=s * 1000, sequence=s + 1, at=AT, state="roasting",
+            bean_temp_c=115.0 + 0.2 * (s - 120), infrared_temp_c=150.0, heater_step=7, fan_step=2, drum_step=9,
+        )
+        for s in range(120, 160)
+    ]  # fmt: skip
+    Sample.objects.bulk_create(later)
+    caught_up = outlook.outlook_of(machine).state
+    outlook.forget_all()
+    at_once = outlook.outlook_of(machine).state
+    assert caught_up.node == at_once.node and caught_up.elapsed_s == at_once.elapsed_s
+
+
+def test_a_held_order_shows_both_futures_and_less_heat_ends_cooler() -> None:
+    machine = machine_row()
+    roast = open_roast(machine, seconds=200)
+    Proposal.objects.create(
+        organization=machine.organization,
+        machine=machine,
+        roast=roast,
+        order_type="SET_POWER",
+        control="heater",
+        target_step=4,
+        reasoning="less",
+        status="PENDING_APPROVAL",
+        decision="HOLD",
+        digest="x",
+        proposer_user=person_row("anna", "operator"),
+        proposed_at=clock.now(),
+        expires_at=clock.now() + dt.timedelta(seconds=60),
+    )
+    answer = caller().get(f"/v1/machines/{machine.pk}/outlook").json()
+    (effect,) = answer["orders"].values()
+    assert effect["with_c"][0] == effect["without_c"][0]
+    assert effect["with_c"][-1] < effect["without_c"][-1] - 1.0
+    assert effect["within_c"] > 0
+
+
+def test_samples_without_controls_or_probe_do_not_break_the_outlook() -> None:
+    machine = machine_row()
+    roast = open_roast(machine, seconds=100)
+    Sample.objects.create(roast=roast, elapsed_ms=100_500, sequence=500, at=AT, state="roasting")
+    state = outlook.outlook_of(machine).state
+    assert isinstance(state, twin.TwinState)
