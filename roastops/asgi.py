@@ -27,6 +27,7 @@ from kernel import draining, log_files
 from kernel.sealer import SealerThread
 from kernel.stream import stream_asgi
 from roastops.wsgi_threads import WsgiInThreads
+from roasts.telemetry import asgi as telemetry
 
 logger = logging.getLogger(__name__)
 Send = Callable[[Any], Awaitable[None]]
@@ -52,6 +53,8 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
         await stop_asgi(scope, receive, send)
     elif scope["path"] in STREAM_PATHS:
         await stream_asgi(scope, receive, send)
+    elif scope["path"] in telemetry.PATHS and scope["method"] == "POST":
+        await telemetry.telemetry_asgi(scope, receive, send)
     elif scope["path"] == "/livez":
         await _answer(send, 200, b'{"status": "ok"}')
     else:

@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver, include, path
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("kernel.urls")),
     path("v1/", include("roasts.urls")),
+    path("v1/", include("roasts.telemetry.urls")),
     path("v1/", include("commands.urls")),
     path("", include("commands.page_urls")),
     path("admin/", admin.site.urls),

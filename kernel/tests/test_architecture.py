@@ -25,6 +25,7 @@ PURE = frozenset(
     kernel.canonical
     roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
     roasts.rate_of_rise roasts.recorder
+    roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing roasts.telemetry.stream_state
     """.split()
 )
 
@@ -56,6 +57,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "commands.management.commands.stop": "tells all machines to stop at once, not one after the other",
         "commands.stop_authority": "keeps the stop authority fresh so that STOP asks no database",
         "commands.stopping": "STOP's own pools: the wire first, the record after, neither behind a request",
+        "roasts.telemetry.asgi": "filing leaves the event loop; a pool of its own, so that pages never wait behind it",
         "roastops.embedded": "worker and beat in one process",
         "roastops.wsgi_threads": "Django's ordinary requests, beside the streams",
         "roastops.management.commands.up": "signals and the announcement beside the server",

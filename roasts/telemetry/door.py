@@ -1,0 +1,129 @@
+"""`POST /v1/telemetry`, from bytes to bytes: who sends, what they send, what they are told. No DRF on this path.
+
+Ten thousand points a second come this way, so it is one function that any server may call: the ASGI application
+beside Django (`roasts.telemetry.asgi`) and the documented view (`roasts.telemetry.api`) both do. Errors have the
+house's one shape. A key's holder is remembered for KEY_KEPT_S, so a revoked key is refused within that time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import threading
+from dataclasses import dataclass
+
+from django.db import DatabaseError, close_old_connections
+
+from kernel import authentication, clock, draining, keys
+from kernel.errors import ApiError, Forbidden, Malformed, NotNow, Unauthenticated
+from kernel.principals import Principal
+from roasts.telemetry import services
+from roasts.telemetry.envelope import MAX_BODY_BYTES, BadEnvelope, Envelope, read_json, read_lines
+
+logger = logging.getLogger(__name__)
+JSON = "application/json"
+LINES = "application/x-ndjson"
+KEY_KEPT_S = 2.0
+KEYS_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: a status, a JSON body, and headers beside the content's own."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _Senders:
+    """Who a key stands for, for KEY_KEPT_S. Refusals are not remembered."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[float, Principal]] = {}
+
+    def who(self, header: str) -> Principal:
+        """The principal of an `Authorization` header. keys.BadKey."""
+        now_s = clock.monotonic()
+        kept = self._kept.get(header)
+        if kept is not None and now_s < kept[0]:
+            return kept[1]
+        principal = authentication.principal_of_key(header)
+        with self._lock:
+            if len(self._kept) >= KEYS_KEPT:
+                self._kept.clear()
+            self._kept[header] = (now_s + KEY_KEPT_S, principal)
+        return principal
+
+    def forget(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+
+_senders = _Senders()
+forget_senders = _senders.forget
+
+
+def answer(authorization: str, content_type: str, body: bytes) -> Answer:
+    """One request's answer, whatever it was. Blocking: call it in a thread."""
+    try:
+        return _filed(authorization, content_type, body)
+    except ApiError as error:
+        return _refusal(error)
+    except keys.BadKey as error:
+        return _refusal(Unauthenticated(error.code, error.message, "Ask an admin for a new key."))
+    except DatabaseError as error:
+        logger.error("telemetry: the database refused", exc_info=error)
+        close_old_connections()
+        return _refusal(NotNow("database_unavailable", "The database does not answer now.", "Send the same again."))
+
+
+def _refusal(error: ApiError) -> Answer:
+    headers: tuple[tuple[str, str], ...] = ()
+    if error.status == 401:
+        headers = (("WWW-Authenticate", "Bearer"),)
+    elif error.status in (429, 503):
+        headers = (("Retry-After", "1"),)
+    elif error.status == 413:
+        headers = (("Connection", "close"),)  # the rest of the body is not read
+    return Answer(error.status, json.dumps(error.body()).encode(), headers)
+
+
+def _filed(authorization: str, content_type: str, body: bytes) -> Answer:
+    if draining.is_draining():
+        raise NotNow("draining", "This server is shutting down.", "Send the same again in a few seconds.")
+    if authorization[:7].lower() != "bearer ":
+        raise Unauthenticated("not_signed_in", "We do not know who you are.", "Send `Authorization: Bearer <key>`.")
+    principal = _senders.who(authorization)
+    if principal.organization is None:
+        raise Forbidden("no_membership", "You are not a member of an organisation.", "Ask an admin to add you.")
+    now = clock.now()
+    envelope = _read(content_type, body, now)
+    if not principal.may_for("telemetry", envelope.machine_id):
+        raise Forbidden(
+            "not_allowed",
+            f"{principal.name} may not send telemetry of this machine.",
+            "Use a key with the scope `telemetry`, or `telemetry:<machine_id>`.",
+            needed="telemetry",
+        )
+    filed = services.file_envelope(principal.organization.pk, envelope, received_at=now)
+    headers = (("Idempotent-Replay", "true"),) if filed.is_replay else ()
+    return Answer(201, json.dumps(filed.answer).encode(), headers)
+
+
+def _read(content_type: str, body: bytes, now: dt.datetime) -> Envelope:
+    kind = content_type.partition(";")[0].strip().lower()
+    if len(body) > MAX_BODY_BYTES:
+        raise ApiError("body_too_large", "The body is larger than 1 MB.", "Send fewer points at once.", status=413)
+    try:
+        if kind == LINES:
+            return read_lines(body, received_at=now)
+        if kind in (JSON, ""):
+            return read_json(body, received_at=now)
+    except BadEnvelope as error:
+        raise Malformed(error.code, error.message, error.how_to_fix) from None
+    raise ApiError(
+        "unsupported_media_type", f"{kind[:60]!r} is not taken here.", f"Send {JSON} or {LINES}.", status=415
+    )

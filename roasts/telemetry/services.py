@@ -1,0 +1,303 @@
+"""Filing telemetry: one envelope, one transaction, once. The only writer of streams and batches.
+
+Same machine, sequence and content again: the first answer again. Other content: refused. What comes late goes by its
+own time to the roast it belongs to, open or closed; a closed roast is not reopened by it, and one that is packed takes
+nothing more (its digest is what a dispute cites): such points are refused with their reason.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from kernel import canonical, live
+from kernel.errors import Conflict, Unprocessable
+from roasts import services as roast_services
+from roasts.models import (
+    Machine,
+    MachineReading,
+    Roast,
+    RoastSource,
+    TelemetryBatch,
+    TelemetryPolicy,
+    TelemetryStream,
+)
+from roasts.services import LinkState
+from roasts.telemetry import admission, late, rows, signing, stream_state
+from roasts.telemetry.admission import Admission
+from roasts.telemetry.envelope import MAX_REFUSALS_TOLD, Envelope, Refusal
+from roasts.telemetry.following import StreamState, Taken, take
+from roasts.telemetry.signing import Statement, Verdict
+
+logger = logging.getLogger(__name__)
+#: Points that reach us this much after their time count as late: batches hold up to 5 s, and a retry takes its time.
+LATE_AFTER = dt.timedelta(seconds=15)
+#: States of streams that this process filed last; a stream that another process moved on is read from its row.
+KEPT_STATES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """What the sender is told. ``is_replay``: this envelope had come before."""
+
+    answer: dict[str, Any]
+    is_replay: bool
+
+
+class StateCache:
+    """machine → (digest of the last statement filed, state): a hint, checked against the locked row."""
+
+    def __init__(self, most: int = KEPT_STATES) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[str, StreamState]] = OrderedDict()
+
+    def pop(self, machine_id: str, digest: str) -> StreamState | None:
+        """The state after ``digest``, taken out (a state is used once); None where we have none of that moment."""
+        with self._lock:
+            kept = self._kept.pop(machine_id, None)
+        return kept[1] if kept is not None and kept[0] == digest else None
+
+    def put(self, machine_id: str, digest: str, state: StreamState) -> None:
+        with self._lock:
+            self._kept[machine_id] = (digest, state)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+
+_states = StateCache()
+
+
+def file_envelope(organization_id: str, envelope: Envelope, *, received_at: dt.datetime) -> Filed:
+    """File one envelope. NotFound, Conflict (`machine_not_remote`, `sequence_reused`), Unprocessable
+    (`signature_required`, `signature_failed`: the organisation requires what does not verify here).
+    """
+    statement = Statement(
+        organization_id,
+        envelope.machine_id,
+        envelope.sequence,
+        envelope.at,
+        envelope.points_digest,
+        envelope.events_digest,
+        envelope.previous_digest,
+    )
+    digest = statement.digest()
+    with transaction.atomic():
+        admitted = admission.admit(organization_id, envelope.machine_id, envelope.kid)
+        if envelope.sequence <= admitted.last_sequence:
+            before = TelemetryBatch.objects.filter(machine_id=envelope.machine_id, sequence=envelope.sequence).first()
+            if before is not None:
+                return _answered_before(before, digest)
+        verdict = _judged(admitted, envelope, statement, received_at)
+        taken = take(_state(admitted), envelope, admitted.last_sequence, roast_services.new_roast_id)
+        answer = _write(admitted, envelope, taken, verdict, digest, received_at)
+    last_digest = digest if envelope.sequence > admitted.last_sequence else admitted.last_digest
+    _states.put(envelope.machine_id, last_digest, taken.state)
+    _publish(admitted, taken, received_at)
+    return Filed(answer, is_replay=False)
+
+
+def _answered_before(batch: TelemetryBatch, digest: str) -> Filed:
+    if batch.digest != digest:
+        raise Conflict(
+            "sequence_reused",
+            f"Sequence {batch.sequence} of this machine came before with other content.",
+            "Never send a sequence twice with other content; GET /v1/telemetry/{machine_id} says where the stream is.",
+            sequence=batch.sequence,
+            digest=batch.digest,
+        )
+    return Filed(batch.response, is_replay=True)
+
+
+def _judged(admitted: Admission, envelope: Envelope, statement: Statement, received_at: dt.datetime) -> Verdict:
+    """What the signature is worth, by the organisation's policy. Unprocessable where the policy requires more."""
+    if admitted.signing == TelemetryPolicy.Signing.OFF.value:
+        return Verdict(signing.UNSIGNED, "policy_off")
+    verdict = signing.verify(statement, envelope.signature, envelope.kid, admitted.key, received_at=received_at)
+    if envelope.sequence == admitted.last_sequence + 1 and admitted.last_sequence > 0:
+        verdict = signing.check_chain(verdict, envelope.previous_digest, admitted.last_digest)
+    if admitted.signing == TelemetryPolicy.Signing.REQUIRE.value and not verdict.is_verified:
+        code = "signature_required" if verdict.verdict == signing.UNSIGNED else "signature_failed"
+        raise Unprocessable(
+            code,
+            f"This organisation takes signed telemetry only: {verdict.reason}.",
+            "Sign with a device key of this machine (`manage.py devicekey`).",
+            reason=verdict.reason,
+        )
+    return verdict
+
+
+def _state(admitted: Admission) -> StreamState:
+    """Where the stream stood: from memory, else from its row, else from the open roast's rows."""
+    kept = _states.pop(admitted.machine_id, admitted.last_digest) if admitted.last_digest else None
+    if kept is not None:
+        return kept
+    if admitted.last_sequence == 0:
+        return StreamState()
+    try:
+        state = stream_state.decode(admission.stored_state(admitted.state))
+    except stream_state.UnreadableState as error:
+        logger.warning("stream of %s is read from its roast: %s", admitted.machine_id, error)
+        roast_id, recording = roast_services.resume_state(admitted.machine_id)
+        return StreamState(recording=recording, roast_id=roast_id)
+    late.prime_rate(state)
+    return state
+
+
+def _write(
+    admitted: Admission,
+    envelope: Envelope,
+    taken: Taken,
+    verdict: Verdict,
+    digest: str,
+    received_at: dt.datetime,
+) -> dict[str, Any]:
+    """Everything an envelope changes; the answer."""
+    if taken.acts:
+        _act(admitted.machine_id, taken, received_at)
+    new_samples = rows.insert_samples(taken.samples)
+    placed = late.place(admitted.machine_id, taken, now=received_at)
+    delayed = sum(1 for each in taken.samples if received_at - each.point.at > LATE_AFTER)
+    refused = (*envelope.refused_points, *placed.refused)
+    late_count = delayed + placed.filed
+    _count(taken, placed, verdict, delayed)
+    points_filed = new_samples + placed.filed
+    answer: dict[str, Any] = {
+        "machine_id": envelope.machine_id,
+        "sequence": envelope.sequence,
+        "digest": digest,
+        "points_digest": envelope.points_digest,
+        "events_digest": envelope.events_digest,
+        "verdict": verdict.verdict,
+        "verdict_reason": verdict.reason,
+        "points_received": len(envelope.points) + len(envelope.refused_points),
+        "points_filed": points_filed,
+        "points_refused": len(refused),
+        "points_late": late_count,
+        "points_repeated": taken.repeated + placed.repeated + len(taken.samples) - new_samples,
+        "points_outside": taken.idle + placed.outside,
+        "refused": [_told(refusal) for refusal in refused[:MAX_REFUSALS_TOLD]],
+        "refused_events": [_told(refusal) for refusal in envelope.refused_events],
+        "stretches": late.stretches(taken, placed, is_late=bool(delayed)),
+        "missing": [list(each) for each in taken.state.missing],
+    }
+    TelemetryBatch.objects.create(
+        machine_id=envelope.machine_id,
+        sequence=envelope.sequence,
+        at=envelope.at,
+        received_at=received_at,
+        digest=digest,
+        previous_digest=envelope.previous_digest,
+        signature=envelope.signature,
+        device_key_id=admitted.own_kid,
+        verdict=verdict.verdict,
+        verdict_reason=verdict.reason,
+        points_filed=points_filed,
+        points_refused=len(refused),
+        points_late=late_count,
+        response=answer,
+    )
+    _move_stream(admitted, envelope, taken, digest)
+    _show(admitted.machine_id, taken, received_at)
+    return answer
+
+
+def _told(refusal: Refusal) -> dict[str, Any]:
+    return {"index": refusal.index, "code": refusal.code, "message": refusal.message}
+
+
+def _act(machine_id: str, taken: Taken, received_at: dt.datetime) -> None:
+    """The recorder's decisions, in order, as the machine loop's are filed."""
+    machine = Machine.objects.select_related("organization").get(pk=machine_id)
+    roast_services.file_decisions(machine, taken.acts, now=received_at)
+    opened = {filing.roast_id for filing in taken.acts}
+    Roast.objects.filter(pk__in=opened, source=RoastSource.RECORDED.value).update(source=RoastSource.TELEMETRY.value)
+    for roast_id, why in taken.closed_by.items():
+        Roast.objects.filter(pk=roast_id).update(close_reason=why)
+
+
+def _count(taken: Taken, placed: late.Placed, verdict: Verdict, delayed: int) -> None:
+    """Each roast learns how many of its points came verified, unsigned or failed, and how many late."""
+    points: dict[str, int] = {}
+    lates = dict(placed.by_roast)
+    for sample in taken.samples:
+        points[sample.roast_id] = points.get(sample.roast_id, 0) + 1
+    for roast_id, count in placed.by_roast.items():
+        points[roast_id] = points.get(roast_id, 0) + count
+    if delayed and taken.samples:
+        newest = taken.samples[-1].roast_id
+        lates[newest] = lates.get(newest, 0) + delayed
+    column = f"{verdict.verdict}_points"
+    for roast_id, count in points.items():
+        Roast.objects.filter(pk=roast_id).update(
+            **{column: F(column) + count}, late_points=F("late_points") + lates.get(roast_id, 0)
+        )
+
+
+def _move_stream(admitted: Admission, envelope: Envelope, taken: Taken, digest: str) -> None:
+    moved: dict[str, Any] = {"state": stream_state.encode(taken.state)}
+    if envelope.sequence > admitted.last_sequence:
+        moved |= {"last_sequence": envelope.sequence, "last_digest": digest}
+    if taken.newest is not None:
+        moved["last_event_at"] = taken.newest.at
+    TelemetryStream.objects.filter(machine_id=admitted.machine_id).update(**moved)
+
+
+def _show(machine_id: str, taken: Taken, received_at: dt.datetime) -> None:
+    """The machine's page shows the newest reading; a late envelope changes nothing there."""
+    if taken.newest is None:
+        return
+    roast = taken.state.recording.roast
+    roast_services.write_latest(
+        machine_id,
+        LinkState(MachineReading.Link.UP.value),
+        taken.newest,
+        rate_of_rise_c_per_min=taken.rate_of_rise_c_per_min,
+        are_beans_proved=bool(roast and roast.are_beans_proved and roast.dropped_ms is None),
+        now=received_at,
+    )
+
+
+def _publish(admitted: Admission, taken: Taken, received_at: dt.datetime) -> None:
+    """Show viewers the newest reading, after the commit."""
+    reading, recording = taken.newest, taken.state.recording
+    if reading is None:
+        return
+    roast = recording.roast
+    rate = taken.rate_of_rise_c_per_min
+    payload: dict[str, Any] = {
+        "machine_id": admitted.machine_id,
+        "link": MachineReading.Link.UP.value,
+        "link_code": "",
+        "link_message": "",
+        "said_at": canonical.utc_text(received_at),
+        "roast_id": taken.state.roast_id or None,
+        "elapsed_ms": recording.elapsed_ms,
+        "rate_of_rise_c_per_min": None if rate is None else round(rate, 2),
+        "are_beans_proved": bool(roast and roast.are_beans_proved and roast.dropped_ms is None),
+        "is_latched": False,
+        "alarms": [],
+        "at": canonical.utc_text(reading.at),
+        "sequence": reading.sequence,
+        "device_ms": reading.device_ms,
+        "state": reading.state.value,
+        "bean_temp_c": reading.bean_temp_c,
+        "infrared_temp_c": reading.infrared_temp_c,
+        "exhaust_temp_c": reading.exhaust_temp_c,
+        "machine_rate_c_per_min": reading.rate_of_rise_c_per_min,
+        "heater_step": reading.heater_step,
+        "fan_step": reading.fan_step,
+        "drum_step": reading.drum_step,
+        "fan_rpm": reading.fan_rpm,
+        "voltage_v": reading.voltage_v,
+        "quality": {name: quality.value for name, quality in reading.quality.items()},
+    }
+    organization_id, machine_id = admitted.organization_id, admitted.machine_id
+    transaction.on_commit(lambda: live.publish_reading(organization_id, machine_id, payload))

@@ -1,0 +1,77 @@
+"""A stream's state as JSON and back: frozen dataclasses by their fields, whatever the recorder grows. Pure.
+
+What is not compared (the rate's window) is not kept: it is filled again from the newest samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import types
+import typing
+from collections import deque
+from typing import Any
+
+from roasts.telemetry.following import StreamState
+
+VERSION = 1
+
+
+class UnreadableState(ValueError):
+    """No state of ours, or of a version that is gone: read the roast's rows instead."""
+
+
+def encode(state: StreamState) -> dict[str, Any]:
+    """JSON values."""
+    return {"version": VERSION, "stream": _plain(state)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple | deque | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    return value
+
+
+def decode(data: Any) -> StreamState:
+    """The state; UnreadableState where it cannot be had from this."""
+    try:
+        if data["version"] != VERSION:
+            raise UnreadableState(f"version {data['version']!r}")
+        return typing.cast(StreamState, _read(StreamState, data["stream"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableState(str(error)) from error
+
+
+def _read(kind: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = [part for part in typing.get_args(kind) if part is not type(None)]
+        return _read(inner[0], value)
+    if origin in (tuple, list, deque, frozenset):
+        parts = typing.get_args(kind)
+        if origin is tuple and len(parts) > 1 and parts[1] is not Ellipsis:
+            return tuple(_read(part, item) for part, item in zip(parts, value, strict=True))
+        return origin(_read(parts[0], item) for item in value)
+    if origin is dict:
+        key, item = typing.get_args(kind)
+        return {_read(key, name): _read(item, inner) for name, inner in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        return kind(**{name: _read(hints[name], item) for name, item in value.items() if name in known})
+    if kind is dt.datetime:
+        return dt.datetime.fromisoformat(value)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(value)
+    return value
