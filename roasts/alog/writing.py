@@ -12,35 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from roasts.alog_columns import (
+from roasts.alog.columns import (
     ABSENT,
+    BY_OUR_NAME,
     CODE_OF_STATE,
     HEATER_FAN,
     RATE_DRUM,
     STATE_RPM,
     STEPS_AND_COUNTS,
+    VIRTUAL_DEVICE,
     VOLTAGE_EXHAUST,
 )
-from roasts.alog_marks import DEFAULT_TYPES, KINDS, SECOND_CRACK_END, UNTYPED, inner_value
-from roasts.alog_metadata import write_metadata
-from roasts.alog_schema import ALARM_FIELDS, FIELDS, NEVER_HONOURED, SIGNED_FIELDS, is_of_kind, text_of
+from roasts.alog.literal import well_formed
+from roasts.alog.marks import DEFAULT_TYPES, KINDS, SECOND_CRACK_END, UNTYPED, inner_value
+from roasts.alog.metadata import write_metadata
+from roasts.alog.schema import ALARM_FIELDS, FIELDS, NEVER_HONOURED, SIGNED_FIELDS, is_of_kind, text_of
 from roasts.curve import Column, Curve, Mark, Marks
-from roasts.imported import MACHINE_RATE, Channel, ImportedRoast, SpecialEvent
-from roasts.literal import well_formed
+from roasts.formats.imported import MACHINE_RATE, Channel, ImportedRoast, SpecialEvent
 
 #: The newest version whose files need no signature is older than 4.2.0.
 STATED_VERSION = "4.0.2"
 BULLET_TYPES = ("Fan", "Drum", "Damper", "Heater", "--")
 BULLET_MAIN = "Aillio Bullet R1 IBTS/BT"
-#: What the CSV importers of Artisan call an extra device that nobody reads any more.
-VIRTUAL_DEVICE = 50
 UNKNOWN_STATE_CODE = 255
 BULLET_NAMES = {
     HEATER_FAN: ("Heater", "Fan"), RATE_DRUM: ("BT RoR", "Drum"),
     VOLTAGE_EXHAUST: ("Voltage", "Exhaust"), STATE_RPM: ("State", "Fan RPM"),
 }  # fmt: skip
-#: Fields of `Curve` that Artisan has no place for: an extra channel under our own name.
-BY_OUR_NAME = ("environment_temp_c", "ambient_temp_c")
 FLAGS = 10  # Artisan's visibility lists have ten entries, however many devices there are
 PER_DEVICE = tuple(name for name in FIELDS if name.startswith("extra") and name not in {"extratimex", "extratemp1"})
 
@@ -150,6 +148,8 @@ def _elapsed_of(marks: Marks, kind: str) -> float | None:
 def _extra_fields(roast: ImportedRoast, times_s: Column) -> dict[str, Any]:
     """Extra devices with two channels each, and every list that Artisan wants beside them."""
     devices = _devices(roast)
+    if not devices and not _has_infrared(roast.curve):
+        return {}
     numbers = [number for number, _, _ in devices]
     carried_numbers = list(roast.carried.get("extradevices", []))
     is_as_carried = sorted(numbers) == sorted(carried_numbers) and len(numbers) == len(set(numbers))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from roasts.literal import Literal
+from roasts.alog.literal import Literal
 
 MAX_TEXT_CHARS = 20_000
 MAX_LIST = 100_000

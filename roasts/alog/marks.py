@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from roasts.alog_columns import Columns
+from roasts.alog.columns import Columns
 from roasts.curve import Mark, Marks
-from roasts.imported import MAX_SPECIAL_EVENTS, Findings, SpecialEvent
+from roasts.formats.imported import MAX_SPECIAL_EVENTS, Findings, SpecialEvent
 
 #: Artisan's eight marks in order; a second crack's end is a note with these words here.
 SECOND_CRACK_END = "second crack end"

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from roasts.imported import Findings, Metadata
+from roasts.formats.imported import Findings, Metadata
 
 GRAMS = {"g": 1.0, "kg": 1000.0, "lb": 453.59237, "oz": 28.349523125}
 EARLIEST_EPOCH_S, LATEST_EPOCH_S = 315_532_800, 4_102_444_800  # 1980 to 2100
@@ -51,6 +51,30 @@ def _say(metadata: Metadata, found: Findings) -> None:
         found.know(f"weight {metadata.weight_in_g:.1f} g in, {metadata.weight_out_g:.1f} g out")
     elif metadata.weight_in_g:
         found.know(f"weight {metadata.weight_in_g:.1f} g in")
+
+
+#: Fields that hold degrees of the file's own unit.
+IN_DEGREES = frozenset(
+    """phases ymax ymin zmax zmin svValues greens_temp bbp_dropbt bbp_dropet bbp_endevents bbp_dropevents anno_positions
+    flag_positions""".split()
+)
+
+
+def computed_in_celsius(computed: Mapping[str, Any], *, is_fahrenheit: bool) -> dict[str, Any]:
+    """Artisan's own summary with its temperatures, differences and rates in °C; its areas are in °C already."""
+    if not is_fahrenheit:
+        return dict(computed)
+    return {name: _computed_in_celsius(name, value) for name, value in computed.items()}
+
+
+def _computed_in_celsius(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if (name.endswith(("_ET", "_BT", "_temp", "_temperature")) and not name.endswith("delta_temp")) or name == "MET":
+        return value if name.startswith("total_ts") else _celsius(value, is_fahrenheit=True)
+    if name.endswith(("_ror", "delta_temp")) or name in ("det", "dbt"):
+        return value * 5.0 / 9.0
+    return value
 
 
 def dry_end_c(fields: Mapping[str, Any], *, is_fahrenheit: bool) -> float | None:

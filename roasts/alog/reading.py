@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from roasts import alog_marks, alog_metadata
-from roasts.alog_columns import Columns, read_columns
-from roasts.alog_schema import ALARM_FIELDS, FIELDS, NEVER_HONOURED, SIGNED_FIELDS, WrongType, checked
-from roasts.alog_writing import write_alog
-from roasts.imported import (
+from roasts.alog import marks as alog_marks
+from roasts.alog import metadata as alog_metadata
+from roasts.alog.columns import Columns, read_columns
+from roasts.alog.literal import BadLiteral, Literal, parse_literal
+from roasts.alog.schema import ALARM_FIELDS, FIELDS, NEVER_HONOURED, SIGNED_FIELDS, WrongType, checked
+from roasts.formats.imported import (
     Findings,
     FormatError,
     ImportedRoast,
@@ -26,9 +27,6 @@ from roasts.imported import (
     check_size,
     clock_words,
 )
-from roasts.literal import BadLiteral, Literal, parse_literal
-
-__all__ = ["AlogError", "ImportedRoast", "read_alog", "write_alog"]
 
 
 class AlogError(FormatError):
@@ -78,10 +76,10 @@ def _read(data: bytes) -> ImportedRoast:
         understood=tuple(found.understood),
         dropped=tuple(found.dropped),
         warnings=tuple(found.warnings),
-        computed=fields.get("computed", {}),
+        computed=alog_metadata.computed_in_celsius(fields.get("computed", {}), is_fahrenheit=is_fahrenheit),
         special_events=events,
         channels=columns.channels,
-        carried=_carried(fields, columns),
+        carried=_carried(fields, columns, is_fahrenheit=is_fahrenheit),
     )
 
 
@@ -130,8 +128,12 @@ def _shown(name: str) -> str:
     return "".join(letter for letter in name[:40] if letter.isprintable()) or "a nameless field"
 
 
-def _carried(fields: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    kept = {name: value for name, value in fields.items() if name not in _READ_ELSEWHERE}
+def _carried(fields: Mapping[str, Any], columns: Columns, *, is_fahrenheit: bool) -> dict[str, Any]:
+    """Fields that only Artisan knows. What is laid out in °F would be wrong beside temperatures in °C."""
+    left = _READ_ELSEWHERE | (alog_metadata.IN_DEGREES if is_fahrenheit else frozenset())
+    kept = {name: value for name, value in fields.items() if name not in left}
+    if is_fahrenheit and len(fields.get("phases", [])) == 4:
+        kept["phases"] = [round((entry - 32) * 5 / 9) for entry in fields["phases"]]
     if columns.extra_times_s:
         kept["extratimex"] = columns.extra_times_s
     return kept

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.port import MachineState
-from roasts.alog_schema import MAX_LIST, WrongType, number_of
+from roasts.alog.literal import Literal
+from roasts.alog.schema import MAX_LIST, WrongType, number_of
 from roasts.curve import Column, Curve
-from roasts.imported import (
+from roasts.formats.imported import (
     HIGHEST_TEMP_C,
     LOWEST_TEMP_C,
     MACHINE_RATE,
@@ -29,7 +30,6 @@ from roasts.imported import (
     Findings,
     NoCurve,
 )
-from roasts.literal import Literal
 
 #: Artisan's value of a reading that did not come.
 ABSENT = -1.0
@@ -41,6 +41,12 @@ NOT_FITTED_BELOW_C = -20.0
 MAX_SECONDS = 86_400.0
 HEATER_FAN, RATE_DRUM, VOLTAGE_EXHAUST, STATE_RPM = 84, 85, 86, 87
 PROBE_PAIR, INFRARED_PAIR = 83, 99
+#: What Artisan's own importers call an extra device that nobody reads any more.
+VIRTUAL_DEVICE = 50
+#: Fields of `Curve` that Artisan has no place for: an extra channel under our own name.
+BY_OUR_NAME = ("environment_temp_c", "ambient_temp_c")
+#: Name of the channel that keeps state codes which share a word.
+STATE_CODE = "state code"
 BULLET_DEVICES = frozenset({HEATER_FAN, RATE_DRUM, VOLTAGE_EXHAUST, STATE_RPM})
 #: (device, slot) → field of `Curve` and the scale of the file
 STEPS_AND_COUNTS = {
@@ -75,6 +81,7 @@ class Columns:
     channels: tuple[Channel, ...] = ()
     extra_times_s: list[list[float]] = field(default_factory=list)
     file_rows: int = 0
+    is_swapped: bool = False  # the infrared eye was found in BT
 
     def time_of(self, row: int) -> float | None:
         """Seconds of a row of the file since the start of the recording; None outside it."""
@@ -106,7 +113,9 @@ def read_columns(
         "bean_temp_c": _temperature(bean[kept], is_fahrenheit, found, "BT"),
     }
     _read_extras(log, fields, columns, found, is_fahrenheit=is_fahrenheit)
-    _place_main(main, fields, columns, found)
+    _place_main(main, fields, columns)
+    _place_extra_eye(columns)
+    _say_columns(columns, found)
     return columns
 
 
@@ -213,6 +222,8 @@ def _place_extra(
 
 def _place_states(columns: Columns, codes: Column) -> None:
     """State codes of a Bullet as words; codes that share a word are kept beside them."""
+    if np.all((codes == ABSENT) | ~np.isfinite(codes)):
+        return
     words: list[str] = []
     is_kept_apart = False
     for code in codes:
@@ -222,7 +233,7 @@ def _place_states(columns: Columns, codes: Column) -> None:
         words.append(word.value)
     columns.state = tuple(words)
     if is_kept_apart:
-        columns.channels += (Channel("state code", codes, "number", STATE_RPM, 1),)
+        columns.channels += (Channel(STATE_CODE, codes, "number", STATE_RPM, 1),)
 
 
 #: A Bullet's state codes (reference §1.8); 5 and 7 are short and count with their neighbour.
@@ -253,11 +264,13 @@ def _place_by_hint(
     if _nth(fields, f"extraDelta{slot}", place, False) and not is_exhaust:
         columns.channels += (Channel(name, values * 5.0 / 9.0 if is_fahrenheit else values, "c_per_min", device, slot),)
     elif _nth(fields, f"extraNoneTempHint{slot}", place, False) and not is_exhaust:
-        columns.channels += (Channel(name, values, "number", device, slot),)
+        columns.channels += (Channel(name, np.where(values == ABSENT, np.nan, values), "number", device, slot),)
     else:
         temps_c = _temperature(values, is_fahrenheit, found, name)
         if is_exhaust and _is_fitted(temps_c):
             columns.named["exhaust_temp_c"] = temps_c
+        elif device == VIRTUAL_DEVICE and name in BY_OUR_NAME:
+            columns.named[name] = temps_c
         else:
             if is_exhaust:
                 found.know("exhaust temperature: no sensor fitted")
@@ -289,27 +302,45 @@ def _extra_times(log: Mapping[str, Literal], columns: Columns, devices: int, fou
     return times
 
 
-def _place_main(main: dict[str, Column], fields: Mapping[str, Any], columns: Columns, found: Findings) -> None:
+def _place_main(main: dict[str, Column], fields: Mapping[str, Any], columns: Columns) -> None:
     """ET and BT into the fields of the curve, the infrared eye told apart."""
+    environment, bean = main["environment_temp_c"], main["bean_temp_c"]
     infrared = _infrared_column(main, fields, columns)
     if infrared == "environment_temp_c":
-        columns.named["infrared_temp_c"] = main["environment_temp_c"]
-        columns.named["bean_temp_c"] = main["bean_temp_c"]
-        found.know("ET is the Bullet's infrared sensor, BT the bean probe")
+        columns.named |= {"infrared_temp_c": environment, "bean_temp_c": bean}
     elif infrared == "bean_temp_c":
-        columns.named["infrared_temp_c"] = main["bean_temp_c"]
-        columns.named["bean_temp_c"] = main["environment_temp_c"]
-        found.know("BT is the Bullet's infrared sensor and ET the bean probe: read the other way round")
+        columns.named |= {"infrared_temp_c": bean, "bean_temp_c": environment}
+        columns.is_swapped = True
     else:
-        columns.named["bean_temp_c"] = main["bean_temp_c"]
-        if np.any(np.isfinite(main["environment_temp_c"])):
-            columns.named["environment_temp_c"] = main["environment_temp_c"]
+        columns.named["bean_temp_c"] = bean
+        if np.any(np.isfinite(environment)):
+            columns.named["environment_temp_c"] = environment
     if not np.any(np.isfinite(columns.named["bean_temp_c"])):
         raise NoCurve("The recording has no bean temperature (BT) at all.")
+
+
+def _place_extra_eye(columns: Columns) -> None:
+    """The infrared eye among the extra devices, where a Bullet is not the program's main device."""
+    if "infrared_temp_c" in columns.named:
+        return
+    for channel in columns.channels:
+        if channel.device in (PROBE_PAIR, INFRARED_PAIR) and channel.unit == "c" and _resets(channel.values, columns):
+            columns.named["infrared_temp_c"] = channel.values
+            columns.channels = tuple(other for other in columns.channels if other is not channel)
+            return
+
+
+def _say_columns(columns: Columns, found: Findings) -> None:
+    if columns.is_swapped:
+        found.know("BT is the Bullet's infrared sensor and ET the bean probe: read the other way round")
+    elif "infrared_temp_c" in columns.named:
+        found.know("ET is the Bullet's infrared sensor, BT the bean probe")
     known = [NAMES[name] for name in NAMES if name in columns.named]
     found.know("columns: " + ", ".join(known + (["machine state"] if columns.state else [])))
     for channel in columns.channels:
-        if channel.name not in (MACHINE_RATE, "state code"):
+        if channel.name == MACHINE_RATE:
+            found.know("the machine's own rate of rise")
+        elif channel.name != STATE_CODE and (channel.device, channel.slot) != (VOLTAGE_EXHAUST, 2):
             found.know(f"further channel: {channel.name[:60]}")
 
 

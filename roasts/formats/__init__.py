@@ -1,0 +1,1 @@
+"""Roasts as files: what every format shares, and the formats beside Artisan's log."""
