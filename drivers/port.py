@@ -33,12 +33,12 @@ class MachineState(enum.StrEnum):
     """States every model's own codes are mapped to; ``UNKNOWN`` permits nothing."""
 
     OFF = "off"
-    PREHEATING = "preheating"  # R1 2, 0x23, 0x24
-    STABILISING = "stabilising"  # R1 3
-    CHARGE = "charge"  # R1 4: ready, waiting for beans
-    ROASTING = "roasting"  # R1 6 (5 and 7 are short and count with their neighbour: see the codec)
-    COOLING = "cooling"  # R1 8
-    SHUTDOWN = "shutdown"  # R1 9
+    PREHEATING = "preheating"  # R1 2, 0x23, 0x24; R2 2
+    STABILISING = "stabilising"  # R1, R2 3
+    CHARGE = "charge"  # R1, R2 4: ready, waiting for beans
+    ROASTING = "roasting"  # R1, R2 6 (R1 5 and 7 are short and count with their neighbour: see the codec)
+    COOLING = "cooling"  # R1 8; R2 7, 8
+    SHUTDOWN = "shutdown"  # R1, R2 9
     UNKNOWN = "unknown"
 
 
@@ -90,6 +90,7 @@ class Reading:
     state_code: int | None = None
     bean_temp_c: float | None = None  # BT: the probe in the beans
     infrared_temp_c: float | None = None  # shown as ET on a Bullet (Artisan's convention for device 99)
+    environment_temp_c: float | None = None  # ET of machines that have such a probe, beside or instead of infrared
     exhaust_temp_c: float | None = None
     ambient_temp_c: float | None = None
     rate_of_rise_c_per_min: float | None = None  # the machine's own, if it sends one
@@ -130,12 +131,16 @@ class SettingOrder:
 
 @dataclass(frozen=True, slots=True)
 class StateOrder:
-    """Bring the machine into a state by its own button ring, each press checked."""
+    """Bring the machine into a state by its own button ring, each press checked.
+
+    ``preheat_target_c``: with PREHEATING, on a machine whose preheat temperature can be set (a Bullet R2).
+    """
 
     order_id: str
     target_state: MachineState
     from_state: MachineState | None = None
     max_reading_age_s: float = 1.0
+    preheat_target_c: float | None = None
 
 
 class Outcome(enum.StrEnum):

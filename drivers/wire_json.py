@@ -25,9 +25,9 @@ from drivers.port import (
 )
 
 _READING_PLAIN = (
-    "sequence", "monotonic_s", "device_ms", "state_code", "bean_temp_c", "infrared_temp_c", "exhaust_temp_c",
-    "ambient_temp_c", "rate_of_rise_c_per_min", "infrared_rate_c_per_min", "heater_step", "fan_step", "drum_step",
-    "fan_rpm", "voltage_v", "preheat_target_c", "roast_clock_s",
+    "sequence", "monotonic_s", "device_ms", "state_code", "bean_temp_c", "infrared_temp_c", "environment_temp_c",
+    "exhaust_temp_c", "ambient_temp_c", "rate_of_rise_c_per_min", "infrared_rate_c_per_min", "heater_step",
+    "fan_step", "drum_step", "fan_rpm", "voltage_v", "preheat_target_c", "roast_clock_s",
 )
 
 
@@ -107,6 +107,7 @@ def order_to_json(order: SettingOrder | StateOrder) -> dict[str, Any]:
         "order_id": order.order_id, "target_state": order.target_state.value,
         "from_state": order.from_state.value if order.from_state is not None else None,
         "max_reading_age_s": order.max_reading_age_s,
+        **({} if order.preheat_target_c is None else {"preheat_target_c": order.preheat_target_c}),
     }
 
 
@@ -134,10 +135,13 @@ def order_from_json(kind: str, data: dict[str, Any]) -> SettingOrder | StateOrde
             )
         if kind == "state":
             _only(data, StateOrder.__slots__)
-            from_state = data.get("from_state")
+            from_state, preheat_c = data.get("from_state"), data.get("preheat_target_c")
+            if preheat_c is not None and not math.isfinite(float(preheat_c)):
+                raise ValueError("preheat_target_c must be finite")
             return StateOrder(
                 order_id=order_id, target_state=MachineState(data["target_state"]),
                 from_state=MachineState(from_state) if from_state is not None else None, max_reading_age_s=max_age_s,
+                preheat_target_c=None if preheat_c is None else float(preheat_c),
             )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProtocolError(f"not an order: {error!r}") from error

@@ -1,11 +1,12 @@
-"""How an order becomes writes on a Bullet R1: fresh read, check, step, read back, stop at the first surprise."""
+"""How an order becomes writes on a Bullet: fresh read, check, step, read back, stop at the first surprise."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drivers.bullet import codec_r1 as codec
+from drivers.bullet.tables import BulletModel
 from drivers.port import (
     Control,
     DriverError,
@@ -13,6 +14,7 @@ from drivers.port import (
     MachineState,
     NotSent,
     Outcome,
+    ProtocolError,
     Quality,
     Reading,
     Receipt,
@@ -23,25 +25,13 @@ from drivers.port import (
 from kernel import clock
 
 if TYPE_CHECKING:
-    from drivers.bullet.driver import BulletR1
+    from drivers.bullet.driver import Bullet
 
 HEAT_UP_MAX_AGE_S = 1.0
-ECHO_S = 0.35  # of several steps: a doubled one could pass the target while the last is still in flight
+ECHO_MARGIN_S = 0.05  # of several steps: a doubled one could pass the target while the last is still in flight
 SETTLE_S = 1.0  # an echo that has not come by then does not come
 STATE_SETTLE_S = 3.0
 _POLL_PAUSE_S = 0.03
-
-#: (state code before the press, state wanted) → states that prove the press. Nothing else is ever pressed:
-#: no press out of CHARGE (a roast is started by hand, with beans), none in the short states 5 and 7.
-PRESSES: dict[tuple[int, MachineState], frozenset[MachineState]] = {
-    (0x00, MachineState.PREHEATING): frozenset({MachineState.PREHEATING, MachineState.STABILISING}),
-    (0x02, MachineState.CHARGE): frozenset({MachineState.CHARGE}),
-    (0x03, MachineState.CHARGE): frozenset({MachineState.CHARGE}),
-    (0x06, MachineState.COOLING): frozenset({MachineState.COOLING}),
-    (0x08, MachineState.SHUTDOWN): frozenset({MachineState.SHUTDOWN, MachineState.OFF}),
-    (0x09, MachineState.OFF): frozenset({MachineState.OFF}),
-}
-ASKABLE_STATES = frozenset(target for _, target in PRESSES)
 
 
 @dataclass(slots=True)
@@ -74,7 +64,7 @@ class Attempt:
         return self.receipt(outcome, error.code, error.message)
 
 
-def apply_setting(machine: BulletR1, order: SettingOrder, deadline_s: float) -> Receipt:
+def apply_setting(machine: Bullet, order: SettingOrder, deadline_s: float) -> Receipt:
     """Bring heater, fan or drum to an absolute step. At most the steps needed at the fresh read; never more.
 
     Outcomes: PROVED (read back at the target); DECLINED with a reason (nothing sent), or ``partial``,
@@ -85,17 +75,17 @@ def apply_setting(machine: BulletR1, order: SettingOrder, deadline_s: float) -> 
     generation = machine.generation
     try:
         machine.wait_for_slot()
-        reading = machine.read()
+        reading = machine.read_now()
     except DriverError as error:
         return attempt.failed(error)
     attempt.value_before = attempt.value_after = reading.step_of(order.control)
-    refusal = refuse_setting(order, reading)
+    refusal = refuse_setting(machine.model, order, reading)
     if refusal is not None:
         return attempt.receipt(Outcome.DECLINED, *refusal)
     before = attempt.value_before
     if before is None:  # refuse_setting has said so already; this is for the type checker
         return attempt.receipt(Outcome.DECLINED, "no_reading_of_control")
-    writes = codec.encode_setting(order.control, before, order.target_step)
+    writes = machine.model.encode_setting(order.control, before, order.target_step)
     if not writes:
         return attempt.receipt(Outcome.PROVED, proof=reading)
     try:
@@ -104,9 +94,9 @@ def apply_setting(machine: BulletR1, order: SettingOrder, deadline_s: float) -> 
         return _read_back_after(machine, order, attempt, error)
 
 
-def refuse_setting(order: SettingOrder, reading: Reading) -> tuple[str, str] | None:
+def refuse_setting(model: BulletModel, order: SettingOrder, reading: Reading) -> tuple[str, str] | None:
     """(reason, message) where this order must not start from this reading, else None. Pure."""
-    limits = codec.RANGES[order.control]
+    limits = model.ranges[order.control]
     if not limits.min_step <= order.target_step <= limits.max_step:
         return "out_of_range", f"{order.control.value} goes from {limits.min_step} to {limits.max_step}"
     current = reading.step_of(order.control)
@@ -125,7 +115,7 @@ def refuse_setting(order: SettingOrder, reading: Reading) -> tuple[str, str] | N
 
 
 def _step(
-    machine: BulletR1, order: SettingOrder, attempt: Attempt, writes: list[bytes], *, generation: int,
+    machine: Bullet, order: SettingOrder, attempt: Attempt, writes: list[bytes], *, generation: int,
     deadline_at_s: float,
 ) -> Receipt:
     """Write the steps, ten a second, reading back between them."""
@@ -133,8 +123,8 @@ def _step(
     for number, data in enumerate(writes, start=1):
         if number > 1:
             machine.wait_for_slot()
-            reading = machine.read()
-            surprise = _surprise(order, attempt, reading)
+            reading = machine.read_now()
+            surprise = _surprise(machine.model, order, attempt, reading)
             if surprise is not None:
                 return attempt.receipt(Outcome.DECLINED, *surprise, proof=reading)
         if machine.generation != generation:
@@ -152,7 +142,9 @@ def _step(
     return _settle(machine, order, attempt, generation)
 
 
-def _surprise(order: SettingOrder, attempt: Attempt, reading: Reading) -> tuple[str, str] | None:
+def _surprise(
+    model: BulletModel, order: SettingOrder, attempt: Attempt, reading: Reading
+) -> tuple[str, str] | None:
     """(reason, message) where the machine is not on the way from before to target, else None.
 
     An echo may lag, so anything between the last value seen and what was sent so far is on the way.
@@ -162,7 +154,7 @@ def _surprise(order: SettingOrder, attempt: Attempt, reading: Reading) -> tuple[
     if value is None or before is None or last is None:
         return "stale_reading", f"{order.control.value} cannot be read any more"
     attempt.value_after = value
-    if order.control is Control.DRUM:
+    if order.control in model.absolute_controls:
         is_on_the_way = value in (before, order.target_step)
     else:
         sent = len(attempt.writes) if order.target_step > before else -len(attempt.writes)
@@ -178,9 +170,10 @@ def _surprise(order: SettingOrder, attempt: Attempt, reading: Reading) -> tuple[
     return None
 
 
-def _settle(machine: BulletR1, order: SettingOrder, attempt: Attempt, generation: int) -> Receipt:
+def _settle(machine: Bullet, order: SettingOrder, attempt: Attempt, generation: int) -> Receipt:
     """Read until the target is echoed; a value that stays elsewhere is ``partial``."""
     until_s = clock.monotonic() + SETTLE_S
+    echo_s = machine.model.echo_s + ECHO_MARGIN_S
     reading: Reading | None = None
     error: DriverError | None = None
     while clock.monotonic() < until_s:
@@ -192,11 +185,11 @@ def _settle(machine: BulletR1, order: SettingOrder, attempt: Attempt, generation
                 break
             continue
         error = None
-        surprise = _surprise(order, attempt, reading)
+        surprise = _surprise(machine.model, order, attempt, reading)
         if surprise is not None:
             reason = "stopped" if machine.generation != generation else surprise[0]
             return attempt.receipt(Outcome.DECLINED, reason, surprise[1], proof=reading)
-        is_settled = len(attempt.writes) <= 1 or reading.monotonic_s - attempt.writes[-1].monotonic_s >= ECHO_S
+        is_settled = len(attempt.writes) <= 1 or reading.monotonic_s - attempt.writes[-1].monotonic_s >= echo_s
         if attempt.value_after == order.target_step and is_settled:
             return attempt.receipt(Outcome.PROVED, proof=reading)
         clock.sleep(_POLL_PAUSE_S)
@@ -206,7 +199,7 @@ def _settle(machine: BulletR1, order: SettingOrder, attempt: Attempt, generation
     return attempt.receipt(Outcome.DECLINED, "partial", message, proof=reading)
 
 
-def _read_back_after(machine: BulletR1, order: SettingOrder, attempt: Attempt, error: DriverError) -> Receipt:
+def _read_back_after(machine: Bullet, order: SettingOrder, attempt: Attempt, error: DriverError) -> Receipt:
     """A write or a read failed in mid-order: nothing more is sent; say where the control stands, if it can be read."""
     if not isinstance(error, InDoubt):
         return attempt.failed(error)
@@ -226,7 +219,7 @@ def _read_back_after(machine: BulletR1, order: SettingOrder, attempt: Attempt, e
     return attempt.failed(error)
 
 
-def apply_state(machine: BulletR1, order: StateOrder, deadline_s: float) -> Receipt:
+def apply_state(machine: Bullet, order: StateOrder, deadline_s: float) -> Receipt:
     """One press of the button, where the table knows what it does, and the state read afterwards.
 
     ``value_before``/``value_after`` are state codes. Never retried: a second press is a second step of the ring.
@@ -235,32 +228,72 @@ def apply_state(machine: BulletR1, order: StateOrder, deadline_s: float) -> Rece
     generation = machine.generation
     try:
         machine.wait_for_slot()
-        reading = machine.read()
+        reading = machine.read_now()
     except DriverError as error:
         return attempt.failed(error)
     attempt.value_before = attempt.value_after = reading.state_code
-    if reading.state is order.target_state and not reading.quality.get("state"):
-        return attempt.receipt(Outcome.PROVED, proof=reading)
-    refusal = refuse_state(order, reading)
+    is_there = reading.state is order.target_state and not reading.quality.get("state")
+    refusal = refuse_preheat(machine.model, order)
+    if refusal is None and not is_there:
+        refusal = refuse_state(machine.model, order, reading)
     if refusal is not None:
         return attempt.receipt(Outcome.DECLINED, *refusal)
-    if machine.generation != generation:
-        return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
-    attempt.has_tried = True
+    if is_there and order.preheat_target_c is None:
+        return attempt.receipt(Outcome.PROVED, proof=reading)
     try:
-        attempt.writes.append(machine.send_order(codec.PRS, order_id=order.order_id, step=1, steps=1))
+        refusal = _send_state_writes(machine, order, attempt, generation, is_there=is_there)
     except DriverError as error:
         return attempt.failed(error)
+    if refusal is not None:
+        return attempt.receipt(Outcome.DECLINED, *refusal)
+    if is_there:
+        return attempt.receipt(Outcome.SENT, "no_echo", "the machine does not tell its preheat temperature")
     return _await_state(machine, order, attempt, min(deadline_s, STATE_SETTLE_S))
 
 
-def refuse_state(order: StateOrder, reading: Reading) -> tuple[str, str] | None:
+def _send_state_writes(
+    machine: Bullet, order: StateOrder, attempt: Attempt, generation: int, *, is_there: bool
+) -> tuple[str, str] | None:
+    """The preheat temperature, where one is asked for, then the button, where it is needed; why not, else None."""
+    model = machine.model
+    writes = []
+    if order.preheat_target_c is not None and model.encode_preheat is not None:
+        writes.append(model.encode_preheat(math.floor(order.preheat_target_c)))
+    if not is_there:
+        writes.append(model.prs)
+    for number, data in enumerate(writes, start=1):
+        if number > 1:
+            machine.wait_for_slot()
+            if machine.read_now().state_code != attempt.value_before:
+                return "moved_at_machine", "the machine went on by itself before the button was pressed"
+        if machine.generation != generation:
+            return "stopped", "STOP came first"
+        attempt.has_tried = True
+        attempt.writes.append(machine.send_order(data, order_id=order.order_id, step=number, steps=len(writes)))
+    return None
+
+
+def refuse_preheat(model: BulletModel, order: StateOrder) -> tuple[str, str] | None:
+    """(reason, message) where the order's preheat temperature cannot be set, else None. Pure."""
+    target_c = order.preheat_target_c
+    if target_c is None:
+        return None
+    if model.encode_preheat is None or order.target_state is not MachineState.PREHEATING:
+        return "no_preheat_target", f"a {model.name} takes no preheat temperature with this order: set it at the panel"
+    try:
+        model.encode_preheat(math.floor(target_c))
+    except (ProtocolError, OverflowError, ValueError) as error:
+        return "out_of_range", str(error)
+    return None
+
+
+def refuse_state(model: BulletModel, order: StateOrder, reading: Reading) -> tuple[str, str] | None:
     """(reason, message) where the button must not be pressed, else None. Pure."""
     if reading.quality.get("state"):
         return "stale_reading", "the machine's state cannot be believed now"
     if order.from_state is not None and reading.state is not order.from_state:
         return "moved_at_machine", f"the machine is {reading.state.value}, not {order.from_state.value}"
-    if (reading.state_code or 0, order.target_state) not in PRESSES:
+    if (reading.state_code, order.target_state) not in model.presses:
         return "no_such_press", (
             f"no press of the button is known to bring this machine from {reading.state.value} "
             f"(code {reading.state_code}) to {order.target_state.value}: do it at the machine"
@@ -268,10 +301,10 @@ def refuse_state(order: StateOrder, reading: Reading) -> tuple[str, str] | None:
     return None
 
 
-def _await_state(machine: BulletR1, order: StateOrder, attempt: Attempt, wait_s: float) -> Receipt:
+def _await_state(machine: Bullet, order: StateOrder, attempt: Attempt, wait_s: float) -> Receipt:
     """Poll until the press shows."""
     before = attempt.value_before or 0
-    expected = PRESSES[before, order.target_state]
+    expected = machine.model.presses[before, order.target_state]
     until_s = clock.monotonic() + wait_s
     error: DriverError | None = None
     while clock.monotonic() < until_s:
@@ -285,7 +318,7 @@ def _await_state(machine: BulletR1, order: StateOrder, attempt: Attempt, wait_s:
         attempt.value_after = reading.state_code
         if reading.state in expected:
             return attempt.receipt(Outcome.PROVED, proof=reading)
-        is_passing = reading.state_code in (before, 0x05, 0x07)
+        is_passing = reading.state_code == before or reading.state_code in machine.model.passing_codes
         if not is_passing:
             message = f"the button was pressed in state {before} and the machine went to {reading.state.value}"
             return attempt.receipt(Outcome.DECLINED, "contradicted", message, proof=reading)

@@ -14,7 +14,7 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from drivers.port import Control, ControlRange, MachineState, ProtocolError
 
@@ -365,6 +365,16 @@ def check_command(data: bytes) -> str:
 # --- Which sensor is which ------------------------------------------------------------------------------
 
 
+class TwoSensors(Protocol):
+    """A decoded frame with the two fields in question; an R2's too."""
+
+    @property
+    def temp_a_c(self) -> float: ...
+
+    @property
+    def temp_b_c(self) -> float: ...
+
+
 class SensorMap(enum.StrEnum):
     """Which field of frame A is the probe in the beans. The other one is the infrared sensor."""
 
@@ -372,14 +382,14 @@ class SensorMap(enum.StrEnum):
     PROBE_A = "probe_a"  # offset 0: what Artisan's device 83 and its preset's labels say
 
 
-def bean_and_infrared(status: Status, sensor_map: SensorMap) -> tuple[float, float]:
+def bean_and_infrared(status: TwoSensors, sensor_map: SensorMap) -> tuple[float, float]:
     """(bean probe °C, infrared °C), raw."""
     if sensor_map is SensorMap.PROBE_B:
         return status.temp_b_c, status.temp_a_c
     return status.temp_a_c, status.temp_b_c
 
 
-def infrared_by_reset(status: Status) -> SensorMap | None:
+def infrared_by_reset(status: TwoSensors) -> SensorMap | None:
     """At the start of a roast: the map under which the field that reads exactly 25.0 is the infrared one.
 
     None when neither or both read it. On all 60 starts logged the infrared field reads exactly 25.0

@@ -1,6 +1,7 @@
-"""The Bullet R1 behind the driver port: reads, and what reading, applying and making safe share.
+"""A Bullet behind the driver port: what both models share, and the R1, which is asked. The R2: `driver_r2.py`.
 
-How an order becomes steps is in `applying.py`; how heat goes down is in `safing.py`.
+How an order becomes steps is in `applying.py`; how heat goes down is in `safing.py`; what tells the models apart, in
+`tables.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from drivers.bullet import applying, safing
 from drivers.bullet import codec_r1 as codec
 from drivers.bullet.codec_r1 import SensorMap
 from drivers.bullet.readings import FIELDS, DeviceClock, MachineTime, SensorCheck, make_reading
+from drivers.bullet.tables import R1, BulletModel
 from drivers.bullet.usb import NoAnswer, UsbOptions, UsbPort
 from drivers.port import (
     Capabilities,
@@ -37,20 +39,19 @@ _POLL_TRIES = 3  # one for an idle message, one for a slip, one for good
 _POLL_RETRIES_MAX_S = 0.5
 
 
-class BulletR1:
-    """Driver for the Aillio Bullet R1 (V1, V1.5, V2). See :class:`drivers.port.Driver`."""
+class Bullet:
+    """What the drivers of both models share. See :class:`drivers.port.Driver`."""
 
     def __init__(
-        self, *, usb_options: UsbOptions | None = None, hooks: Hooks | None = None,
-        sensor_map: SensorMap = SensorMap.PROBE_B, device_clock: DeviceClock = DeviceClock.WALL,
-        counter_hz: float = 10.0,
+        self, model: BulletModel, *, usb_options: UsbOptions | None, hooks: Hooks | None, fields: frozenset[str],
+        poll_interval_s: float,
     ) -> None:
-        self.port = UsbPort(usb_options)
+        self.model = model
+        self.port = UsbPort(usb_options, model)
         self.hooks: Hooks = hooks or NoHooks()
-        self.identity = Identity(model=MODEL)
+        self.identity = Identity(model=f"Aillio {model.name}")
         self.capabilities = Capabilities(
-            controls=dict(codec.RANGES), states=applying.ASKABLE_STATES,
-            poll_interval_s=POLL_INTERVAL_S, fields=FIELDS,
+            controls=dict(model.ranges), states=model.askable_states, poll_interval_s=poll_interval_s, fields=fields,
         )
         self.latest: Reading | None = None
         self.generation = 0  # rises with every make_safe: an apply of an older one stops at its next step
@@ -60,32 +61,28 @@ class BulletR1:
         self.apply_lock = threading.Lock()
         self.safe_lock = threading.Lock()
         self.last_step_s = 0.0
-        self.counts = {"polls": 0, "other_messages": 0, "slips": 0, "no_answers": 0, "protocol_errors": 0}
         self._poll_lock = threading.Lock()
         self._sequence = 0
-        self._sends_trailer = False  # only a third-party note knows it: required once seen
-        self._sensor_map = sensor_map
-        self._time = MachineTime(device_clock, counter_hz)
-        self._check = SensorCheck(sensor_map)
 
-    # -- the port --
+    # -- what each model does its own way --
 
     def open(self) -> None:
-        """Claim the machine and ask who it is. NotFound, NoPermission, Busy, Unplugged, ProtocolError."""
-        with self._poll_lock:
-            self.port.open()
-            self.identity = self._ask_identity()
+        """Claim the machine and learn who it is. NotFound, NoPermission, Busy, Unplugged, ProtocolError."""
+        raise NotImplementedError
 
     def read(self) -> Reading:
-        """One poll: frame A and frame B. Resynchronises by itself after a slip or an idle message.
+        """The next reading. Unplugged; NoAnswer, ProtocolError or InDoubt where none could be had this time."""
+        raise NotImplementedError
 
-        Raises Unplugged; NoAnswer, ProtocolError or InDoubt where no telemetry could be had this time.
-        """
-        with self._poll_lock:
-            reading = self._poll_until_good()
-            self.latest = reading
-            self.hooks.on_reading(reading)
-        return reading
+    def read_now(self) -> Reading:
+        """The reading an order may be begun or gone on with, without waiting for a machine that is not asked."""
+        raise NotImplementedError
+
+    def read_within(self, wait_s: float) -> Reading:
+        """A reading for STOP, which must go on stepping: never later than about twice ``wait_s``."""
+        raise NotImplementedError
+
+    # -- the port --
 
     def apply(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
         """Carry out one order, bounded by ``deadline_s``; everything that may happen is in the receipt."""
@@ -112,7 +109,7 @@ class BulletR1:
 
     def send(self, data: bytes, *, order_id: str, step: int, steps: int) -> WireWrite:
         """Write one command, told to the hooks before and after. Unplugged, InDoubt, ProtocolError."""
-        meaning = codec.check_command(data)
+        meaning = self.model.check_command(data)
         note = WriteNote(data_hex=data.hex(), meaning=meaning, order_id=order_id, step=step, steps=steps)
         self.hooks.before_write(note)
         self.last_step_s = clock.monotonic()  # also where the write fails: it may have left
@@ -124,12 +121,61 @@ class BulletR1:
     def send_order(self, data: bytes, *, order_id: str, step: int, steps: int) -> WireWrite:
         """Like :meth:`send`, for an order: while it runs, make_safe proves nothing."""
         self.is_order_leaving = True
-        if data == codec.HEATER_UP:
+        if data == self.model.heater_up:
             self.last_heat_up_s = clock.monotonic()
         try:
             return self.send(data, order_id=order_id, step=step, steps=steps)
         finally:
             self.is_order_leaving = False
+
+    def wait_for_slot(self) -> None:
+        """Sleep until the next command may go (at most ten a second)."""
+        clock.sleep(self.last_step_s + STEP_INTERVAL_S - clock.monotonic())
+
+    def took(self, reading: Reading) -> Reading:
+        """Keep a reading just made, and tell whoever listens."""
+        self.latest = reading
+        self.hooks.on_reading(reading)
+        return reading
+
+    def next_sequence(self) -> int:
+        """The number of the reading that is being made."""
+        self._sequence += 1
+        return self._sequence
+
+
+class BulletR1(Bullet):
+    """Driver for the Aillio Bullet R1 (V1, V1.5, V2)."""
+
+    def __init__(
+        self, *, usb_options: UsbOptions | None = None, hooks: Hooks | None = None,
+        sensor_map: SensorMap = SensorMap.PROBE_B, device_clock: DeviceClock = DeviceClock.WALL,
+        counter_hz: float = 10.0,
+    ) -> None:
+        super().__init__(R1, usb_options=usb_options, hooks=hooks, fields=FIELDS, poll_interval_s=POLL_INTERVAL_S)
+        self.counts = {"polls": 0, "other_messages": 0, "slips": 0, "no_answers": 0, "protocol_errors": 0}
+        self._sends_trailer = False  # only a third-party note knows it: required once seen
+        self._sensor_map = sensor_map
+        self._time = MachineTime(device_clock, counter_hz)
+        self._check = SensorCheck(sensor_map)
+
+    def open(self) -> None:
+        """Claim the machine and ask who it is. NotFound, NoPermission, Busy, Unplugged, ProtocolError."""
+        with self._poll_lock:
+            self.port.open()
+            self.identity = self._ask_identity()
+
+    def read(self) -> Reading:
+        """One poll: frame A and frame B. Resynchronises by itself after a slip or an idle message.
+
+        Raises Unplugged; NoAnswer, ProtocolError or InDoubt where no telemetry could be had this time.
+        """
+        with self._poll_lock:
+            return self.took(self._poll_until_good())
+
+    def read_now(self) -> Reading:
+        """One poll: an R1 answers in a millisecond."""
+        return self.read()
 
     def read_within(self, wait_s: float) -> Reading:
         """Like :meth:`read`, but never longer than about twice ``wait_s``; for STOP, which must go on stepping.
@@ -143,16 +189,9 @@ class BulletR1:
                 return latest
             raise NoAnswer(f"no answer within {wait_s * 1000:.0f} ms")
         try:
-            reading = self._poll_until_good(round(wait_s * 1000))
-            self.latest = reading
-            self.hooks.on_reading(reading)
+            return self.took(self._poll_until_good(round(wait_s * 1000)))
         finally:
             self._poll_lock.release()
-        return reading
-
-    def wait_for_slot(self) -> None:
-        """Sleep until the next command may go (at most ten a second)."""
-        clock.sleep(self.last_step_s + STEP_INTERVAL_S - clock.monotonic())
 
     # -- inside --
 
@@ -188,9 +227,8 @@ class BulletR1:
         self._sends_trailer = status.has_trailer
         self.counts["polls"] += 1
         monotonic_s = clock.monotonic()
-        self._sequence += 1
         return make_reading(
-            status, sequence=self._sequence, at=clock.now(), monotonic_s=monotonic_s,
+            status, sequence=self.next_sequence(), at=clock.now(), monotonic_s=monotonic_s,
             device_ms=self._time.device_ms(status.sample_counter, monotonic_s),
             sensor_map=self._sensor_map, sensor_check=self._check.see(status, monotonic_s),
             is_frozen=self._time.is_frozen(monotonic_s),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from drivers.bullet import codec_r1 as codec
 from drivers.bullet.codec_r1 import SensorMap
 from drivers.bullet.driver import BulletR1
+from drivers.bullet.driver_r2 import BulletR2
 from drivers.bullet.readings import DeviceClock
+from drivers.bullet.tables import R1, R2, BulletModel
 from drivers.bullet.usb import UsbOptions
 from drivers.port import Hooks
 from drivers.registry import BadOption, nearest
@@ -20,30 +21,39 @@ Choice = TypeVar("Choice", SensorMap, DeviceClock)
 
 
 def make_r1(options: dict[str, Any], hooks: Hooks | None) -> BulletR1:
-    """A driver that is not open yet. BadOption names what is wrong.
+    """A driver of a Bullet R1 that is not open yet. BadOption names what is wrong.
 
     ``backend``: null (the system's libusb), ``{"kind": "virtual-socket", "path": …}``, or, in process, a
     ``usb.backend.IBackend``.
     """
+    return BulletR1(hooks=hooks, **_understood(options, R1))
+
+
+def make_r2(options: dict[str, Any], hooks: Hooks | None) -> BulletR2:
+    """The same for a Bullet R2; the same options."""
+    return BulletR2(hooks=hooks, **_understood(options, R2))
+
+
+def _understood(options: dict[str, Any], model: BulletModel) -> dict[str, Any]:
+    """The options as a driver takes them."""
     for name in options:
         if name not in OPTIONS:
             hint = nearest(name, OPTIONS)
-            raise BadOption(f"a Bullet R1 has no option {name!r}{hint}", f"Known: {', '.join(OPTIONS)}.")
-    product_id = _product_id(options.get("product_id"))
+            raise BadOption(f"a {model.name} has no option {name!r}{hint}", f"Known: {', '.join(OPTIONS)}.")
     usb_options = UsbOptions(
         backend=_backend(options.get("backend")),
-        product_id=product_id,
+        product_id=_product_id(options.get("product_id"), model),
         bus=_whole(options, "bus", None, 0, 255),
         address=_whole(options, "address", None, 0, 255),
         read_timeout_ms=_whole(options, "read_timeout_ms", 300, 10, 5000) or 300,
         write_timeout_ms=_whole(options, "write_timeout_ms", 200, 10, 5000) or 200,
     )
-    return BulletR1(
-        usb_options=usb_options, hooks=hooks,
-        sensor_map=_choice(SensorMap, "sensor_map", options.get("sensor_map"), SensorMap.PROBE_B),
-        device_clock=_choice(DeviceClock, "device_clock", options.get("device_clock"), DeviceClock.WALL),
-        counter_hz=float(_whole(options, "counter_hz", 10, 1, 1000) or 10),
-    )
+    return {
+        "usb_options": usb_options,
+        "sensor_map": _choice(SensorMap, "sensor_map", options.get("sensor_map"), SensorMap.PROBE_B),
+        "device_clock": _choice(DeviceClock, "device_clock", options.get("device_clock"), DeviceClock.WALL),
+        "counter_hz": float(_whole(options, "counter_hz", 10, 1, 1000) or 10),
+    }
 
 
 def _backend(value: Any) -> Any:
@@ -64,16 +74,17 @@ def _backend(value: Any) -> Any:
     return socket_backend(path)
 
 
-def _product_id(value: Any) -> int | None:
-    """None, a number, or hexadecimal text; one of the two we speak to."""
+def _product_id(value: Any, model: BulletModel) -> int | None:
+    """None, a number, or hexadecimal text; one of those the model has."""
     if value is None:
         return None
     try:
         number = int(value, 16) if isinstance(value, str) else int(value)
     except (TypeError, ValueError):
         return _refuse("product_id", value)
-    if number not in codec.PRODUCT_IDS:
-        raise BadOption(f"0x{number:04x} is no Bullet R1", "Known: 0x5741 and 0xa27e.")
+    if number not in model.product_ids:
+        known = " and ".join(f"0x{each:04x}" for each in model.product_ids)
+        raise BadOption(f"0x{number:04x} is no {model.name}", f"Known: {known}.")
     return number
 
 

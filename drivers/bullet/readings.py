@@ -8,6 +8,7 @@ from typing import Any
 
 from drivers.bullet import codec_r1 as codec
 from drivers.bullet.codec_r1 import SensorMap, Status
+from drivers.bullet.codec_r2 import Temperatures
 from drivers.port import Control, MachineState, Quality, Reading
 
 FIELDS = frozenset({
@@ -71,7 +72,7 @@ class SensorCheck:
         self._roasting_since_s: float | None = None
         self.verdict = "not_checked"
 
-    def see(self, status: Status, monotonic_s: float) -> str:
+    def see(self, status: Status | Temperatures, monotonic_s: float) -> str:
         """``not_checked``, ``ok``, ``mismatch`` or ``inconclusive`` (no reset was seen at the last start)."""
         if status.state_code == 6 and self._state_code not in (None, 6):
             self._roasting_since_s = monotonic_s

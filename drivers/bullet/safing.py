@@ -1,4 +1,4 @@
-"""Making a Bullet R1 safe: heat first and only down, then air. Never a press of the button, never a step up of heat.
+"""Making a Bullet safe: heat first and only down, then air. Never a press of the button, never a step up of heat.
 
 At least once: where nothing can be read, the full count of downs goes out blind and the receipt says ``UNPROVED``.
 With readings, not one down more than the heater stands at is sent before the echo has settled: whether the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drivers.bullet import codec_r1 as codec
 from drivers.port import (
     FIRMWARE_OWNS_HEAT,
     Control,
@@ -25,18 +24,14 @@ from drivers.port import (
 from kernel import clock
 
 if TYPE_CHECKING:
-    from drivers.bullet.driver import BulletR1
+    from drivers.bullet.driver import Bullet
 
-LOOK_S = 0.09  # a look between two downs must not hold up the second
 PROOF_WAIT_S = 2.0  # after the blind downs: how long to go on looking for proof
 TRUST_S = 0.5  # a reading older than this does not say where the heater stands
-HEATER_MAX = 9
-DOWNS_MAX = 3 * HEATER_MAX
-ROUNDS_MAX = 3
-ECHO_S = 0.3  # an echo that still lags after this has been dropped
+ROUNDS_MAX = 3  # full counts of downs
 FAN_SAFE_STEP = 7
 DRUM_TURNING_STEP = 9
-AIR_MAX_S = 1.5
+AIR_MAX_S = 1.7  # nine steps of a drum and some of a fan
 _POLL_PAUSE_S = 0.03
 _MOVES_AIR_IN = frozenset({MachineState.ROASTING, MachineState.COOLING})
 
@@ -52,7 +47,7 @@ BY_HAND_UNPROVED = (
 class _Descent:
     """One make_safe in progress."""
 
-    def __init__(self, machine: BulletR1, deadline_s: float, order_id: str) -> None:
+    def __init__(self, machine: Bullet, deadline_s: float, order_id: str) -> None:
         self.machine = machine
         self.order_id = order_id
         self.started_s = clock.monotonic()
@@ -60,7 +55,7 @@ class _Descent:
         self.writes: list[WireWrite] = []
         self.attempts = 0  # downs handed to the wire, whether or not it took them
         self.was_applying = machine.is_applying  # its last step up may be in flight
-        self.blind_need = HEATER_MAX + (1 if self.was_applying else 0)
+        self.blind_need = machine.model.heater_max_step + (1 if self.was_applying else 0)
         self.expected: int | None = None  # where the heater must stand once all that was sent is echoed
         self.rounds = 0
         self.last_error: DriverError | None = None
@@ -72,7 +67,9 @@ class _Descent:
         self.attempts += 1
         try:
             self.writes.append(
-                self.machine.send(codec.HEATER_DOWN, order_id=self.order_id, step=self.attempts, steps=self.blind_need)
+                self.machine.send(
+                    self.machine.model.heater_down, order_id=self.order_id, step=self.attempts, steps=self.blind_need
+                )
             )
         except DriverError as error:
             self.last_error = error
@@ -82,7 +79,7 @@ class _Descent:
     def look(self) -> Reading | None:
         """A reading that may be believed about the heater, else None."""
         try:
-            reading = self.machine.read_within(LOOK_S)
+            reading = self.machine.read_within(self.machine.model.look_s)
         except DriverError as error:
             self.last_error = error
             return None
@@ -100,19 +97,20 @@ class _Descent:
             self.zeros.clear()
         elif not self.zeros or reading.device_ms != self.zeros[-1].device_ms:
             self.zeros.append(reading)
-        is_quiet = not self.machine.is_order_leaving and self.since_last_down_s() >= ECHO_S
+        is_quiet = not self.machine.is_order_leaving and self.has_settled(reading)
         return len(self.zeros) >= 2 and is_quiet
 
     def is_over(self) -> bool:
         """Out of time, or beyond every count that could make sense."""
-        return clock.monotonic() >= self.deadline_at_s or self.attempts >= DOWNS_MAX
+        downs_max = ROUNDS_MAX * self.machine.model.heater_max_step
+        return clock.monotonic() >= self.deadline_at_s or self.attempts >= downs_max
 
-    def since_last_down_s(self) -> float:
-        """Seconds since the last write of ours."""
-        return clock.monotonic() - self.machine.last_step_s
+    def has_settled(self, reading: Reading) -> bool:
+        """Was it read so long after our last write that this one must show in it?"""
+        return reading.monotonic_s - self.machine.last_step_s >= self.machine.model.echo_s
 
 
-def make_safe(machine: BulletR1, deadline_s: float, order_id: str) -> Receipt:
+def make_safe(machine: Bullet, deadline_s: float, order_id: str) -> Receipt:
     """Heat to 0, proved by two fresh frames where it can be; air up and drum turning after.
 
     PROVED: heater 0 was read twice in a state where the heater is ours. UNPROVED: everything else, with what a
@@ -123,7 +121,7 @@ def make_safe(machine: BulletR1, deadline_s: float, order_id: str) -> Receipt:
     is_young = latest is not None and latest.age_s(descent.started_s) <= TRUST_S
     if latest is not None and is_young and not latest.quality.get("heater_step"):
         descent.value_before = latest.heater_step
-        is_step_up_unseen = machine.last_heat_up_s > latest.monotonic_s - ECHO_S
+        is_step_up_unseen = machine.last_heat_up_s > latest.monotonic_s - machine.model.echo_s
         if latest.heater_step or not is_step_up_unseen:  # else it stands above the 0 that was read
             descent.expected = latest.heater_step
     if descent.expected != 0:
@@ -171,7 +169,7 @@ def _descend(descent: _Descent) -> Reading | None:
         if descent.has_proof(reading):
             return reading
         is_ours = reading.state not in FIRMWARE_OWNS_HEAT
-        if not is_ours and reading.heater_step and descent.expected == 0 and descent.since_last_down_s() >= ECHO_S:
+        if not is_ours and reading.heater_step and descent.expected == 0 and descent.has_settled(reading):
             return None  # one full count of downs was sent; the firmware does not listen here
         if _next_down_is_due(descent, reading):
             descent.machine.wait_for_slot()
@@ -189,14 +187,14 @@ def _next_down_is_due(descent: _Descent, reading: Reading) -> bool:
         return False
     if descent.expected is None:
         # Nothing was known before: believe this frame once our first down must show in it.
-        if descent.attempts and descent.since_last_down_s() < ECHO_S:
+        if descent.attempts and not descent.has_settled(reading):
             return False
         descent.expected = heater
         return True
     if descent.expected > 0:
         descent.expected = min(descent.expected, heater)
         return True
-    if descent.since_last_down_s() >= ECHO_S and descent.rounds < ROUNDS_MAX:
+    if descent.has_settled(reading) and descent.rounds < ROUNDS_MAX:
         descent.rounds += 1  # steps were dropped, or a hand turned it up
         descent.expected = heater
         return True
@@ -205,26 +203,27 @@ def _next_down_is_due(descent: _Descent, reading: Reading) -> bool:
 
 def _move_air(descent: _Descent, proof: Reading) -> None:
     """Fan up to 7 (never down), a standing drum to 9 while roasting. Best effort: heat is off already."""
-    machine, until_s = descent.machine, clock.monotonic() + AIR_MAX_S
+    until_s = clock.monotonic() + AIR_MAX_S
     try:
         if proof.state is MachineState.ROASTING and proof.drum_step == 0:
-            machine.wait_for_slot()
-            descent.writes.append(_send_air(descent, codec.encode_drum(DRUM_TURNING_STEP)))
-        fan = proof.step_of(Control.FAN)
-        for _ in range(FAN_SAFE_STEP - fan if fan is not None else 0):
-            machine.wait_for_slot()
-            reading = machine.read_within(LOOK_S)
-            is_surprising = (reading.step_of(Control.FAN) or 0) >= FAN_SAFE_STEP or reading.heater_step != 0
-            if is_surprising or reading.state not in _MOVES_AIR_IN or clock.monotonic() > until_s:
-                return
-            descent.writes.append(_send_air(descent, codec.FAN_UP))
+            _raise(descent, Control.DRUM, 0, DRUM_TURNING_STEP, until_s)
+        if proof.fan_step is not None and proof.fan_step < FAN_SAFE_STEP:
+            _raise(descent, Control.FAN, proof.fan_step, FAN_SAFE_STEP, until_s)
     except DriverError as error:
         descent.last_error = error  # told nowhere else: heat was proved off before
 
 
-def _send_air(descent: _Descent, data: bytes) -> WireWrite:
-    number = len(descent.writes) + 1
-    return descent.machine.send(data, order_id=descent.order_id, step=number, steps=number)
+def _raise(descent: _Descent, control: Control, from_step: int, target_step: int, until_s: float) -> None:
+    """Up by the steps it takes, looking before each: not one beyond the target, none once heat comes back."""
+    machine = descent.machine
+    for data in machine.model.encode_setting(control, from_step, target_step):
+        machine.wait_for_slot()
+        reading = machine.read_within(machine.model.look_s)
+        is_surprising = (reading.step_of(control) or 0) >= target_step or reading.heater_step != 0
+        if is_surprising or reading.state not in _MOVES_AIR_IN or clock.monotonic() > until_s:
+            return
+        number = len(descent.writes) + 1
+        descent.writes.append(machine.send(data, order_id=descent.order_id, step=number, steps=number))
 
 
 def _receipt(

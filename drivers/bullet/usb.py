@@ -17,6 +17,7 @@ import usb.core
 import usb.util
 
 from drivers.bullet import codec_r1 as codec
+from drivers.bullet.tables import MODELS, R1, BulletModel
 from drivers.port import Busy, DriverError, InDoubt, NoPermission, NotFound, ProtocolError, Unplugged
 from kernel import clock
 
@@ -24,10 +25,11 @@ UDEV_RULE_PATH = "/etc/udev/rules.d/70-roastops-bullet.rules"
 UDEV_RULES = "".join(
     f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{codec.VENDOR_ID:04x}", ATTR{{idProduct}}=="{product:04x}", '
     'MODE="0660", GROUP="plugdev", TAG+="uaccess"\n'
-    for product in codec.PRODUCT_IDS
+    for model in MODELS
+    for product in model.product_ids
 )
 HOW_TO_FIND = (
-    "Is the roaster switched on and its USB cable in? `lsusb -d 0483:` must list 0483:5741 or 0483:a27e. "
+    "Is the roaster switched on and its USB cable in? `lsusb -d 0483:` must list {names}. "
     "In a container pass the bus through (docs/bullet-usb.md). On Windows the device needs the WinUSB driver."
 )
 HOW_TO_PERMIT = (
@@ -46,6 +48,7 @@ _DRAIN_READS_MAX = 400  # the pipe was measured to hold about 167 frames
 _DRAIN_READ_MS = 4
 _DRAIN_MAX_S = 0.15
 _CLOSE_WAIT_S = 2.0
+_RESET_BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # a reset device may leave the bus and come back as another one
 
 
 class NoAnswer(ProtocolError):
@@ -67,10 +70,12 @@ class UsbOptions:
 
 
 class UsbPort:
-    """One claimed Bullet. ``open`` and ``close`` belong to one thread; ``write`` and ``ask`` to any."""
+    """One claimed Bullet. ``open`` and ``close`` belong to one thread; the transfers to any, a write beside a read."""
 
-    def __init__(self, options: UsbOptions | None = None) -> None:
+    def __init__(self, options: UsbOptions | None = None, model: BulletModel = R1) -> None:
         self._options = options or UsbOptions()
+        self._model = model
+        self._out, self._in = model.endpoints or (0, 0)
         self._device: Any = None
         self._users = 0
         self._idle = threading.Condition()
@@ -86,17 +91,23 @@ class UsbPort:
         """USB product id of the device that is open."""
         return self._device.idProduct if self._device is not None else None
 
-    def open(self) -> None:
-        """Find, detach, configure (only if different), claim. NotFound, NoPermission, Busy, Unplugged."""
-        self.close()
-        device = self._find()
+    @property
+    def serial_text(self) -> str | None:
+        """The serial in the device's USB strings; None where it tells none."""
         try:
-            self._detach_kernel_driver(device)
-            self._configure(device)
-            usb.util.claim_interface(device, codec.INTERFACE)
-        except (usb.core.USBError, ValueError) as error:
-            _dispose(device)
-            raise _why_not_open(error) from error
+            text = self._device.serial_number if self._device is not None else None
+        except (usb.core.USBError, ValueError, NotImplementedError):
+            return None
+        return str(text)[:64] if text else None
+
+    def open(self) -> None:
+        """Find, detach, configure (only if different), claim; an R2 is reset in between, but only once it was ours.
+        NotFound, NoPermission, Busy, Unplugged, ProtocolError.
+        """
+        self.close()
+        device = self._claimed(self._find())
+        if self._model.resets_at_open:
+            device = self._reset(device)
         self._device = device
         self.is_suspect = False
         try:
@@ -120,11 +131,11 @@ class UsbPort:
         ProtocolError for anything not in the codec's table (padding above all); Unplugged; InDoubt where the
         bytes may or may not have left.
         """
-        codec.check_command(data)
+        self._model.check_command(data)
         with self._using() as device:
             at_s = clock.monotonic()
             try:
-                written = device.write(codec.ENDPOINT_OUT, data, self._options.write_timeout_ms)
+                written = device.write(self._out, data, self._options.write_timeout_ms)
             except (usb.core.USBError, ValueError) as error:
                 raise self._why_not_written(device, error) from error
         if written != len(data):
@@ -133,21 +144,29 @@ class UsbPort:
 
     def ask(self, request: bytes, timeout_ms: int | None = None) -> bytes:
         """Send a request and read its answer. NoAnswer, ProtocolError (short read), Unplugged, InDoubt."""
-        length = codec.REQUESTS[request]
+        length = self._model.requests[request]
         wait_ms = timeout_ms or self._options.read_timeout_ms
         if self.is_suspect:
             self.drain()
         self.write(request)
-        with self._using() as device:
-            try:
-                answer = bytes(device.read(codec.ENDPOINT_IN, codec.FRAME_BYTES, wait_ms))
-            except (usb.core.USBError, ValueError) as error:
-                self.is_suspect = True
-                raise self._why_not_read(device, error) from error
+        try:
+            answer = self.receive(wait_ms)
+        except DriverError:
+            self.is_suspect = True
+            raise
         if len(answer) != length:
             self.is_suspect = True
             raise ProtocolError(f"{codec.MEANINGS[request]} was answered with {len(answer)} bytes, not {length}")
         return answer
+
+    def receive(self, timeout_ms: int | None = None) -> bytes:
+        """The next transfer the machine sends, whole. NoAnswer, ProtocolError, Unplugged. A write passes it."""
+        wait_ms = timeout_ms or self._options.read_timeout_ms
+        with self._using() as device:
+            try:
+                return bytes(device.read(self._in, codec.FRAME_BYTES, wait_ms))
+            except (usb.core.USBError, ValueError) as error:
+                raise self._why_not_read(device, error) from error
 
     def drain(self) -> int:
         """Throw away what lies in the pipe, bounded in reads and time; returns how many transfers."""
@@ -156,7 +175,7 @@ class UsbPort:
         with self._using() as device:
             for count in range(_DRAIN_READS_MAX):
                 try:
-                    device.read(codec.ENDPOINT_IN, codec.FRAME_BYTES, _DRAIN_READ_MS)
+                    device.read(self._in, codec.FRAME_BYTES, _DRAIN_READ_MS)
                 except (usb.core.USBError, ValueError) as error:
                     if _is_timeout(error):
                         return count
@@ -186,7 +205,7 @@ class UsbPort:
 
     def _find(self) -> Any:
         """The first matching device of a fresh enumeration."""
-        wanted = (self._options.product_id,) if self._options.product_id else codec.PRODUCT_IDS
+        wanted = (self._options.product_id,) if self._options.product_id else self._model.product_ids
         for product_id in wanted:
             try:
                 found = usb.core.find(find_all=True, backend=self._options.backend,
@@ -200,7 +219,53 @@ class UsbPort:
             if devices:
                 return devices[0]
         names = " or ".join(f"0483:{product_id:04x}" for product_id in wanted)
-        raise NotFound(f"no Bullet R1 ({names}) is plugged in", HOW_TO_FIND)
+        raise NotFound(f"no {self._model.name} ({names}) is plugged in", HOW_TO_FIND.format(names=names))
+
+    def _claimed(self, device: Any) -> Any:
+        """``device`` with its kernel driver away, configured, its endpoints known and its interface ours."""
+        try:
+            self._detach_kernel_driver(device)
+            self._configure(device)
+            self._find_endpoints(device)
+            usb.util.claim_interface(device, codec.INTERFACE)
+        except (usb.core.USBError, ValueError) as error:
+            _dispose(device)
+            raise _why_not_open(error) from error
+        except DriverError:
+            _dispose(device)
+            raise
+        return device
+
+    def _find_endpoints(self, device: Any) -> None:
+        """The last OUT and the last IN of the interface, where the model does not name them."""
+        if self._model.endpoints is not None:
+            return
+        interface = device.get_active_configuration()[(codec.INTERFACE, 0)]
+        addresses = [endpoint.bEndpointAddress for endpoint in interface]
+        outs = [address for address in addresses if not address & usb.util.ENDPOINT_IN]
+        ins = [address for address in addresses if address & usb.util.ENDPOINT_IN]
+        if not outs or not ins:
+            raise ProtocolError(f"interface {codec.INTERFACE} has no pair of endpoints", HOW_TO_REPLUG)
+        self._out, self._in = outs[-1], ins[-1]
+
+    def _reset(self, device: Any) -> Any:
+        """A USB reset of a device that was ours, and the device to go on with: a reset lets go of the claim, and may
+        bring it back under another address. A device that cannot be reset is used as it is.
+        """
+        is_away = False
+        try:
+            device.reset()
+        except (usb.core.USBError, NotImplementedError) as error:
+            is_away = getattr(error, "errno", None) in _GONE
+        if not is_away:
+            return self._claimed(device)
+        _dispose(device)
+        for pause_s in _RESET_BACKOFF_S:
+            try:
+                return self._claimed(self._find())
+            except (NotFound, Unplugged):
+                clock.sleep(pause_s)
+        return self._claimed(self._find())
 
     def _is_chosen(self, device: Any) -> bool:
         """Is it the one the options name, where they name one?"""
@@ -233,7 +298,7 @@ class UsbPort:
         """A failed write: gone, or may have left."""
         if self._is_gone(error):
             return Unplugged("the roaster was unplugged while writing", HOW_TO_REPLUG)
-        self._clear_stall(device, codec.ENDPOINT_OUT, error)
+        self._clear_stall(device, self._out, error)
         return InDoubt(f"the write did not end well ({error}); it may have left", "Read back before anything else.")
 
     def _why_not_read(self, device: Any, error: Exception) -> DriverError:
@@ -242,7 +307,7 @@ class UsbPort:
             return NoAnswer("the roaster did not answer in time", HOW_TO_REPLUG)
         if self._is_gone(error):
             return Unplugged("the roaster was unplugged", HOW_TO_REPLUG)
-        self._clear_stall(device, codec.ENDPOINT_IN, error)
+        self._clear_stall(device, self._in, error)
         return ProtocolError(f"the read failed ({error})")
 
     def _is_gone(self, error: Exception) -> bool:

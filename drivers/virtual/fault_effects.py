@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from drivers.virtual.faults import Fault
-from drivers.virtual.firmware_r1 import ROASTING, TICKS_PER_S, SensorFault
+from drivers.virtual.firmware import ROASTING, TICKS_PER_S, SensorFault
 
 if TYPE_CHECKING:
     from drivers.virtual.machine import VirtualMachine

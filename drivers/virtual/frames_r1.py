@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from drivers.virtual.wire_values import WireValues
 
 FRAME_BYTES = 64
 VALID = 0x0A
 #: First and last step a setting takes.
 RANGES: dict[str, tuple[int, int]] = {"heater": (0, 9), "fan": (1, 12), "drum": (1, 9)}
-
-
-@dataclass(frozen=True, slots=True)
-class WireValues:
-    """Every value of one pair of status frames, named by what the firmware means."""
-
-    temp_a_c: float  # offset 0
-    temp_b_c: float  # offset 8
-    rate_c_per_min: float
-    infrared_rate_c_per_min: float
-    exhaust_c: float
-    roast_clock_s: int
-    heater_step: int
-    fan_step: int
-    drum_step: int
-    state: int
-    sample_counter: int
-    fan_rpm: int
-    voltage_v: int
-    preheat_target_c: int
-    ambient_c: float = 27.0
-    board_c: float = 35.0
-    coil_fan_rpm: int = 1200
-    coil_fan_2_rpm: int = 1200
-    error_codes: tuple[tuple[int, int], ...] = ()
-    infrared_fan_rpm: int = 6000
-    crack_energy: float = 0.0
-    heater_watts: float = 0.0
-    buttons: int = 0
 
 
 def frame_a(values: WireValues) -> bytes:

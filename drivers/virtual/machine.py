@@ -18,7 +18,8 @@ from drivers.virtual import faults as fault_catalogue
 from drivers.virtual.clocks import Clock, HouseClock
 from drivers.virtual.fault_effects import FaultEffects
 from drivers.virtual.faults import Fault
-from drivers.virtual.firmware_r1 import TICKS_PER_S, FirmwareR1
+from drivers.virtual.firmware import TICKS_PER_S
+from drivers.virtual.firmware_r1 import FirmwareR1
 from drivers.virtual.playback import Playback, Stage, lead_s
 from drivers.virtual.replay import ReplayFirmware
 from drivers.virtual.settings import R1Settings, settings_from

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drivers.virtual.firmware_r1 import CHARGE, COOLING, DROPPING, OFF, PREHEATING, ROASTING, SHUTDOWN, STABILISING
+from drivers.virtual.firmware import CHARGE, COOLING, DROPPING, OFF, PREHEATING, ROASTING, SHUTDOWN, STABILISING
 
 if TYPE_CHECKING:
     from drivers.virtual.machine import VirtualMachine

@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import math
 
-from drivers.virtual.firmware_r1 import COOLING, DROPPING, ROASTING, TICKS_PER_S, FirmwareR1
+from drivers.virtual.firmware import COOLING, DROPPING, ROASTING, TICKS_PER_S
+from drivers.virtual.firmware_r1 import FirmwareR1
 from drivers.virtual.replay import ReplayFirmware
 
 COOL_S, OFF_S, LEAD_S = 5.0, 3.0, 3.0

@@ -12,7 +12,7 @@ from drivers import keeper_config
 from drivers.keeper_client import KeeperClient
 from drivers.keeper_config import KeeperConfig
 from drivers.port import DriverError
-from drivers.virtual.firmware_r1 import ROASTING
+from drivers.virtual.firmware import ROASTING
 from drivers.virtual.machine import checked_speed
 from drivers.virtual.panel import Panel
 from drivers.virtual.replay import expected_rows

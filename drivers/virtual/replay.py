@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drivers.virtual.firmware_r1 import CHARGE, OFF, ROASTING, TICKS_PER_S, FirmwareR1
-from drivers.virtual.frames_r1 import WireValues
+from drivers.virtual.firmware import CHARGE, OFF, ROASTING, TICKS_PER_S
+from drivers.virtual.firmware_r1 import FirmwareR1
 from drivers.virtual.heat import HeatState
 from drivers.virtual.settings import R1Settings
+from drivers.virtual.wire_values import WireValues
 
 MAX_FILE_BYTES = 8_000_000
 MAX_ROWS = 100_000

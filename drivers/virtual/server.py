@@ -18,7 +18,7 @@ from typing import Any
 
 from drivers.virtual import KINDS
 from drivers.virtual.clocks import HouseClock
-from drivers.virtual.firmware_r1 import INITIAL_STATES
+from drivers.virtual.firmware import INITIAL_STATES
 from drivers.virtual.machine import UsbFailure, VirtualMachine
 from drivers.virtual.person import DemoPerson
 from drivers.virtual.socket_wire import ConnectionLost, LineSocket, connect, require_short
