@@ -50,6 +50,7 @@ log = logging.getLogger("drivers.keeper")
 POLL_S = 0.1
 WATCH_S = 0.1
 STALE_S = 1.0
+STALE_INTERVALS = 2.5  # of a source slower than ours
 REOPEN_AFTER_S = 3.0  # silent that long with the cable in: close and open again
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 0.5
@@ -135,7 +136,8 @@ class Keeper:
 
     def _gate(self, note: WriteNote) -> None:
         """NotSent while halted: but for heat down, and not beside a running stop, which counts the steps itself."""
-        if self.latches.latch is not None and (self.stops.is_running or note.meaning != "heater -1"):
+        is_heat_down = note.meaning.startswith("heater -")  # one step, or (a line machine) to a lower setting
+        if self.latches.latch is not None and (self.stops.is_running or not is_heat_down):
             raise NotSent("the machine was halted before the byte left")
 
     def after_write(self, note: WriteNote, monotonic_s: float) -> None:
@@ -267,7 +269,7 @@ class Keeper:
         current = self.reading.heater_step if self.reading is not None else None
         is_heater = isinstance(order, SettingOrder) and order.control is Control.HEATER
         if isinstance(order, SettingOrder) and is_heater and current is not None and order.target_step < current:
-            return order  # its steps are held to "heater -1" by before_write
+            return order  # its steps are held to heat down by before_write
         raise Refused("halted", f"halted by {self.latches.latch.by}: {self.latches.latch.reason}",
                       "A lead resets the halt.")
 
@@ -321,7 +323,8 @@ class Keeper:
             self.stop(f"keeper-{reason.value}-{self.boot_id}-{count}", "keeper", reason.value)
             return True
         ended_ago_s = now_s - self.stops.ended_at_s
-        if latch is not None and not self.stops.is_running and should_try_again(
+        has_heat_control = Control.HEATER in self.driver.capabilities.controls  # else there is nothing to try
+        if latch is not None and has_heat_control and not self.stops.is_running and should_try_again(
             view, is_proved=latch.is_proved, ended_ago_s=ended_ago_s,
         ):
             self.stops.request(f"{latch.stop_id}-again-{self.boot_id}-{count}", "keeper", latch.reason)
@@ -333,7 +336,7 @@ class Keeper:
         if not view.is_link_open:
             return
         last_s = self.link_since_s if self.reading is None else max(self.reading.monotonic_s, self.link_since_s)
-        is_stale = view.now_s - last_s > STALE_S
+        is_stale = view.now_s - last_s > max(STALE_S, STALE_INTERVALS * self.driver.capabilities.poll_interval_s)
         if is_stale and self.link_state == "up":
             self._set_link("stale", *silence_words(self._read_error))
         elif not is_stale and self.link_state == "stale":

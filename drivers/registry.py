@@ -12,6 +12,10 @@ from drivers.port import Driver, DriverError, Hooks
 #: kind → dotted path of `make(options, hooks) -> Driver`
 KINDS: dict[str, str] = {
     "bullet-r1": "drivers.bullet.making.make_r1",
+    "bullet-r2": "drivers.bullet.making.make_r2",
+    "tcp-line": "drivers.lines.making.make_tcp_line",
+    "tc4-serial": "drivers.lines.making.make_tc4_serial",
+    "tc4-tcp": "drivers.lines.making.make_tc4_tcp",
 }
 
 _OPTIONS_MAX = 32

@@ -13,7 +13,7 @@ from drivers.port import Quality, Reading
 from kernel import audit, ids, live
 from kernel.errors import Conflict, Unprocessable
 from kernel.principals import Principal, system_principal
-from roasts import recorder
+from roasts import recorder, summaries
 from roasts.filing import Filing
 from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, Roast, RoastEvent, RoastStatus, Sample
 
@@ -79,7 +79,9 @@ def _sample(roast_id: str, decision: recorder.RecordSample) -> Sample:
         state=reading.state.value,
         bean_temp_c=reading.bean_temp_c,
         infrared_temp_c=reading.infrared_temp_c,
+        environment_temp_c=reading.environment_temp_c,
         exhaust_temp_c=reading.exhaust_temp_c,
+        ambient_temp_c=reading.ambient_temp_c,
         rate_of_rise_c_per_min=decision.rate_of_rise_c_per_min,
         machine_rate_c_per_min=reading.rate_of_rise_c_per_min,
         heater_step=reading.heater_step,
@@ -130,18 +132,33 @@ def open_roast(
         started_at=decision.at,
         device_start_ms=decision.device_start_ms,
         connection_id=connection_id,
+        profile_version_id=followed_profile(machine.pk),
     )
     payload = {"status": roast.status, "is_late": decision.is_late, "is_spurious": decision.is_spurious}
     _tell(machine, "roast_opened", "roast", roast.pk, payload, now=now)
     return roast
 
 
+def followed_profile(machine_id: str) -> str | None:
+    """The profile version a machine's next roast follows; a profile that was archived is followed no more."""
+    chosen = Machine.objects.filter(pk=machine_id, profile_version__profile__is_archived=False)
+    return chosen.values_list("profile_version_id", flat=True).first()
+
+
 def close_roast(machine: Machine, roast_id: str, *, status: str, ended_at: dt.datetime, now: dt.datetime) -> bool:
-    """Close an open roast as finished or aborted; False when it was closed already."""
+    """Close an open roast as finished or aborted, and count it; False when it was closed already."""
     closed = Roast.objects.open().filter(pk=roast_id).update(status=status, ended_at=ended_at)
     if closed:
+        count_again(roast_id, now=now)
         _tell(machine, "roast_closed", "roast", roast_id, {"status": status}, now=now)
     return bool(closed)
+
+
+def count_again(roast_id: str, *, now: dt.datetime) -> None:
+    """Bring a closed roast's kept summary up to its samples and marks; an open one has none yet."""
+    roast = Roast.objects.select_related("machine").filter(pk=roast_id, status__in=summaries.CLOSED).first()
+    if roast is not None:
+        summaries.summarise_roast(roast, now=now)
 
 
 def record_gap(roast_id: str, *, from_ms: int, to_ms: int | None, reason: str) -> Gap:
@@ -160,6 +177,7 @@ def _file_mark(machine: Machine, roast_id: str, decision: recorder.MarkEvent) ->
         defaults={"elapsed_ms": decision.elapsed_ms, "confidence": decision.confidence, "at": decision.at},
     )
     if is_new:
+        count_again(roast_id, now=decision.at)
         _stream_event(machine.organization, machine.pk, event, now=decision.at)
 
 
@@ -212,6 +230,7 @@ def mark_event(
             text=text,
             at=now,
         )
+        count_again(roast.pk, now=now)
         _audit_mark(principal, roast, "roast_event_marked", event, now=now)
         _stream_event(roast.organization, roast.machine_id, event, now=now)
     return event
@@ -236,6 +255,7 @@ def withdraw_event(principal: Principal, roast: Roast, event: RoastEvent, *, now
         )
     with transaction.atomic():
         _withdraw(principal, roast, event, now=now)
+        count_again(roast.pk, now=now)
     return event
 
 
@@ -249,15 +269,23 @@ def _withdraw(principal: Principal, roast: Roast, event: RoastEvent, *, now: dt.
 
 
 def _check_mark(roast: Roast, elapsed_ms: int) -> None:
-    last = roast.samples.order_by("-elapsed_ms").values_list("elapsed_ms", flat=True).first()
-    if elapsed_ms < 0 or elapsed_ms > (last or 0) + MARK_SLACK_MS:
+    last = _last_ms(roast)
+    if elapsed_ms < 0 or elapsed_ms > last + MARK_SLACK_MS:
         raise Unprocessable(
             "outside_roast",
             f"{elapsed_ms / 1000:.0f} s is outside this roast.",
-            f"Mark between 0 and {(last or 0) / 1000:.0f} s.",
+            f"Mark between 0 and {last / 1000:.0f} s.",
         )
     if roast.events.count() >= MAX_EVENTS_PER_ROAST:
         raise Conflict("too_many_marks", f"A roast holds {MAX_EVENTS_PER_ROAST} marks at most.", "Use those there are.")
+
+
+def _last_ms(roast: Roast) -> int:
+    """Where the record ends: its last row, or, once the rows are packed away, its close."""
+    last = roast.samples.order_by("-elapsed_ms").values_list("elapsed_ms", flat=True).first()
+    if last is None and roast.ended_at is not None:
+        return round((roast.ended_at - roast.started_at).total_seconds() * 1000)
+    return last or 0
 
 
 def _audit_mark(principal: Principal, roast: Roast, verb: str, event: RoastEvent, *, now: dt.datetime) -> None:

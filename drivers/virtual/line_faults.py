@@ -1,4 +1,4 @@
-"""Faults of virtual line machines on request: by name, seed and device time, ``name@START[+DURATION][:key=value:…]``."""
+"""Faults of virtual line machines on request: by name and device time, ``name@START[+DURATION][:key=value:…]``."""
 
 from __future__ import annotations
 

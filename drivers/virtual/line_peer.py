@@ -227,6 +227,7 @@ class Peer(ABC):
 
     def on_reboot(self) -> None:
         """Settings go back to their start."""
+        return
 
 
 class LinePeer(Peer):
