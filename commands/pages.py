@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView, LogoutView, redirect_to_login
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.contrib.auth.views import LoginView, LogoutView
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.urls import reverse
-from django.utils import timezone
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from commands import console
 from drivers import keeper_config, stop_token
-from kernel import clock, operator_pins, preferences
+from kernel import clock, member_pages, operator_pins
+from kernel.member_pages import members_only
 from kernel.principals import Principal
 from roasts.models import Machine
 
@@ -36,29 +33,6 @@ PANELS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponseBase]:
-    """People of an organisation only: a stranger goes to the sign-in page, a fragment's request gets 401.
-
-    The person's preferences go into `request.preferences`, and times are written in their zone.
-    """
-
-    @wraps(view)
-    @never_cache
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        principal = getattr(request, "principal", None)
-        if principal is None or not principal.is_person:
-            if request.headers.get("HX-Request") or request.headers.get("X-Console-Fetch"):
-                return HttpResponse("You are signed out.", status=401, content_type="text/plain")
-            return redirect_to_login(request.get_full_path(), reverse("console:sign_in"))
-        if principal.organization is None or not principal.may("view"):
-            return render(request, "console/no_organization.html", {"page": ""}, status=403)
-        request.preferences = preferences.preferences_of(principal.user)  # type: ignore[attr-defined]
-        with timezone.override(preferences.zone_of(request.preferences)):  # type: ignore[attr-defined]
-            return view(request, principal, *args, **kwargs)
-
-    return guarded
-
-
 def machine_or_404(principal: Principal, machine_id: str) -> Machine:
     """A machine of the principal's organisation; another's is not there."""
     machine = console.machines_on_show(principal).filter(pk=machine_id).first()
@@ -69,20 +43,8 @@ def machine_or_404(principal: Principal, machine_id: str) -> Machine:
 
 def page_context(request: HttpRequest, principal: Principal, page: str, machines: list[Machine]) -> dict[str, Any]:
     """What every page needs: who is here, what they may do, and a STOP token for each machine shown."""
-    now = clock.now()
-    may_operate = principal.may("operate")
     tokens = issue_stop_tokens(principal, machines)
-    return {
-        "page": page,
-        "person": principal,
-        "organization": principal.organization,
-        "may_operate": may_operate,
-        "may_lead": principal.may("lead"),
-        "stop_tokens": json.dumps(tokens),
-        "server_now": now,
-        "preferences": request.preferences,  # type: ignore[attr-defined]
-        "may_switch": principal.via == "session" and operator_pins.shift_of(request, now=now) is not None,
-    }
+    return {**member_pages.page_context(request, principal, page), "stop_tokens": json.dumps(tokens)}
 
 
 def issue_stop_tokens(principal: Principal, machines: list[Machine]) -> dict[str, str]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
+from django.utils.module_loading import import_string
 
 logger = logging.getLogger(__name__)
 PREFIX = "append_only_"
@@ -84,6 +86,59 @@ class ProtectTable(Operation):
         return f"Make {self.table} append-only"
 
 
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A room's own trigger: its name, its table, and the statements that put it in place."""
+
+    name: str
+    table: str
+    statements: tuple[str, ...]
+
+
+class GuardRows(Operation):
+    """Migration operation: a room's own triggers, seen to stand and lifted together with the append-only ones.
+
+    ``source`` is the dotted name of a function ``(vendor) -> list[Trigger]``.
+    """
+
+    reversible = True
+    reduces_to_sql = True
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def triggers(self, vendor: str) -> list[Trigger]:
+        named: Callable[[str], list[Trigger]] = import_string(self.source)
+        return named(vendor)
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        return
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        for trigger in self.triggers(schema_editor.connection.vendor):
+            for statement in trigger.statements:
+                schema_editor.execute(statement, params=None)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        vendor = schema_editor.connection.vendor
+        for trigger in self.triggers(vendor):
+            schema_editor.execute(_drop(vendor, trigger.name, trigger.table), params=None)
+
+    def describe(self) -> str:
+        return f"Guard rows by {self.source}"
+
+
+def _drop(vendor: str, name: str, table: str) -> str:
+    return f"DROP TRIGGER IF EXISTS {name}" + (f" ON {table}" if vendor == "postgresql" else "")
+
+
+def guards(vendor: str) -> list[Trigger]:
+    """Every room's own triggers, as the migrations on disk say."""
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    operations = [op for migration in loader.disk_migrations.values() for op in migration.operations]
+    return [trigger for op in operations if isinstance(op, GuardRows) for trigger in op.triggers(vendor)]
+
+
 def protect(table: str, key: str = "id") -> list[Operation]:
     """Operations that make ``table`` append-only; ``key`` is its primary key's column."""
     return [ProtectTable(table, key)]
@@ -101,13 +156,13 @@ def expected_tables() -> dict[str, str]:
 
 
 def standing_triggers() -> set[str]:
-    """Names of our triggers that stand, enabled, in the database."""
+    """Names of the triggers that stand, enabled, in the database."""
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
         else:
             cursor.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'")
-        return {row[0] for row in cursor.fetchall() if row[0].startswith(PREFIX)}
+        return {row[0] for row in cursor.fetchall()}
 
 
 def missing_triggers() -> set[str]:
@@ -116,6 +171,7 @@ def missing_triggers() -> set[str]:
     wanted = {
         name for table in expected_tables() if table in existing for name in trigger_names(connection.vendor, table)
     }
+    wanted |= {trigger.name for trigger in guards(connection.vendor) if trigger.table in existing}
     return wanted - standing_triggers()
 
 
@@ -128,14 +184,15 @@ def lifted(by: str) -> Iterator[None]:
         raise NotLiftable("Append-only protection is never lifted here.")
     logger.warning("append-only protection lifted by %s", by)
     with transaction.atomic():
-        tables = {t: k for t, k in expected_tables().items() if t in set(connection.introspection.table_names())}
+        vendor, existing = connection.vendor, set(connection.introspection.table_names())
+        tables = {table: key for table, key in expected_tables().items() if table in existing}
+        own = [trigger for trigger in guards(vendor) if trigger.table in existing]
+        names = [(name, table) for table in tables for name in sorted(trigger_names(vendor, table))]
         with connection.cursor() as cursor:
-            for table in tables:
-                for name in sorted(trigger_names(connection.vendor, table)):
-                    on = f" ON {table}" if connection.vendor == "postgresql" else ""
-                    cursor.execute(f"DROP TRIGGER IF EXISTS {name}{on}")
+            for name, table in [*names, *((trigger.name, trigger.table) for trigger in own)]:
+                cursor.execute(_drop(vendor, name, table))
         yield
+        puts = [statement for table, key in tables.items() for statement in trigger_statements(vendor, table, key)]
         with connection.cursor() as cursor:
-            for table, key in tables.items():
-                for statement in trigger_statements(connection.vendor, table, key):
-                    cursor.execute(statement)
+            for statement in [*puts, *(statement for trigger in own for statement in trigger.statements)]:
+                cursor.execute(statement)

@@ -47,6 +47,10 @@ class Machine(models.Model):
     )
     is_virtual = models.BooleanField(default=False)
     is_archived = models.BooleanField(default=False)
+    #: The profile its next roasts follow, until somebody chooses another.
+    profile_version = models.ForeignKey(
+        "roasts.ProfileVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="machines"
+    )
     created_at = models.DateTimeField()
 
     objects = TenantQuerySet.as_manager()
@@ -200,6 +204,10 @@ class Roast(models.Model):
         indexes = [
             models.Index(fields=["organization", "-started_at", "-id"], name="roast_library"),
             models.Index(fields=["machine", "-started_at"], name="roast_of_machine"),
+            models.Index(fields=["organization", "-development_ratio", "-id"], name="roast_by_ratio"),
+            models.Index(fields=["organization", "-total_ms", "-id"], name="roast_by_total"),
+            models.Index(fields=["organization", "-drop_bean_temp_c", "-id"], name="roast_by_drop"),
+            models.Index(fields=["organization", "bean", "id"], name="roast_by_bean"),
         ]
 
 

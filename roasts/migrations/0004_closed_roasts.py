@@ -1,0 +1,60 @@
+"""A closed roast stays as it is (roasts.closed_guards); the library's indexes; what a machine's next roasts follow."""
+
+import django.db.models.deletion
+from django.db import migrations, models
+
+from kernel import append_only
+from roasts import library_search
+
+
+def _index_words(apps, schema_editor):
+    if schema_editor.connection.vendor == "postgresql":
+        words = library_search.postgres_words()
+        schema_editor.execute(
+            f"CREATE INDEX {library_search.INDEX_NAME} ON roasts_roast USING gin (({words}))", params=None
+        )
+
+
+def _forget_words(apps, schema_editor):
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(f"DROP INDEX IF EXISTS {library_search.INDEX_NAME}", params=None)
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("kernel", "0003_people"),
+        ("roasts", "0003_roast_plan"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="machine",
+            name="profile_version",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="machines",
+                to="roasts.profileversion",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="roast",
+            index=models.Index(fields=["organization", "-development_ratio", "-id"], name="roast_by_ratio"),
+        ),
+        migrations.AddIndex(
+            model_name="roast", index=models.Index(fields=["organization", "-total_ms", "-id"], name="roast_by_total")
+        ),
+        migrations.AddIndex(
+            model_name="roast",
+            index=models.Index(fields=["organization", "-drop_bean_temp_c", "-id"], name="roast_by_drop"),
+        ),
+        migrations.AddIndex(
+            model_name="roast", index=models.Index(fields=["organization", "bean", "id"], name="roast_by_bean")
+        ),
+        migrations.RunPython(_index_words, _forget_words),
+        *append_only.protect("roasts_qcnote"),
+        *append_only.protect("roasts_roastcorrection"),
+        *append_only.protect("roasts_profileversion"),
+        append_only.GuardRows("roasts.closed_guards.triggers"),
+    ]
