@@ -41,7 +41,7 @@ def draw(document: dict[str, Any]) -> str:
         _line("rate", times, curve.get("rate_of_rise_c_per_min", []), end_s, LOW_RATE, HIGH_RATE),
         _line("infrared", times, curve.get("infrared_temp_c", []), end_s, LOW_C, HIGH_C),
         _line("environment", times, curve.get("environment_temp_c", []), end_s, LOW_C, HIGH_C),
-        _line("golden", curve.get("golden_elapsed_s", []), curve.get("golden_bean_temp_c", []), end_s, LOW_C, HIGH_C),
+        _line("golden", curve.get("golden_elapsed_s", []), curve.get("golden_c", []), end_s, LOW_C, HIGH_C),
         _line("bean", times, curve.get("bean_temp_c", []), end_s, LOW_C, HIGH_C),
         *(_lane(word, top, times, curve.get(name, []), end_s) for name, word, top in LANES),
         _marks(document["events"], end_s),
