@@ -1,0 +1,82 @@
+"""The bend that first crack leaves in the rates: beans give off steam and heat unevenly, and the rate falls. Pure.
+
+Everything works on one point a second (means of what was read in it), so that 1 Hz and 10 Hz look alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Mean of one second: its mean time (seconds), probe and infrared in °C (None: not read)."""
+
+    at_s: float
+    bean_temp_c: float
+    infrared_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bends:
+    """Log of the rate afterwards over the rate at the crack, of probe and infrared; None: not enough points."""
+
+    bean: float | None
+    infrared: float | None
+
+
+#: Seconds after a moment that its bend needs.
+BEND_AFTER_S = 45.0
+#: Seconds before a moment that its bend needs.
+BEND_BEFORE_S = 25.0
+#: (begin, end) around the moment: the rate at it, and the rate afterwards.
+BEAN_AT, BEAN_AFTER = (-15.0, 5.0), (25.0, 45.0)
+INFRARED_AT, INFRARED_AFTER = (-25.0, 5.0), (15.0, 45.0)
+LOWEST_RATE_C_PER_MIN = 1.0
+#: Of the seconds of a window, this share must have been read.
+FULL_SHARE = 0.6
+SMOOTH_INFRARED_S = 5.0
+
+
+def bends_at(points: Sequence[Point], at_s: float) -> Bends:
+    """How the rates bend around ``at_s``. Points outside the windows do not matter."""
+    near = [point for point in points if at_s - 26.0 <= point.at_s <= at_s + 46.0]
+    bean = [(point.at_s, point.bean_temp_c) for point in near]
+    eye = [(point.at_s, point.infrared_c) for point in near if point.infrared_c is not None]
+    return Bends(_bend(bean, at_s, BEAN_AT, BEAN_AFTER), _bend(eye, at_s, INFRARED_AT, INFRARED_AFTER))
+
+
+def mean_infrared_c(points: Sequence[Point], at_s: float) -> float | None:
+    """Infrared over the last seconds up to ``at_s``: it sees beans and drum by turns and jumps about."""
+    seen = [p.infrared_c for p in points if at_s - SMOOTH_INFRARED_S < p.at_s <= at_s and p.infrared_c is not None]
+    return sum(seen) / len(seen) if seen else None
+
+
+def slope_c_per_min(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Least-squares slope of (seconds, °C), in °C/min."""
+    count = len(pairs)
+    if count < 4:
+        return None
+    middle_s = sum(at_s for at_s, _ in pairs) / count
+    mean_c = sum(temp_c for _, temp_c in pairs) / count
+    spread = sum((at_s - middle_s) ** 2 for at_s, _ in pairs)
+    if spread <= 0:
+        return None
+    return 60 * sum((at_s - middle_s) * (temp_c - mean_c) for at_s, temp_c in pairs) / spread
+
+
+def _bend(
+    pairs: Sequence[tuple[float, float]], at_s: float, at: tuple[float, float], after: tuple[float, float]
+) -> float | None:
+    rates = []
+    for begin_s, end_s in (at, after):
+        window = [pair for pair in pairs if at_s + begin_s <= pair[0] <= at_s + end_s]
+        if len(window) < FULL_SHARE * (end_s - begin_s):
+            return None
+        rate = slope_c_per_min(window)
+        if rate is None:
+            return None
+        rates.append(max(rate, LOWEST_RATE_C_PER_MIN))
+    return math.log(rates[1] / rates[0])

@@ -1,0 +1,282 @@
+"""What happened in the drum, read off the readings: a step function. Pure.
+
+``step(state, reading)`` takes one reading and returns the next state and what was decided: a mark made, withdrawn
+or confirmed. Causal: nothing is decided from a reading that has not come. Work is done once a second, on the
+means of that second, so 1 Hz and 10 Hz look alike; the machine's own states count at once. A reading that comes
+late, a value that is missing or no number, decides nothing. Definitions and evidence: docs/events.md.
+
+Times are the machine's (``device_ms``) unless the caller gives its own axis by ``at_ms``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from drivers.port import MachineState, Quality, Reading
+from roasts.crack_history import History, is_heat_cut, prior_of
+from roasts.crack_shape import BEND_AFTER_S, BEND_BEFORE_S, Point
+from roasts.curve import Column, Curve, Mark, Marks
+from roasts.inference_marks import (
+    DRY_END_C,
+    Confirmed,
+    Decision,
+    Expectation,
+    Kind,
+    Known,
+    Made,
+    Over,
+    Phase,
+    Standing,
+    Withdrawn,
+    confirm,
+    confirm_all,
+    emptied,
+    make,
+    withdraw,
+)
+from roasts.inference_phases import LOOKS, end, over, settle_at_drop
+
+__all__ = [
+    "Confirmed", "Decision", "Expectation", "InferenceState", "Kind", "Made", "Over", "Standing", "Step", "Withdrawn",
+    "begin", "expect", "expectation_of", "finish", "infer_roast", "step",
+]  # fmt: skip
+
+#: Points kept: what the phases look back on, and what the bend of a crack needs once it may have been.
+KEEP_S = 32.0
+KEEP_AT_CRACK_S = BEND_BEFORE_S + BEND_AFTER_S + 10.0
+#: A machine that stops roasting without cooling goes on with the same roast if it is back within this.
+LEFT_FOR_MS = 10_000
+#: A roast joined this long after its charge has no turning point that we could see.
+LATE_MS = 60_000
+#: A curve has no wall time, and nothing here asks for it.
+NO_TIME = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+LEAVES = frozenset({MachineState.COOLING, MachineState.SHUTDOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """Sums over the readings of one second, and the heater, which goes on into the next."""
+
+    index: int = 0
+    bean_count: int = 0
+    bean_ms: int = 0  # from the second's begin, so that the sum stays small and exact
+    bean_c: float = 0.0
+    eye_count: int = 0
+    eye_c: float = 0.0
+    cut_ms: int | None = None  # when in it the heater was turned down
+    heater_step: float | None = None
+    highest_step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceState:
+    """All that is known between two readings; plain values throughout (JSON: ``roasts.state_json``)."""
+
+    known: Known = field(default_factory=Known)
+    second: Second = field(default_factory=Second)
+    newest_ms: int | None = None
+
+    def mark(self, kind: str) -> Standing | None:
+        """The mark of a kind that stands now."""
+        return self.known.mark(kind)
+
+
+class Step(NamedTuple):
+    """What one reading led to."""
+
+    state: InferenceState
+    decisions: tuple[Decision, ...]
+
+
+def expectation_of(history: History, bean: str = "", dry_end_c: float = DRY_END_C) -> Expectation:
+    """What the first cracks of earlier roasts (oldest first) lead us to expect."""
+    return Expectation(prior_of(history, bean), dry_end_c)
+
+
+def begin(expectation: Expectation, *, charge_ms: int, is_late: bool = False) -> InferenceState:
+    """The state right at a charge that somebody else knows of (the recorder). ``is_late``: we came after it."""
+    charge = Standing(Kind.CHARGE, charge_ms, "device", 1.0, is_confirmed=True)
+    phase = Phase.RISING if is_late else Phase.FALLING
+    return InferenceState(Known(expectation, phase, (charge,), machine_state=MachineState.ROASTING.value))
+
+
+def expect(state: InferenceState, expectation: Expectation) -> InferenceState:
+    """Know better what to expect (the bean was named); too late once first crack may have been."""
+    if state.known.crack.candidates or state.known.expectation == expectation:
+        return state
+    return replace(state, known=replace(state.known, expectation=expectation))
+
+
+def step(state: InferenceState, reading: Reading, at_ms: int | None = None) -> Step:
+    """Take one reading; one that is not newer than the newest changes nothing."""
+    now_ms = reading.device_ms if at_ms is None else at_ms
+    if state.newest_ms is not None and now_ms <= state.newest_ms:
+        return Step(state, ())
+    known, second = state.known, state.second
+    index = now_ms // 1000
+    is_told = reading.state is not MachineState.UNKNOWN and reading.state.value != known.machine_state
+    if not is_told and index == second.index:
+        return Step(InferenceState(known, _added(second, reading, now_ms), now_ms), ())
+    decisions: list[Decision] = []
+    if index != second.index:
+        known = _look(known, second, decisions)
+        second = Second(index, heater_step=second.heater_step, highest_step=second.highest_step)
+    if is_told and reading.quality.get("state", Quality.FRESH) is Quality.FRESH:
+        known = _told(known, reading, now_ms, decisions)
+    return Step(InferenceState(known, _added(second, reading, now_ms), now_ms), tuple(decisions))
+
+
+def finish(state: InferenceState) -> Step:
+    """No reading will come any more: look at the last second, and settle what stands."""
+    decisions: list[Decision] = []
+    known = _look(state.known, state.second, decisions)
+    if known.phase == Phase.RISING and known.points:
+        known = end(known, decisions)
+    known = confirm_all(known, decisions)
+    return Step(replace(state, known=known, second=Second()), tuple(decisions))
+
+
+def infer_roast(curve: Curve, expectation: Expectation | None = None) -> Marks:
+    """The marks of a whole roast, as inference would have left them: for a file without marks.
+
+    Seconds are the curve's own axis. Marks of the machine's states are ``device``, all others ``inferred``.
+    """
+    state, standing = InferenceState(Known(expectation or Expectation())), list[Standing]()
+    for reading, at_ms in _readings_of(curve):
+        state, decisions = step(state, reading, at_ms)
+        standing = _applied(standing, decisions)
+    standing = _applied(standing, finish(state).decisions)
+    return tuple(Mark(mark.kind, mark.at_ms / 1000, mark.source, mark.confidence) for mark in standing)
+
+
+def _applied(standing: list[Standing], decisions: tuple[Decision, ...]) -> list[Standing]:
+    """The marks that stand after these decisions."""
+    for decision in decisions:
+        if isinstance(decision, Made):
+            standing = [*standing, decision.mark]
+        elif isinstance(decision, Withdrawn):
+            standing = [mark for mark in standing if mark != decision.mark]
+        elif isinstance(decision, Confirmed):
+            same = (decision.mark.kind, decision.mark.at_ms)
+            standing = [decision.mark if (mark.kind, mark.at_ms) == same else mark for mark in standing]
+    return standing
+
+
+# --- readings into seconds ---
+
+
+def _added(second: Second, reading: Reading, now_ms: int) -> Second:
+    """The second with one reading more. Values that are missing, doubted or no number are left out."""
+    quality = reading.quality
+    bean_c, eye_c, step_now = reading.bean_temp_c, reading.infrared_temp_c, reading.heater_step
+    if bean_c is not None and (
+        not math.isfinite(bean_c) or quality.get("bean_temp_c", Quality.FRESH) is not Quality.FRESH
+    ):
+        bean_c = None
+    if eye_c is not None and (
+        not math.isfinite(eye_c) or quality.get("infrared_temp_c", Quality.FRESH) is not Quality.FRESH
+    ):
+        eye_c = None
+    cut_ms, heater_step, highest_step = second.cut_ms, second.heater_step, second.highest_step
+    if step_now is not None and quality.get("heater_step", Quality.FRESH) is Quality.FRESH:
+        highest_step = max(highest_step, step_now)
+        if heater_step is not None and step_now < heater_step and is_heat_cut(heater_step, step_now, highest_step):
+            cut_ms = now_ms
+        heater_step = float(step_now)
+    return Second(
+        second.index,
+        second.bean_count + (bean_c is not None),
+        second.bean_ms + (now_ms - 1000 * second.index if bean_c is not None else 0),
+        second.bean_c + (bean_c or 0.0),
+        second.eye_count + (eye_c is not None),
+        second.eye_c + (eye_c or 0.0),
+        cut_ms,
+        heater_step,
+        highest_step,
+    )
+
+
+def _look(known: Known, second: Second, decisions: list[Decision]) -> Known:
+    """The mean of a second that is over becomes a point, and is looked at."""
+    cut_s = None if second.cut_ms is None else second.cut_ms / 1000
+    if second.bean_count:
+        point = Point(
+            second.index + second.bean_ms / (1000 * second.bean_count),
+            second.bean_c / second.bean_count,
+            second.eye_c / second.eye_count if second.eye_count else None,
+        )
+        keep_s = KEEP_AT_CRACK_S if known.crack.candidates else KEEP_S
+        points = (*(old for old in known.points if point.at_s - old.at_s <= keep_s), point)
+        known = replace(known, points=points, is_heater_known=second.heater_step is not None)
+        known = LOOKS[known.phase](known, point, cut_s, decisions)
+    return known if cut_s is None else replace(known, last_cut_s=cut_s)
+
+
+# --- what the machine says of itself ---
+
+
+def _told(known: Known, reading: Reading, now_ms: int, decisions: list[Decision]) -> Known:
+    """The firmware's own changes of state: charge, drop, cool end. They are facts, confirmed at once."""
+    now, before = reading.state, known.machine_state
+    known = replace(known, machine_state=now.value)
+    if now is MachineState.ROASTING:
+        return _told_roasting(known, before, reading, now_ms, decisions)
+    if now in LEAVES and known.phase in (Phase.FALLING, Phase.RISING):
+        known = make(known, Kind.DROP, now_ms / 1000, 1.0, decisions, is_device=True)
+        return settle_at_drop(known, now_ms / 1000, decisions)
+    if before in LEAVES and now not in LEAVES and known.phase == Phase.DROPPED:
+        known = make(known, Kind.COOL_END, now_ms / 1000, 1.0, decisions, is_device=True)
+        return over(known, now_ms / 1000, decisions)
+    if before == MachineState.ROASTING.value and known.phase in (Phase.FALLING, Phase.RISING):
+        return replace(known, left_ms=now_ms)
+    return known
+
+
+def _told_roasting(known: Known, before: str, reading: Reading, now_ms: int, decisions: list[Decision]) -> Known:
+    """A charge; but for a machine that was away for a moment, or whose roast we know already."""
+    if known.phase in (Phase.FALLING, Phase.RISING):
+        if not before or (known.left_ms is not None and now_ms - known.left_ms < LEFT_FOR_MS):
+            return replace(known, left_ms=None)
+        known = withdraw(known, Kind.CHARGE, decisions)
+    if known.phase != Phase.WAITING:
+        decisions.append(Over(now_ms, is_refuted=known.phase != Phase.DROPPED))
+    known = emptied(known)
+    if before:
+        known = make(known, Kind.CHARGE, now_ms / 1000, 1.0, decisions, is_device=True)
+        return replace(known, phase=Phase.FALLING)
+    late_ms = (reading.roast_clock_s or 0) * 1000
+    known = make(known, Kind.CHARGE, (now_ms - late_ms) / 1000, 0.5, decisions)
+    known = confirm(known, Kind.CHARGE, 0.5, decisions)
+    return replace(known, phase=Phase.RISING if late_ms > LATE_MS else Phase.FALLING)
+
+
+# --- a curve as readings ---
+
+
+def _readings_of(curve: Curve) -> Iterator[tuple[Reading, int]]:
+    """Row by row, with its time on the curve's axis in ms."""
+    columns = (curve.bean_temp_c, curve.infrared_temp_c, curve.heater_step)
+    for row in range(len(curve)):
+        bean_c, eye_c, heater = (_number(column, row) for column in columns)
+        state = MachineState(curve.state[row]) if curve.state is not None else MachineState.UNKNOWN
+        at_ms = round(1000 * float(curve.elapsed_s[row]))
+        reading = Reading(
+            sequence=row + 1,
+            at=NO_TIME,
+            monotonic_s=0.0,
+            device_ms=at_ms,
+            state=state,
+            bean_temp_c=bean_c,
+            infrared_temp_c=eye_c,
+            heater_step=None if heater is None else round(heater),
+        )
+        yield reading, at_ms
+
+
+def _number(column: Column | None, row: int) -> float | None:
+    value = math.nan if column is None else float(column[row])
+    return value if math.isfinite(value) else None
