@@ -63,13 +63,15 @@ def file_batch(machine: Machine, batch: Batch, operator: Principal, *, now: dt.d
         is_rising = (step.rate_of_rise_c_per_min or 0) > 0
         if not crack_ms and is_rising and (reading.bean_temp_c or 0) >= batch.crack_probe_c:
             crack_ms = state.elapsed_ms or 0
-    services.file_decisions(machine, filings, now=now)
-    roast = Roast.objects.get(pk=roast_id)
+    end = next(i for i, filing in enumerate(filings) if isinstance(filing.decision, recorder.CloseRoast))
+    services.file_decisions(machine, filings[:end], now=now)
+    roast = Roast.objects.get(pk=roast_id)  # still open: once it is closed, only a correction changes what it was
     Roast.objects.filter(pk=roast_id).update(title=batch.title, bean=batch.bean, weight_in_g=batch.weight_in_g)
     if crack_ms:
         at = roast.started_at + dt.timedelta(milliseconds=crack_ms)
         services.mark_event(operator, roast, kind=EventKind.FIRST_CRACK_START.value, elapsed_ms=crack_ms, now=at)
-    return roast
+    services.file_decisions(machine, filings[end:], now=now)
+    return Roast.objects.get(pk=roast_id)
 
 
 def _readings(batch: Batch, began_at: dt.datetime) -> Iterator[Reading]:
