@@ -47,12 +47,13 @@ from commands.services_moves import (
     LostRace,
     OrderError,
     call_off,
+    file_judged,
     governor_principal,
     move,
     order_digest,
     settled_by,
 )
-from kernel import clock, ids, metrics
+from kernel import clock, ids, metrics, prepared
 from kernel.errors import ApiError, Conflict, Forbidden, Malformed, NotFound, Stale, Unprocessable
 from kernel.principals import Principal, person_id, system_principal
 from roasts.models import Machine, Roast
@@ -188,10 +189,10 @@ def _reviewed(looked: Situation) -> Verdict:
 def _file(principal: Principal, asked: _Asked, looked: Situation, verdict: Verdict, now: dt.datetime) -> Proposal:
     with transaction.atomic():
         proposal = _new_proposal(principal, asked, looked, verdict, now)
-        proposal.save(force_insert=True)
         if verdict.decision is Decision.ALLOW:
+            prepared.insert(proposal)
             _supersede(proposal, looked, principal, now)
-        _move_by_verdict(proposal, verdict, now)
+        _file_by_verdict(proposal, verdict, now)
     return proposal
 
 
@@ -255,16 +256,16 @@ def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now:
         )
 
 
-def _move_by_verdict(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
+def _file_by_verdict(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
     detail = {"decision": verdict.decision.value, "reasons": [reason.to_json() for reason in verdict.reasons]}
     actor = governor_principal(proposal)
     if verdict.decision is Decision.ALLOW:
         move(proposal, Status.APPROVED, actor, now=now, verb="proposal_allowed", detail=detail, decided_at=now)
     elif verdict.decision is Decision.HOLD:
-        move(proposal, Status.PENDING_APPROVAL, actor, now=now, verb="proposal_held", detail=detail)
+        file_judged(proposal, Status.PENDING_APPROVAL, actor, now=now, verb="proposal_held", detail=detail)
     else:  # REFUSE; and VETO, which no rule of ours gives yet, permits nothing
         code, text = rejection_of(verdict)
-        move(
+        file_judged(
             proposal,
             Status.REJECTED,
             actor,

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from commands.lifecycle import SETTLED, Status, may_move
 from commands.models import Proposal, ProposalTransition
-from kernel import audit, canonical, live, metrics
+from kernel import audit, canonical, live, metrics, prepared
 from kernel.errors import Forbidden
 from kernel.principals import Principal, system_principal
 
@@ -119,13 +119,44 @@ def move(
     with transaction.atomic(savepoint=False):
         moved = Proposal.objects.filter(pk=proposal.pk, status=old.value).update(status=to.value, **changes)
         if moved == 1:
-            _leave_tracks(proposal, old, to, actor, now, verb, detail or {}, changes)
+            _set(proposal, to, changes)
+            _leave_tracks(proposal, old, to, actor, now, verb, detail or {})
     if moved != 1:  # nothing was written: a caller's transaction may go on
         raise LostRace(f"{proposal.pk} is no longer {old.value}")
     if to is Status.APPROVED:
         transaction.on_commit(lambda: live.wake(topic(proposal.machine_id)))
     transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
     return proposal
+
+
+def file_judged(
+    proposal: Proposal,
+    to: Status,
+    actor: Principal,
+    *,
+    now: dt.datetime,
+    verb: str,
+    detail: dict[str, Any],
+    **changes: Any,
+) -> Proposal:
+    """A new order that was held or refused is written where the verdict put it, its birth and its first move told
+    together: nobody else has seen it, so there is no race to guard. Call it inside a transaction."""
+    old = Status.PROPOSED
+    if not may_move(old, to, actor.kind) or proposal.status != old.value:
+        raise IllegalMove(f"{actor.kind} {actor.name} may not file {proposal.pk} as {to.value}")
+    if to in SETTLED:
+        changes.setdefault("settled_at", now)
+    _set(proposal, to, changes)
+    prepared.insert(proposal)
+    _leave_tracks(proposal, old, to, actor, now, verb, detail)
+    transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
+    return proposal
+
+
+def _set(proposal: Proposal, to: Status, changes: dict[str, Any]) -> None:
+    proposal.status = to.value
+    for name, value in changes.items():
+        setattr(proposal, name, value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -176,17 +207,13 @@ def _leave_tracks(
     now: dt.datetime,
     verb: str,
     detail: dict[str, Any],
-    changes: dict[str, Any],
 ) -> None:
-    proposal.status = to.value
-    for name, value in changes.items():
-        setattr(proposal, name, value)
     row = _transition(proposal, old.value, to, actor, now, detail)
     if old is Status.PROPOSED:  # birth and verdict are told together
         birth = _transition(proposal, "", old, actor, now, {})
-        ProposalTransition.objects.bulk_create([birth, row])
+        prepared.insert(birth, row)
     else:
-        row.save(force_insert=True)
+        prepared.insert(row)
     document = stream_document(proposal)
     audit.record(proposal.organization, actor, verb, "proposal", proposal.pk, {**document, **detail}, now=now)
     live.publish_decision(proposal.organization, "proposal", proposal.pk, proposal.machine_id, document, now=now)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from kernel import canonical, live
+from kernel import canonical, live, prepared
 from kernel.models import AuditEntry, Organization
 from kernel.principals import Principal
 
@@ -34,7 +34,7 @@ def record(
     if not connection.in_atomic_block:
         raise OutsideTransaction(f"audit.record({verb!r}) was called outside a transaction")
     text = canonical.dumps(dict(payload))
-    entry = AuditEntry.objects.create(
+    entry = AuditEntry(
         organization=organization,
         at=now,
         actor_kind=actor.kind,
@@ -46,5 +46,6 @@ def record(
         payload=text,
         payload_digest=canonical.digest_text(text),
     )
+    prepared.insert(entry)
     transaction.on_commit(live.wake_sealer)
     return entry

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from kernel import clock, fan_out
+from kernel import clock, fan_out, prepared
 from kernel.models import Organization, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def publish_decision(
     now: dt.datetime,
 ) -> StreamEvent:
     """Write a durable event in the caller's transaction; consoles see it when the sealer has numbered it."""
-    event = StreamEvent.objects.create(
+    event = StreamEvent(
         organization=organization,
         machine_id=machine_id or "",
         kind=kind,
@@ -107,6 +107,7 @@ def publish_decision(
         payload=dict(payload),
         at=now,
     )
+    prepared.insert(event)
     transaction.on_commit(wake_sealer)
     return event
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from rest_framework.permissions import BasePermission
@@ -57,6 +58,7 @@ class MemberOnly(BasePermission):
         return True
 
 
+@functools.cache
 def Requires(capability: str) -> type[MemberOnly]:
     """A permission class: `permission_classes = [Requires("operate")]`."""
     if capability not in CAPABILITIES:

@@ -1,17 +1,19 @@
-"""A queryset compiled once, run many times: for the few hot paths where building SQL costs more than running it.
+"""SQL compiled once, run many times: for the few hot paths where building it costs more than running it.
 
-Measured on a proposal's look at its situation: of 7 ms, 5 went into compiling the same seven queries anew.
+Measured on a proposal's look at its situation: of 7 ms, 5 went into compiling the same seven queries anew; on what
+it writes, four rows cost 1.4 ms through ``save()`` and 0.5 ms through :func:`insert`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Field, Model, QuerySet
 
 Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
 
@@ -72,6 +74,43 @@ class Prepared:
         converters = compiler.get_converters(expressions)
         ordered = tuple((place, tuple(each), expression) for place, (each, expression) in sorted(converters.items()))
         return _Plan(sql, named, ordered)
+
+
+def insert(*rows: Model) -> None:
+    """New rows of one model in one statement, as ``save(force_insert=True)`` would write them.
+
+    A single row learns its generated key. No signals are sent; call it in the transaction the rows belong to.
+    """
+    model = type(rows[0])
+    if any(type(row) is not model for row in rows):
+        raise TypeError("rows of one model at a time")
+    fields, head, values, returning = _insertion(model, connection.vendor)
+    params = [_stored(field, row) for row in rows for field in fields]
+    is_keyed = bool(returning) and len(rows) == 1
+    statement = head + ", ".join([values] * len(rows)) + (returning if is_keyed else "")
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+        if is_keyed:
+            rows[0].pk = cursor.fetchone()[0]
+    for row in rows:
+        row._state.adding, row._state.db = False, connection.alias
+
+
+@functools.cache
+def _insertion(model: type[Model], _vendor: str) -> tuple[tuple[Field[Any, Any], ...], str, str, str]:
+    """Columns to give, the statement's head, one row's placeholders, and how a generated key comes back."""
+    key = model._meta.pk
+    is_generated = bool(getattr(key, "db_returning", False))
+    fields = tuple(field for field in model._meta.concrete_fields if not (is_generated and field is key))
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    head = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES "
+    returning = f" RETURNING {quote(str(key.column))}" if is_generated and key is not None else ""
+    return fields, head, "(" + ", ".join(["%s"] * len(fields)) + ")", returning
+
+
+def _stored(field: Field[Any, Any], row: Model) -> Any:
+    return field.get_db_prep_save(field.pre_save(row, add=True), connection=connection)
 
 
 def _converted(row: Sequence[Any], converters: Converters) -> list[Any]:

@@ -8,8 +8,8 @@ import pytest
 from django.db.models import QuerySet
 
 from kernel import clock
-from kernel.models import Agent, ApiKey, Organization
-from kernel.prepared import Prepared, utc
+from kernel.models import Agent, ApiKey, AuditEntry, Organization, StreamEvent
+from kernel.prepared import Prepared, insert, utc
 
 
 def _agents(organization: str, name: str) -> QuerySet[Agent, tuple[object, ...]]:
@@ -64,3 +64,47 @@ def test_utc_of_text_and_of_times() -> None:
     noon = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
     assert utc("2026-01-01 12:00:00") == utc(noon.replace(tzinfo=None)) == utc(noon) == noon
     assert utc(None) is None
+
+
+def _event(organization: Organization, kind: str) -> StreamEvent:
+    payload = {"is_on": True, "step": None, "words": "½ 'quoted' %s"}
+    return StreamEvent(organization=organization, kind=kind, subject_id="s", payload=payload, at=clock.now())
+
+
+@pytest.mark.django_db
+def test_an_inserted_row_reads_back_as_a_saved_one_and_knows_its_generated_key(organization: Organization) -> None:
+    inserted, saved = _event(organization, "a"), _event(organization, "a")
+    insert(inserted)
+    saved.save(force_insert=True)
+    assert inserted.pk is not None and inserted.pk != saved.pk
+    assert not inserted._state.adding
+    rows = StreamEvent.objects.filter(pk__in=[inserted.pk, saved.pk]).order_by("pk")
+    first, second = ({f.attname: getattr(row, f.attname) for f in StreamEvent._meta.concrete_fields} for row in rows)
+    assert {**first, "id": 0, "at": 0} == {**second, "id": 0, "at": 0}
+    assert first["at"] == inserted.at and first["number"] is None
+
+
+@pytest.mark.django_db
+def test_several_rows_are_one_statement_in_their_order(
+    organization: Organization, django_assert_num_queries: pytest.FixtureRequest
+) -> None:
+    with django_assert_num_queries(1):  # type: ignore[operator]
+        insert(_event(organization, "first"), _event(organization, "second"))
+    assert list(StreamEvent.objects.order_by("id").values_list("kind", flat=True)) == ["first", "second"]
+
+
+@pytest.mark.django_db
+def test_a_key_of_ones_own_is_kept(organization: Organization) -> None:
+    entry = AuditEntry(
+        organization=organization, at=clock.now(), actor_kind="system", actor_id="x", actor_name="x", verb="v",
+        subject_kind="s", subject_id="s", payload="{}", payload_digest="d",
+    )  # fmt: skip
+    key = entry.pk
+    insert(entry)
+    assert AuditEntry.objects.get().pk == key
+
+
+@pytest.mark.django_db
+def test_rows_of_two_models_are_an_error(organization: Organization) -> None:
+    with pytest.raises(TypeError):
+        insert(_event(organization, "a"), organization)
