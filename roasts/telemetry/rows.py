@@ -45,27 +45,24 @@ def insert_samples(samples: Sequence[NewSample]) -> int:
     if not samples:
         return 0
     if connection.vendor == "postgresql":
-        sql, parameters = postgres_insert(samples)
         with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(insert_sql() + " ON CONFLICT DO NOTHING", arrays(samples))
             return int(cursor.rowcount)
     return _insert_portably(samples)
 
 
-def postgres_insert(samples: Sequence[NewSample]) -> tuple[str, list[Any]]:
-    """One INSERT … SELECT FROM unnest(…): a column travels as one text, which costs a tenth of a value at a time."""
-    return _SQL.format(table=connection.ops.quote_name(Sample._meta.db_table)), [
-        _array(column) for column in zip(*map(_values, samples), strict=True)
-    ]
+def arrays(samples: Sequence[NewSample]) -> dict[str, str]:
+    """The samples by column, each as one text: a tenth of the cost of a value at a time. Parameters of the insert."""
+    columns = zip(*map(_values, samples), strict=True)
+    return {f"s_{name}": _array(column) for (name, _), column in zip(COLUMNS, columns, strict=True)}
 
 
-_SQL = (
-    "INSERT INTO {table} ("
-    + ", ".join(f'"{name}"' for name, _ in COLUMNS)
-    + ") SELECT * FROM unnest("
-    + ", ".join(f"%s::{kind}[]" for _, kind in COLUMNS)
-    + ") ON CONFLICT DO NOTHING"
-)
+def insert_sql(source: str = "") -> str:
+    """INSERT … SELECT … FROM unnest(…) with the parameters of :func:`arrays`. ``source``: joined first."""
+    names = ", ".join(f'"{name}"' for name, _ in COLUMNS)
+    given = ", ".join(f"%(s_{name})s::{kind}[]" for name, kind in COLUMNS)
+    table = connection.ops.quote_name(Sample._meta.db_table)
+    return f"INSERT INTO {table} ({names}) SELECT u.* FROM {source}unnest({given}) AS u"
 
 
 def _values(sample: NewSample) -> list[Any]:

@@ -11,10 +11,10 @@ import datetime as dt
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from kernel import canonical, live
@@ -30,7 +30,7 @@ from roasts.models import (
     TelemetryStream,
 )
 from roasts.services import LinkState
-from roasts.telemetry import admission, late, rows, signing, stream_state
+from roasts.telemetry import admission, late, rows, signing, stream_state, swift
 from roasts.telemetry.admission import Admission
 from roasts.telemetry.envelope import MAX_REFUSALS_TOLD, Envelope, Refusal
 from roasts.telemetry.following import StreamState, Taken, take
@@ -51,28 +51,34 @@ class Filed:
     is_replay: bool
 
 
-class StateCache:
-    """machine → (digest of the last statement filed, state): a hint, checked against the locked row."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stream as this process left it: what it was judged by, and its state (which is used once)."""
+
+    admitted: Admission
+    state: StreamState
+
+
+class _Streams:
+    """machine → the stream as we left it: a hint, checked against the row by whoever uses it."""
 
     def __init__(self, most: int = KEPT_STATES) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[str, StreamState]] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
 
-    def pop(self, machine_id: str, digest: str) -> StreamState | None:
-        """The state after ``digest``, taken out (a state is used once); None where we have none of that moment."""
+    def pop(self, machine_id: str) -> Kept | None:
         with self._lock:
-            kept = self._kept.pop(machine_id, None)
-        return kept[1] if kept is not None and kept[0] == digest else None
+            return self._kept.pop(machine_id, None)
 
-    def put(self, machine_id: str, digest: str, state: StreamState) -> None:
+    def put(self, machine_id: str, kept: Kept) -> None:
         with self._lock:
-            self._kept[machine_id] = (digest, state)
+            self._kept[machine_id] = kept
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
 
-_states = StateCache()
+_streams = _Streams()
 
 
 def file_envelope(organization_id: str, envelope: Envelope, *, received_at: dt.datetime) -> Filed:
@@ -88,20 +94,97 @@ def file_envelope(organization_id: str, envelope: Envelope, *, received_at: dt.d
         envelope.events_digest,
         envelope.previous_digest,
     )
-    digest = statement.digest()
+    incoming = _Incoming(organization_id, envelope, statement, statement.digest(), received_at)
+    kept = _streams.pop(envelope.machine_id)
+    if kept is not None and _may_go_swiftly(kept.admitted, envelope, organization_id):
+        filed = _file_swiftly(incoming, kept)
+        if filed is not None:
+            return filed
+        kept = None  # its state is used up
+    return _file_slowly(incoming, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """An envelope on its way in, with what a signature of it is over."""
+
+    organization_id: str
+    envelope: Envelope
+    statement: Statement
+    digest: str
+    received_at: dt.datetime
+
+
+def _may_go_swiftly(admitted: Admission, envelope: Envelope, organization_id: str) -> bool:
+    """The next envelope of a stream this process has, by a key it knows."""
+    return (
+        connection.vendor == "postgresql"
+        and not connection.in_atomic_block
+        and organization_id == admitted.organization_id
+        and envelope.sequence == admitted.last_sequence + 1
+        and envelope.kid == (admitted.own_kid or "")
+    )
+
+
+def _file_swiftly(incoming: _Incoming, kept: Kept) -> Filed | None:
+    """In one statement; None where it is no plain case, or what we knew does not stand any more."""
+    admitted, envelope = kept.admitted, incoming.envelope
+    verdict = _judged(admitted, incoming)
+    roast_id = kept.state.roast_id
+    taken = take(kept.state, envelope, admitted.last_sequence, roast_services.new_roast_id)
+    if not swift.is_plain(taken, envelope):
+        return None
+    late_points = _delayed(taken, incoming.received_at)
+    placed = late.Placed()
+    answer = _answer(incoming, taken, placed, verdict, len(taken.samples), late_points)
+    grounds = swift.Grounds(
+        admitted.organization_id,
+        admitted.signing,
+        admitted.last_sequence,
+        admitted.last_digest,
+        roast_id,
+        admitted.key,
+    )
+    writing = swift.Writing(
+        envelope,
+        taken,
+        verdict,
+        incoming.digest,
+        admitted.own_kid,
+        stream_state.encode(taken.state),
+        answer,
+        late_points,
+        incoming.received_at,
+    )
+    if not swift.write(grounds, writing):
+        return None
+    _keep(admitted, incoming, taken)
+    _publish(admitted, taken, incoming.received_at)
+    return Filed(answer, is_replay=False)
+
+
+def _file_slowly(incoming: _Incoming, kept: Kept | None) -> Filed:
+    """In a transaction that locks the stream: everything that can happen."""
+    envelope = incoming.envelope
     with transaction.atomic():
-        admitted = admission.admit(organization_id, envelope.machine_id, envelope.kid)
+        admitted = admission.admit(incoming.organization_id, envelope.machine_id, envelope.kid)
         if envelope.sequence <= admitted.last_sequence:
             before = TelemetryBatch.objects.filter(machine_id=envelope.machine_id, sequence=envelope.sequence).first()
             if before is not None:
-                return _answered_before(before, digest)
-        verdict = _judged(admitted, envelope, statement, received_at)
-        taken = take(_state(admitted), envelope, admitted.last_sequence, roast_services.new_roast_id)
-        answer = _write(admitted, envelope, taken, verdict, digest, received_at)
-    last_digest = digest if envelope.sequence > admitted.last_sequence else admitted.last_digest
-    _states.put(envelope.machine_id, last_digest, taken.state)
-    _publish(admitted, taken, received_at)
+                return _answered_before(before, incoming.digest)
+        verdict = _judged(admitted, incoming)
+        taken = take(_state(admitted, kept), envelope, admitted.last_sequence, roast_services.new_roast_id)
+        answer = _write(admitted, incoming, taken, verdict)
+    _keep(admitted, incoming, taken)
+    _publish(admitted, taken, incoming.received_at)
     return Filed(answer, is_replay=False)
+
+
+def _keep(admitted: Admission, incoming: _Incoming, taken: Taken) -> None:
+    """Remember where the stream stands now: a hint, and unused where a transaction around us fails."""
+    if incoming.envelope.sequence > admitted.last_sequence:
+        admitted = replace(admitted, last_sequence=incoming.envelope.sequence, last_digest=incoming.digest)
+    _streams.put(admitted.machine_id, Kept(admitted, taken.state))
 
 
 def _answered_before(batch: TelemetryBatch, digest: str) -> Filed:
@@ -116,8 +199,9 @@ def _answered_before(batch: TelemetryBatch, digest: str) -> Filed:
     return Filed(batch.response, is_replay=True)
 
 
-def _judged(admitted: Admission, envelope: Envelope, statement: Statement, received_at: dt.datetime) -> Verdict:
+def _judged(admitted: Admission, incoming: _Incoming) -> Verdict:
     """What the signature is worth, by the organisation's policy. Unprocessable where the policy requires more."""
+    envelope, statement, received_at = incoming.envelope, incoming.statement, incoming.received_at
     if admitted.signing == TelemetryPolicy.Signing.OFF.value:
         return Verdict(signing.UNSIGNED, "policy_off")
     verdict = signing.verify(statement, envelope.signature, envelope.kid, admitted.key, received_at=received_at)
@@ -134,15 +218,17 @@ def _judged(admitted: Admission, envelope: Envelope, statement: Statement, recei
     return verdict
 
 
-def _state(admitted: Admission) -> StreamState:
+def _state(admitted: Admission, kept: Kept | None) -> StreamState:
     """Where the stream stood: from memory, else from its row, else from the open roast's rows."""
-    kept = _states.pop(admitted.machine_id, admitted.last_digest) if admitted.last_digest else None
-    if kept is not None:
-        return kept
-    if admitted.last_sequence == 0:
+    open_roast = Roast.objects.open().filter(machine_id=admitted.machine_id).values_list("pk", flat=True).first() or ""
+    if kept is not None and _is_same_moment(kept, admitted) and kept.state.roast_id == open_roast:
+        return kept.state
+    if admitted.last_sequence == 0 and not open_roast:
         return StreamState()
     try:
         state = stream_state.decode(admission.stored_state(admitted.state))
+        if state.roast_id != open_roast:
+            raise stream_state.UnreadableState(f"it speaks of {state.roast_id!r}, open is {open_roast!r}")
     except stream_state.UnreadableState as error:
         logger.warning("stream of %s is read from its roast: %s", admitted.machine_id, error)
         roast_id, recording = roast_services.resume_state(admitted.machine_id)
@@ -151,62 +237,73 @@ def _state(admitted: Admission) -> StreamState:
     return state
 
 
-def _write(
-    admitted: Admission,
-    envelope: Envelope,
-    taken: Taken,
-    verdict: Verdict,
-    digest: str,
-    received_at: dt.datetime,
-) -> dict[str, Any]:
+def _is_same_moment(kept: Kept, admitted: Admission) -> bool:
+    before = kept.admitted
+    return (before.last_sequence, before.last_digest) == (admitted.last_sequence, admitted.last_digest)
+
+
+def _delayed(taken: Taken, received_at: dt.datetime) -> int:
+    """How many samples reached us long after their time."""
+    oldest = received_at - LATE_AFTER
+    return sum(1 for each in taken.samples if each.point.at < oldest)
+
+
+def _write(admitted: Admission, incoming: _Incoming, taken: Taken, verdict: Verdict) -> dict[str, Any]:
     """Everything an envelope changes; the answer."""
+    envelope, received_at = incoming.envelope, incoming.received_at
     if taken.acts:
         _act(admitted.machine_id, taken, received_at)
     new_samples = rows.insert_samples(taken.samples)
     placed = late.place(admitted.machine_id, taken, now=received_at)
-    delayed = sum(1 for each in taken.samples if received_at - each.point.at > LATE_AFTER)
-    refused = (*envelope.refused_points, *placed.refused)
-    late_count = delayed + placed.filed
+    delayed = _delayed(taken, received_at)
     _count(taken, placed, verdict, delayed)
-    points_filed = new_samples + placed.filed
-    answer: dict[str, Any] = {
-        "machine_id": envelope.machine_id,
-        "sequence": envelope.sequence,
-        "digest": digest,
-        "points_digest": envelope.points_digest,
-        "events_digest": envelope.events_digest,
-        "verdict": verdict.verdict,
-        "verdict_reason": verdict.reason,
-        "points_received": len(envelope.points) + len(envelope.refused_points),
-        "points_filed": points_filed,
-        "points_refused": len(refused),
-        "points_late": late_count,
-        "points_repeated": taken.repeated + placed.repeated + len(taken.samples) - new_samples,
-        "points_outside": taken.idle + placed.outside,
-        "refused": [_told(refusal) for refusal in refused[:MAX_REFUSALS_TOLD]],
-        "refused_events": [_told(refusal) for refusal in envelope.refused_events],
-        "stretches": late.stretches(taken, placed, is_late=bool(delayed)),
-        "missing": [list(each) for each in taken.state.missing],
-    }
+    answer = _answer(incoming, taken, placed, verdict, new_samples, delayed + placed.filed)
     TelemetryBatch.objects.create(
         machine_id=envelope.machine_id,
         sequence=envelope.sequence,
         at=envelope.at,
         received_at=received_at,
-        digest=digest,
+        digest=incoming.digest,
         previous_digest=envelope.previous_digest,
         signature=envelope.signature,
         device_key_id=admitted.own_kid,
         verdict=verdict.verdict,
         verdict_reason=verdict.reason,
-        points_filed=points_filed,
-        points_refused=len(refused),
-        points_late=late_count,
+        points_filed=new_samples + placed.filed,
+        points_refused=len(envelope.refused_points) + len(placed.refused),
+        points_late=delayed + placed.filed,
         response=answer,
     )
-    _move_stream(admitted, envelope, taken, digest)
+    _move_stream(admitted, envelope, taken, incoming.digest)
     _show(admitted.machine_id, taken, received_at)
     return answer
+
+
+def _answer(
+    incoming: _Incoming, taken: Taken, placed: late.Placed, verdict: Verdict, new_samples: int, late_points: int
+) -> dict[str, Any]:
+    """What the sender is told, now and whenever it asks again."""
+    envelope = incoming.envelope
+    refused = (*envelope.refused_points, *placed.refused)
+    return {
+        "machine_id": envelope.machine_id,
+        "sequence": envelope.sequence,
+        "digest": incoming.digest,
+        "points_digest": envelope.points_digest,
+        "events_digest": envelope.events_digest,
+        "verdict": verdict.verdict,
+        "verdict_reason": verdict.reason,
+        "points_received": len(envelope.points) + len(envelope.refused_points),
+        "points_filed": new_samples + placed.filed,
+        "points_refused": len(refused),
+        "points_late": late_points,
+        "points_repeated": taken.repeated + placed.repeated + len(taken.samples) - new_samples,
+        "points_outside": taken.idle + placed.outside,
+        "refused": [_told(refusal) for refusal in refused[:MAX_REFUSALS_TOLD]],
+        "refused_events": [_told(refusal) for refusal in envelope.refused_events],
+        "stretches": late.stretches(taken, placed, is_late=late_points > placed.filed),
+        "missing": [list(each) for each in taken.state.missing],
+    }
 
 
 def _told(refusal: Refusal) -> dict[str, Any]:

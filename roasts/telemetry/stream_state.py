@@ -70,6 +70,8 @@ def _read(kind: Any, value: Any) -> Any:
         hints = typing.get_type_hints(kind)
         known = {f.name for f in dataclasses.fields(kind)}
         return kind(**{name: _read(hints[name], item) for name, item in value.items() if name in known})
+    if isinstance(kind, type) and issubclass(kind, tuple):  # a named tuple: its fields in order, plain values
+        return kind(*value)
     if kind is dt.datetime:
         return dt.datetime.fromisoformat(value)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
