@@ -48,7 +48,7 @@ class Facts:
     heater_down: str
     prs: str
     serial: str
-    start: str = "roasting"
+    begun_s: float = 0.1  # device time once one reading was had and a tenth went by
     written_s: float = 1.2  # the full count of downs, with readings and without
     proved_s: float = 2.0
 
@@ -56,7 +56,7 @@ class Facts:
 FACTS: dict[str, Facts] = {
     "bullet-r1": Facts(9, "3401aaaa", "3402aaaa", "30010000", "1183"),
     "bullet-r2": Facts(14, "3401aaaa90e5e4f1", "3402aaaa19108df3", "30010000ae1a21db", "R2-1183",
-                       written_s=1.7, proved_s=3.0),
+                       begun_s=0.2, written_s=1.7, proved_s=3.0),
 }  # fmt: skip
 
 
@@ -145,7 +145,8 @@ def test_a_reading_says_what_the_machine_is(make_rig: Callable[..., Rig], kind: 
     rig.clock.advance(0.1)
     second = rig.driver.read()
     assert second.sequence == first.sequence + 1
-    assert second.device_ms - first.device_ms == 100
+    has_counter = corner.settings.get("has_frame_counter", True)
+    assert second.device_ms - first.device_ms == (100 if has_counter else pytest.approx(100, abs=10))
     assert second.state is MachineState.ROASTING
     for control in Control:
         assert second.step_of(control) == rig.truth(control)
@@ -220,7 +221,7 @@ def test_making_safe_twice_sends_no_step_below_zero(make_rig: Callable[..., Rig]
 def test_no_fault_makes_a_receipt_lie(
     make_rig: Callable[..., Rig], kind: str, corner: Any, fault: str, begins_s: float,
 ) -> None:
-    rig = make_rig(kind, settings=corner.settings, faults=f"{fault}@{0.1 + begins_s}")
+    rig = make_rig(kind, settings=corner.settings, faults=f"{fault}@{FACTS[kind].begun_s + begins_s}")
     rig.driver.read()
     before = {control: rig.truth(control) for control in Control}
     rig.clock.advance(0.1)
@@ -335,8 +336,7 @@ def test_absent_forbidden_and_busy_are_three_errors(kind: str, hand: ManualClock
 @pytest.mark.parametrize("state", ["off", "charge"])
 def test_heat_goes_up_only_while_roasting(make_rig: Callable[..., Rig], kind: str, state: str) -> None:
     rig = make_rig(kind, initial_state=state)
-    before = rig.truth(Control.HEATER)
-    receipt = rig.driver.apply(SettingOrder("o", Control.HEATER, min(rig.facts.heater_max, before + 1)), 5.0)
+    receipt = rig.driver.apply(SettingOrder("o", Control.HEATER, rig.facts.heater_max), 5.0)
     assert (receipt.outcome, receipt.reason) == (Outcome.DECLINED, "wrong_state")
     assert rig.sent(rig.facts.heater_up) == 0
 
@@ -442,9 +442,9 @@ def test_a_silent_machine_gets_the_full_count_of_downs_in_time(make_rig: Callabl
 def test_noise_is_never_a_reading_even_where_it_carries_the_marker(make_rig: Callable[..., Rig], kind: str) -> None:
     rig = make_rig(kind)
     rig.driver.read()
-    rig.machine.act("fault", fault="garbage:count=6000")
+    rig.machine.act("fault", fault="garbage:count=20000")
     refused = 0
-    for _ in range(1500):  # one in 256 random frames carries the marker
+    for _ in range(900):  # one in 256 random frames carries the marker
         rig.clock.advance(0.1)
         try:
             reading = rig.driver.read()

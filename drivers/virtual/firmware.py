@@ -7,6 +7,7 @@ what a person does at the machine (button, beans, knobs) are methods; what USB d
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections import deque
@@ -28,6 +29,11 @@ OVER_TEMPERATURE = 4096  # our invention: the real code is unknown
 RESET_INFRARED_C = 25.0
 #: Blower rpm by level, measured on real R1 logs for 1-5 and 7; the rest lies between. Multiples of 15.
 FAN_RPM = (0, 810, 915, 1125, 1350, 1560, 1740, 1920, 2100, 2280, 2460, 2640, 2820)
+
+
+_OWN = frozenset({"settings", "parameters", "note", "_acts_by_state"})  # not part of what a start brings about
+_STARTS_MAX = 64
+_STARTS: dict[tuple[object, ...], dict[str, object]] = {}  # how machines of this process stood after their start
 
 
 @dataclass(slots=True)
@@ -87,13 +93,15 @@ class Firmware:
         self.parameters = parameters or self.HEAT
         self.note = note or (lambda what, detail: None)
         self._chance = random.Random(int(seed))
+        self._seed = int(seed)
+        self._acts_by_state = self._acts()
         self.faulty = Faulty()
         self.ticks = 0
         self.roast_count = self.settings.roast_count
         self.warmth = heat.cold(self.settings.ambient_temp_c)
         self.power_on()
         if initial_state != "off":
-            self._start_warm(into_roast=initial_state == "roasting")
+            self._start_as_before(initial_state)
 
     # -- power and set-up -------------------------------------------------------------------------
 
@@ -122,6 +130,18 @@ class Firmware:
         self.warmth = warmth
         self.power_on()
         self.sample_counter = sample_counter
+
+    def _start_as_before(self, initial_state: str) -> None:
+        """As :meth:`_start_warm`; a machine that was started like this before is not roasted all over again."""
+        key = (type(self), self.settings, self.parameters, self._seed, initial_state)
+        kept = _STARTS.get(key)
+        if kept is None:
+            self._start_warm(into_roast=initial_state == "roasting")
+            while len(_STARTS) >= _STARTS_MAX:
+                _STARTS.pop(next(iter(_STARTS)))
+            _STARTS[key] = {name: copy.deepcopy(value) for name, value in vars(self).items() if name not in _OWN}
+        else:
+            vars(self).update(copy.deepcopy(kept))
 
     def _start_warm(self, *, into_roast: bool) -> None:
         """Skip the preheat; for ``roasting`` also the first 150 s: beans in, heater 5, fan 3, drum 7."""
@@ -194,7 +214,7 @@ class Firmware:
             self.note("over_temperature", f"{self._hottest_c():.0f} °C: heat off, cooling")
             self._enter(self.COOLS_IN)
             self.heater_step = 0
-        self._acts()[self.state]()
+        self._acts_by_state[self.state]()
 
     def _acts(self) -> dict[int, Callable[[], None]]:
         """What goes on in each state."""
@@ -347,6 +367,14 @@ class Firmware:
 
     def receive(self, transfer: bytes) -> Answer:
         """One OUT transfer."""
+        raise NotImplementedError
+
+    def pushed_frames(self) -> list[bytes]:
+        """What goes out unasked, now; nothing on a machine that is asked."""
+        return []
+
+    def slipped_frame(self) -> bytes:
+        """A transfer that stands where another belongs."""
         raise NotImplementedError
 
     def _relative(self, control: str, direction: int) -> str:

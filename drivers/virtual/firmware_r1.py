@@ -71,11 +71,11 @@ class FirmwareR1(Firmware):
         relative = {0x34: "heater", 0x31: "fan"}.get(family)
         if relative and kind in (1, 2) and command[2:4] == b"\xaa\xaa":
             return Answer(self._relative(relative, 1 if kind == 1 else -1))
-        if family == 0x32 and kind in (0, 1):
+        if family == 0x32 and kind in (0, 1) and command[3] == 0:
             return Answer(self._absolute("drum", value))
         if family == 0x34 and kind == 0 and command[3] == 0xBA:
             return self._third_party_absolute("heater", value)
-        if family == 0x31 and kind == 0:
+        if family == 0x31 and kind == 0 and command[3] == 0:
             return self._third_party_absolute("fan", value)
         if family == 0x35 and kind == 0:
             return self._preheat_target(int.from_bytes(command[2:4], "big"))
@@ -87,3 +87,7 @@ class FirmwareR1(Firmware):
         if not self.settings.has_absolute_commands:
             return Answer(f"{control} = {value} not understood by this firmware")
         return Answer(self._absolute(control, value))
+
+    def slipped_frame(self) -> bytes:
+        """A reply nobody asked for: A and B change places."""
+        return frames_r1.frame_b(self.wire_values())

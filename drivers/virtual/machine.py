@@ -18,16 +18,18 @@ from drivers.virtual import faults as fault_catalogue
 from drivers.virtual.clocks import Clock, HouseClock
 from drivers.virtual.fault_effects import FaultEffects
 from drivers.virtual.faults import Fault
-from drivers.virtual.firmware import TICKS_PER_S
+from drivers.virtual.firmware import TICKS_PER_S, Firmware
 from drivers.virtual.firmware_r1 import FirmwareR1
+from drivers.virtual.firmware_r2 import FirmwareR2
 from drivers.virtual.playback import Playback, Stage, lead_s
 from drivers.virtual.replay import ReplayFirmware
-from drivers.virtual.settings import R1Settings, settings_from
+from drivers.virtual.settings import R1Settings, R2Settings, settings_from
 from drivers.virtual.wire_log import WireLog
 
 EIO, ENOENT, EACCES, EBUSY, ENODEV, EPIPE, EOVERFLOW, ETIMEDOUT = 5, 2, 13, 16, 19, 32, 75, 110
 INTERFACE = 1
-OUT_ENDPOINT, IN_ENDPOINT = 0x03, 0x81
+OUT_ENDPOINT, IN_ENDPOINT = 0x03, 0x81  # of an R1; an R2's are settings
+PUSHES_PER_S = 10  # of the clock, whatever the speed
 MAX_CATCH_UP_TICKS = 3600 * TICKS_PER_S  # after a long sleep the machine forgets the rest
 MAX_QUEUED_REPLIES = 256
 MAX_TRANSFER_BYTES = 4096
@@ -66,22 +68,24 @@ class Person(Protocol):
 
 
 class VirtualMachine:
-    """A Bullet R1 with power on and a cable in. ``clock`` is wall time; device time runs ``speed`` times it."""
+    """A Bullet with power on and a cable in. ``clock`` is wall time; device time runs ``speed`` times it."""
 
     def __init__(
         self,
         *,
         seed: int,
+        kind: str = "bullet-r1",
         clock: Clock | None = None,
         speed: float = 1.0,
         faults: str | Iterable[Fault | str | dict[str, Any]] = (),
-        settings: R1Settings | dict[str, Any] | str | None = None,
+        settings: R1Settings | R2Settings | dict[str, Any] | str | None = None,
         initial_state: str = "off",
         replay: str | Path | None = None,
         wire_log: str | Path | None = None,
         person: Person | None = None,
     ) -> None:
-        self.settings = settings if isinstance(settings, R1Settings) else settings_from(settings)
+        self.kind = kind
+        self.settings = _settings_of(settings, kind)
         self.speed = self._own_speed = checked_speed(speed)
         self.wire = WireLog(wire_log)
         self._clock: Clock = clock or HouseClock()
@@ -103,7 +107,11 @@ class VirtualMachine:
         self._is_advancing = False
         self._started_s = self._clock.monotonic()
 
-    def _made_firmware(self, seed: int, initial_state: str, replay: str | Path | None) -> FirmwareR1:
+    def _made_firmware(self, seed: int, initial_state: str, replay: str | Path | None) -> Firmware:
+        if self.kind == "bullet-r2":
+            if replay is not None:
+                raise ValueError("only a virtual bullet-r1 can play a log: the logs are of that machine")
+            return FirmwareR2(self.settings, seed=seed, initial_state=initial_state)
         if replay is None:
             return FirmwareR1(self.settings, seed=seed, initial_state=initial_state)
         return ReplayFirmware(replay, self.settings, seed=seed)
@@ -142,6 +150,9 @@ class VirtualMachine:
                     break  # what is due is counted anew
             elif self._person and self._ticks % TICKS_PER_S == 0:
                 self._person.tick(self)
+            if self._ticks % self._push_every_ticks == 0 and self.effects.is_plugged:
+                for frame in self.firmware.pushed_frames():
+                    self._queue(frame)
 
     def _is_pace_changed(self, playback: Playback) -> bool:
         """Run at the log's speed while it plays, at our own before and after."""
@@ -154,6 +165,16 @@ class VirtualMachine:
         self._started_s = self._clock.monotonic() - self._ticks / TICKS_PER_S / speed
         return True
 
+    @property
+    def _push_every_ticks(self) -> int:
+        return max(1, round(self.speed * TICKS_PER_S / PUSHES_PER_S))
+
+    def _next_push_s(self) -> float:
+        """When, on the clock, the machine speaks next by itself."""
+        every = self._push_every_ticks
+        tick = (self._ticks // every + 1) * every
+        return self._started_s + tick / TICKS_PER_S / self.speed
+
     # -- USB: enumeration and handles -------------------------------------------------------------
 
     def describe(self) -> dict[str, Any] | None:
@@ -163,7 +184,14 @@ class VirtualMachine:
             if not self.effects.is_plugged:
                 return None
             own = self.settings
-            return {"address": self._address, "product_id": own.product_id, "serial": f"R1-{own.serial_number}"}
+            is_r2 = self.kind == "bullet-r2"
+            model = "R2" if is_r2 else "R1"
+            return {
+                "address": self._address, "product_id": own.product_id, "serial": f"{model}-{own.serial_number}",
+                "product": f"Bullet {model}", "out_endpoint": own.out_endpoint if is_r2 else OUT_ENDPOINT,
+                "in_endpoint": own.in_endpoint if is_r2 else IN_ENDPOINT,
+                "has_decoys": is_r2 and own.has_decoy_endpoints,
+            }
 
     def open(self, owner: str = "local") -> int:
         with self._lock:
@@ -256,6 +284,9 @@ class VirtualMachine:
             self._live(handle)
             self._replies.clear()
             self._log("usb", act="reset", handle=handle)
+            if self.kind == "bullet-r2" and self.settings.reset_renumbers:
+                self.unplugged()
+                raise UsbFailure(ENOENT, "Entity not found")
 
     # -- USB: transfers ---------------------------------------------------------------------------
 
@@ -289,6 +320,8 @@ class VirtualMachine:
                 if now_s >= deadline_s:
                     raise UsbFailure(ETIMEDOUT, "Operation timed out")
                 until_s = min(deadline_s, self._replies[0].ready_at_s if self._replies else deadline_s)
+                if self.kind == "bullet-r2":
+                    until_s = min(until_s, self._next_push_s() + 1e-6)
                 self._arrived.clear()
             self._clock.wait(self._arrived, min(0.05, max(0.0005, until_s - now_s)))
 
@@ -306,8 +339,11 @@ class VirtualMachine:
             self.effects.start(Fault("firmware_reboot", self.device_s), self)
 
     def _queue(self, reply: bytes) -> None:
+        room = self.settings.pipe_frames if self.kind == "bullet-r2" else MAX_QUEUED_REPLIES
         for delay_s, data in self.effects.mangle(reply, self._ticks):
-            if len(self._replies) < MAX_QUEUED_REPLIES:
+            if len(self._replies) >= room and self.kind == "bullet-r2" and self.settings.pipe_full == "drops_oldest":
+                self._replies.popleft()
+            if len(self._replies) < room:
                 self._replies.append(QueuedReply(data, self._clock.monotonic() + delay_s))
         self._arrived.set()
 
@@ -336,9 +372,7 @@ class VirtualMachine:
 
     def slip(self) -> None:
         """A reply nobody asked for stands first in the queue."""
-        from drivers.virtual import frames_r1
-
-        self._replies.appendleft(QueuedReply(frames_r1.frame_b(self.firmware.wire_values()), self._clock.monotonic()))
+        self._replies.appendleft(QueuedReply(self.firmware.slipped_frame(), self._clock.monotonic()))
         self._arrived.set()
 
     # -- the person and the tests -----------------------------------------------------------------
@@ -369,16 +403,19 @@ class VirtualMachine:
         UnreadableLog, ValueError.
         """
         speed = self._own_speed if speed is None else checked_speed(speed)
+        if not isinstance(self.firmware, FirmwareR1):
+            raise ValueError("only a virtual bullet-r1 can play a log: the logs are of that machine")
         replay = ReplayFirmware(path, self.settings, seed=self._seed, lead_s=lead_s(speed))
         replay.note = self._note
         with self._lock:
             self.advance()
             before = self._controls()
+            own = self.firmware
             if self._playback:
-                self.firmware = self._playback.end()
+                own = self.firmware = self._playback.end()
                 self._is_pace_changed(self._playback)
             name = Path(path).name
-            self._playback = Playback(self.firmware, replay, name=name, own_speed=self._own_speed, speed=speed)
+            self._playback = Playback(own, replay, name=name, own_speed=self._own_speed, speed=speed)
             self._log("panel", act="replay", details={"name": name, "speed": speed}, before=before,
                       after=self._controls())  # fmt: skip
             return self.status()
@@ -454,6 +491,11 @@ class VirtualMachine:
     def _require_claimed(self, handle: int) -> None:
         if INTERFACE not in self._live(handle).claimed:
             raise UsbFailure(ENOENT, "Entity not found")
+
+
+def _settings_of(settings: R1Settings | R2Settings | dict[str, Any] | str | None, kind: str) -> Any:
+    """Settings as they are, or of their text; which of the two classes it is, the kind says."""
+    return settings if isinstance(settings, (R1Settings, R2Settings)) else settings_from(settings, kind)
 
 
 def checked_speed(speed: float) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DROP_AT_PROBE_C = 205.0
 DROP_AT_LATEST_S = 660.0
 AWAY_S = 5.0  # a log was played meanwhile: what he did before says nothing about now
-FIRST_HEATER_STEP, FIRST_FAN_STEP = 6, 2
+FIRST_HEATER_SHARE, FIRST_FAN_STEP = 2 / 3, 2
 
 
 class DemoPerson:
@@ -24,7 +24,7 @@ class DemoPerson:
     def __init__(
         self, *, ready_s: float = 6.0, hand_s: float = 3.0, cool_s: float = 60.0, pause_s: float = 20.0
     ) -> None:
-        self._waits_s = {CHARGE: ready_s, ROASTING: hand_s, DROPPING: hand_s, COOLING: cool_s}
+        self._waits_s = {CHARGE: ready_s, ROASTING: hand_s, DROPPING: cool_s, COOLING: cool_s}
         self._waits_s |= {SHUTDOWN: 5.0, OFF: pause_s}
         self._state = -1
         self._since_s = 0.0
@@ -59,15 +59,16 @@ class DemoPerson:
         elif self._state == ROASTING:
             if status["bean_mass_kg"] <= 0:
                 machine.act("charge_beans")
-            machine.act("turn_knob", control="heater", step=FIRST_HEATER_STEP)
+            hottest = machine.firmware.RANGES["heater"][1]
+            machine.act("turn_knob", control="heater", step=round(hottest * FIRST_HEATER_SHARE))
             machine.act("turn_knob", control="fan", step=FIRST_FAN_STEP)
-        elif self._state in (COOLING, SHUTDOWN, OFF):
+        elif self._state in (DROPPING, COOLING, SHUTDOWN, OFF):
             machine.act("press_prs")
         return True
 
     def _empty_late(self, machine: VirtualMachine, status: dict[str, float], waited_s: float) -> bool:
         """Somebody else ended the roast: the beans must still come out."""
-        if self._state == COOLING and status["bean_mass_kg"] > 0 and waited_s >= 2.0:
+        if self._state in (DROPPING, COOLING) and status["bean_mass_kg"] > 0 and waited_s >= 2.0:
             machine.act("pour_out")
             return True
         return False

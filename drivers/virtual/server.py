@@ -214,7 +214,7 @@ def serve(options: argparse.Namespace) -> int:
     initial = options.initial_state or ("charge" if options.autostart else "off")
     try:
         machine = VirtualMachine(
-            seed=options.seed, speed=speed, faults=options.faults, settings=options.machine_settings,
+            kind=options.kind, seed=options.seed, speed=speed, faults=options.faults, settings=options.machine_settings,
             initial_state=initial, replay=options.replay, wire_log=options.wire_log, clock=HouseClock(),
             person=DemoPerson() if options.autostart else None,
         )  # fmt: skip

@@ -19,9 +19,7 @@ from drivers.virtual.machine import (
     ENOENT,
     EPIPE,
     ETIMEDOUT,
-    IN_ENDPOINT,
     INTERFACE,
-    OUT_ENDPOINT,
     UsbFailure,
 )  # fmt: skip
 
@@ -29,7 +27,8 @@ VENDOR_ID = 0x0483
 MAX_PACKET_BYTES = 64
 #: errno → libusb's own error code, as pyusb's libusb1 backend reports both.
 LIBUSB_CODES = {5: -1, 13: -3, 19: -4, 2: -5, 16: -6, 110: -7, 75: -8, 32: -9}
-STRINGS = {1: "Aillio", 2: "Bullet R1"}  # 3 is the serial
+MAKER = "Aillio"
+DECOY_OUT, DECOY_IN = 0x04, 0x85  # endpoints that lead nowhere
 
 
 class UsbPort(Protocol):
@@ -61,6 +60,7 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
         super().__init__()
         self.port = port
         self.machine = machine
+        self._endpoints: dict[int, tuple[int, int]] = {}  # by handle: (OUT, IN) that work
 
     # -- enumeration ------------------------------------------------------------------------------
 
@@ -93,13 +93,13 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
         is_vendor = intf == INTERFACE
         return SimpleNamespace(
             bLength=9, bDescriptorType=4, bInterfaceNumber=intf, bAlternateSetting=0,
-            bNumEndpoints=2 if is_vendor else 1, bInterfaceClass=0x0A if is_vendor else 0x02,
+            bNumEndpoints=len(_addresses(dev)) if is_vendor else 1, bInterfaceClass=0x0A if is_vendor else 0x02,
             bInterfaceSubClass=0 if is_vendor else 2, bInterfaceProtocol=0 if is_vendor else 1, iInterface=0,
             extra_descriptors=[],
         )  # fmt: skip
 
     def get_endpoint_descriptor(self, dev: Any, ep: int, intf: int, alt: int, config: int) -> SimpleNamespace:
-        addresses = {0: (0x82,), INTERFACE: (OUT_ENDPOINT, IN_ENDPOINT)}[_within(intf, 2, "interface")]
+        addresses = {0: (0x82,), INTERFACE: _addresses(dev)}[_within(intf, 2, "interface")]
         address = addresses[_within(ep, len(addresses), "endpoint")]
         return SimpleNamespace(
             bLength=7, bDescriptorType=5, bEndpointAddress=address, bmAttributes=2 if intf == INTERFACE else 3,
@@ -113,9 +113,12 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
         found = _called(self.port.describe)
         if not found or found["address"] != dev.address:
             _raise(UsbFailure(ENODEV, "No such device (it may have been disconnected)"))
-        return int(_called(self.port.open))
+        handle = int(_called(self.port.open))
+        self._endpoints[handle] = (dev.out_endpoint, dev.in_endpoint)
+        return handle
 
     def close_device(self, dev_handle: int) -> None:
+        self._endpoints.pop(dev_handle, None)
         _called(self.port.close, dev_handle)
 
     def set_configuration(self, dev_handle: int, config_value: int) -> None:
@@ -152,14 +155,16 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
     # -- transfers --------------------------------------------------------------------------------
 
     def bulk_write(self, dev_handle: int, ep: int, intf: int, data: Any, timeout: int) -> int:
-        if ep != OUT_ENDPOINT:
+        if ep == DECOY_OUT:
+            _raise(UsbFailure(ETIMEDOUT, "Operation timed out"))
+        if ep != self._endpoints.get(dev_handle, (0, 0))[0]:
             _raise(UsbFailure(EIO, "Input/Output Error"))
         return int(_called(self.port.write, dev_handle, bytes(data), timeout))
 
     def bulk_read(self, dev_handle: int, ep: int, intf: int, buff: Any, timeout: int) -> int:
-        if ep == 0x82:
+        if ep in (0x82, DECOY_IN):
             _raise(UsbFailure(ETIMEDOUT, "Operation timed out"))
-        if ep != IN_ENDPOINT:
+        if ep != self._endpoints.get(dev_handle, (0, 0))[1]:
             _raise(UsbFailure(EIO, "Input/Output Error"))
         reply = _called(self.port.read, dev_handle, len(buff) * buff.itemsize, timeout)
         return _filled(buff, reply)
@@ -183,11 +188,18 @@ class VirtualBackend(usb.backend.IBackend):  # type: ignore[misc]
         if index == 0:
             return struct.pack("<BBH", 4, 3, 0x0409)
         found = _called(self.port.describe)
-        text = {**STRINGS, 3: found["serial"] if found else ""}.get(index)
+        about = found or {"product": "", "serial": ""}
+        text = {1: MAKER, 2: about["product"], 3: about["serial"]}.get(index)
         if text is None:
             _raise(UsbFailure(EPIPE, "Pipe error"))
         encoded = text.encode("utf-16-le")
         return bytes((2 + len(encoded), 3)) + encoded
+
+
+def _addresses(dev: Any) -> tuple[int, ...]:
+    """Endpoints of the vendor interface, in the order of their descriptors."""
+    decoys = (DECOY_OUT, DECOY_IN) if dev.has_decoys else ()
+    return (*decoys, dev.out_endpoint, dev.in_endpoint)
 
 
 def _filled(buff: Any, reply: bytes) -> int:

@@ -32,3 +32,6 @@ class WireValues:
     crack_energy: float = 0.0
     heater_watts: float = 0.0
     buttons: int = 0
+    rate_a_c_per_min: float = 0.0  # an R2 sends a rate beside each of its two temperatures
+    rate_b_c_per_min: float = 0.0
+    roast_count: int = 0
