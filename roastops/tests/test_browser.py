@@ -341,3 +341,49 @@ def test_a_pulled_cable_is_said_and_orders_wait_until_a_person_has_looked(house:
         expect(page.locator("#halts form")).to_have_count(0, timeout=8000)
         assert house.get(f"/v1/machines/{house.machine_id}").json()["is_orders_paused"] is False
     assert seen.complaints == []
+
+
+def test_the_last_seconds_are_large_keep_their_places_and_ask_whether_the_beans_are_out(
+    house: Stack, browser: Browser
+) -> None:
+    with visit(browser, house, PHONE) as seen:
+        page = seen.page
+        open_machine(page)
+        ending = page.locator("#ending")
+        expect(ending).to_be_hidden()
+        page.locator("#plan summary").click()
+        page.get_by_label("or after development of (m:ss)").fill("1:20")
+        page.get_by_role("button", name="Set the plan").click()
+        page.locator("body").press("f")
+        expect(ending).to_be_visible(timeout=8000)
+        expect(page.locator('[data-ending="by-time-plan"]')).to_have_text("after 1:20 of development", timeout=8000)
+        expect(page.locator('[data-ending="by-time"]')).to_have_text(re.compile(r"^\+?\d:\d\d$"))
+        before = places(page)
+        page.wait_for_timeout(1500)
+        assert places(page) == before, "something moved"
+        expect(page.locator("#stop")).to_be_in_viewport()
+        crack = page.locator('[data-ending="crack"]').inner_text()
+        page.locator("#ending-back10").click()
+        expect(page.locator('[data-ending="crack"]')).not_to_have_text(crack, timeout=5000)
+        page.locator("body").press("w")
+        expect(ending).to_be_hidden()
+        page.locator("body").press("w")
+        expect(ending).to_be_visible()
+        page.locator("body").press("w")
+        page.locator("body").press("o")
+        page.locator("body").press("w")
+        expect(page.locator("#ending-out")).to_be_visible(timeout=8000)
+        page.locator("#beans-out").click()
+        expect(ending).to_be_hidden(timeout=5000)
+        roast_id = house.get(f"/v1/machines/{house.machine_id}").json()["roast_id"]
+        marks = house.get(f"/v1/roasts/{roast_id}/events").json()["results"]
+        assert [m["text"] for m in marks if m["kind"] == "note"] == ["Beans out: seen at the machine."]
+    assert seen.complaints == []
+
+
+def places(page: Page) -> list[tuple[float, float]]:
+    """Where every figure and button of the last seconds stands."""
+    return page.evaluate(
+        "Array.from(document.querySelectorAll('#ending dd, #ending button'), function (e) {"
+        " var r = e.getBoundingClientRect(); return [Math.round(r.x), Math.round(r.y)]; })"
+    )
