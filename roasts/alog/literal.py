@@ -35,6 +35,8 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "a": "\a", "\n": ""}
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: Missing numbers, as they stand in a list.
+_MISSING = frozenset({"None", "null", " None", " null"})
 _WORDS: dict[str, Any] = {
     "None": None, "null": None, "True": True, "true": True, "False": False, "false": False,
 }  # fmt: skip
@@ -128,7 +130,7 @@ class _Reader:
         raise self.error(f"a comma or {close!r} is missing", position)
 
     def _number_list(self, position: int) -> tuple[list[Any], int] | None:
-        """A list of nothing but numbers, many at a time; None where it is another kind of list."""
+        """A list of nothing but numbers and missing ones, many at a time; None where it is another kind of list."""
         found = _NUMBER_LIST.match(self._text, position)
         if found is None:
             return None
@@ -136,7 +138,7 @@ class _Reader:
         self._numbers += self._text.count(",", start, end) + 1
         if self._numbers > MAX_NUMBERS:
             raise self.error(f"more than {MAX_NUMBERS} numbers", position)
-        numbers: list[int | float] = []
+        numbers: list[int | float | None] = []
         while start < end:
             stop = self._text.find(",", min(start + CHUNK_CHARS, end), end)
             stop = end if stop < 0 else stop
@@ -146,7 +148,7 @@ class _Reader:
             if any(len(piece) > MAX_NUMBER_CHARS for piece in pieces):
                 raise self.error(f"a number of more than {MAX_NUMBER_CHARS} characters", start)
             try:
-                numbers.extend(_number(piece) for piece in pieces)
+                numbers.extend(None if piece in _MISSING else _number(piece) for piece in pieces)
             except ValueError:
                 return None  # words among them: read one by one
             start = stop + 1

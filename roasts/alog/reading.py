@@ -57,7 +57,11 @@ def read_alog(data: bytes) -> ImportedRoast:
 def _read(data: bytes) -> ImportedRoast:
     check_size(data)
     found = Findings()
-    log = _dictionary(data, found)
+    return roast_of(_dictionary(data, found), found, format_name="alog")
+
+
+def roast_of(log: Mapping[str, Literal], found: Findings, *, format_name: str) -> ImportedRoast:
+    """The roast of a log's dictionary, whichever file it was written in. NoCurve where it holds none."""
     fields = _typed(log, found)
     is_fahrenheit = fields.get("mode") == "F"
     if is_fahrenheit:
@@ -69,7 +73,7 @@ def _read(data: bytes) -> ImportedRoast:
     metadata = alog_metadata.read_metadata(fields, found, lead_in_s=marks.lead_in_s, is_fahrenheit=is_fahrenheit)
     _say_what_was_read(found, columns, marks)
     return ImportedRoast(
-        format="alog",
+        format=format_name,
         curve=curve,
         marks=marks.marks,
         metadata=metadata,

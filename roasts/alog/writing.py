@@ -55,6 +55,11 @@ class Slot:
 
 def write_alog(roast: ImportedRoast) -> bytes:
     """The file. Everything that the format can hold is in it; the order of fields is the roast's own, then ours."""
+    return (repr(log_of(roast)) + "\n").encode("utf-8")
+
+
+def log_of(roast: ImportedRoast) -> dict[str, Any]:
+    """The log's dictionary, as Artisan checks it."""
     times_s = np.round(roast.curve.elapsed_s + _lead_in_s(roast), 9)
     fields: dict[str, Any] = {"version": STATED_VERSION, "mode": "C"}
     fields |= _kept(roast.carried)
@@ -70,8 +75,7 @@ def write_alog(roast: ImportedRoast) -> bytes:
     fields |= _event_fields(roast.special_events, roast.curve, fields.get("etypes"))
     if roast.computed:
         fields["computed"] = dict(roast.computed)
-    fields = {name: value for name, value in fields.items() if _may_stand(name, value)}
-    return (repr(fields) + "\n").encode("utf-8")
+    return {name: value for name, value in fields.items() if _may_stand(name, value)}
 
 
 def _may_stand(name: str, value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import datetime as dt
+import functools
 import json
 import os
 import random
@@ -27,6 +28,15 @@ from roasts.formats.imported import MACHINE_RATE, MAX_FILE_BYTES, Channel, Metad
 from roasts.tests import real_logs
 
 KALEIDO = real_logs.FOLDER.parent / "kaleido"
+
+
+@functools.cache
+def real_roasts() -> list[tuple[str, dict[str, Any], ImportedRoast]]:
+    """Every real log: its name, its dictionary as Python reads it, and as we do."""
+    return [
+        (path.name, ast.literal_eval(path.read_text(encoding="utf-8")), read_alog(path.read_bytes()))
+        for path in real_logs.need_logs()
+    ]
 
 
 def real(name: str) -> bytes:
@@ -82,10 +92,8 @@ def assert_same(one: ImportedRoast, other: ImportedRoast, *, but: tuple[str, ...
 
 
 def test_every_real_log_is_read_without_a_warning() -> None:
-    for path in real_logs.need_logs():
-        roast = read_alog(path.read_bytes())
-        assert roast.warnings == (), path.name
-        raw = ast.literal_eval(path.read_text(encoding="utf-8"))
+    for name, raw, roast in real_roasts():
+        assert roast.warnings == (), name
         assert len(roast.curve) == len(raw["timex"])
         np.testing.assert_allclose(roast.curve.elapsed_s + roast.metadata.lead_in_s, raw["timex"], atol=1e-8)
         np.testing.assert_array_equal(roast.curve.bean_temp_c, raw["temp2"])
@@ -93,14 +101,13 @@ def test_every_real_log_is_read_without_a_warning() -> None:
 
 
 def test_a_real_log_gives_the_bullets_channels_as_steps_and_words() -> None:
-    for path in real_logs.need_logs():
-        log, roast = real_logs.read(path), read_alog(path.read_bytes())
-        curve = roast.curve
+    for file, raw, roast in real_roasts():
+        log, curve = real_logs.Log(file, raw), roast.curve
         for name, column in (
-            ("heater", curve.heater_step), ("fan", curve.fan_step), ("drum", curve.drum_step), ("et", curve.infrared_temp_c),
-            ("voltage", curve.voltage_v), ("fan_rpm", curve.fan_rpm), ("ror", roast.channel(MACHINE_RATE)),
+            ("heater", curve.heater_step), ("fan", curve.fan_step), ("drum", curve.drum_step),
+            ("et", curve.infrared_temp_c), ("voltage", curve.voltage_v), ("fan_rpm", curve.fan_rpm), ("ror", roast.channel(MACHINE_RATE)),
         ):  # fmt: skip
-            np.testing.assert_array_equal(column, log.channel(name), err_msg=f"{path.name} {name}")
+            np.testing.assert_array_equal(column, log.channel(name), err_msg=f"{file} {name}")
         assert curve.environment_temp_c is None
         assert curve.state is not None and "roasting" in curve.state
         assert curve.exhaust_temp_c is None  # no sensor on this machine: −65…−45 °C all the time
@@ -108,8 +115,7 @@ def test_a_real_log_gives_the_bullets_channels_as_steps_and_words() -> None:
 
 
 def test_marks_of_real_logs_stand_at_their_rows() -> None:
-    for path in real_logs.need_logs():
-        raw, roast = ast.literal_eval(path.read_text(encoding="utf-8")), read_alog(path.read_bytes())
+    for _, raw, roast in real_roasts():
         for kind, index in zip(KINDS, raw["timeindex"], strict=True):
             expected = raw["timex"][index] - raw["timex"][raw["timeindex"][0]] if index > 0 else None
             if kind == "charge":
@@ -140,8 +146,8 @@ def test_programs_and_alarms_of_a_real_log_are_dropped_and_said() -> None:
 
 
 def test_every_real_log_survives_writing_and_reading() -> None:
-    for path in [*real_logs.need_logs(), *kaleido()]:
-        once = read_alog(path.read_bytes())
+    templates = [read_alog(path.read_bytes()) for path in kaleido()]
+    for once in [*(roast for _, _, roast in real_roasts()), *templates]:
         again = read_alog(write_alog(once))
         assert_same(once, again)
         assert {n: v for n, v in once.carried.items() if n != "version"} == {
@@ -164,8 +170,8 @@ def test_kaleido_templates_are_read_with_their_marks_in_seconds() -> None:
 # --- what we write, by Artisan's own rules
 
 _PYTHON_TYPES: dict[str, Any] = {
-    "text": str, "number": float, "whole": int, "yes_no": bool, "list of text": list[str], "list of number": list[float],
-    "list of whole": list[int], "list of yes_no": list[bool], "list of number or text": list[float | str],
+    "text": str, "number": float, "whole": int, "yes_no": bool, "list of text": list[str],
+    "list of number": list[float], "list of whole": list[int], "list of yes_no": list[bool], "list of number or text": list[float | str],
     "list of list of number": list[list[float]], "list of list of number or none": list[list[float | None]],
     "summary": dict[str, float | int | str],
 }  # fmt: skip
@@ -195,8 +201,9 @@ def accepted_by_artisan(data: bytes) -> dict[str, Any]:
 
 
 def test_what_we_write_artisan_accepts_without_asking() -> None:
-    for path in [*real_logs.need_logs(), *kaleido()]:
-        log = accepted_by_artisan(write_alog(read_alog(path.read_bytes())))
+    templates = [read_alog(path.read_bytes()) for path in kaleido()]
+    for roast in [*(roast for _, _, roast in real_roasts()), *templates]:
+        log = accepted_by_artisan(write_alog(roast))
         assert "signature" not in log and "hash" not in log
         assert [int(part) for part in log["version"].split(".")] < [4, 2, 0]
 
@@ -423,8 +430,8 @@ def test_a_field_of_the_wrong_type_falls_away_and_the_roast_is_read(name: str, v
         b"{'a': __import__('os').system('true')}", b"{'timex': {}}", repr(small(timex=[1.0])).encode(),
         repr(small(temp2=[-1.0] * 10)).encode(), repr(small(timex=[5.0] * 10)).encode(), b"{" * 1000, b"{'a':" * 1000,
         b"{'a': " + b"-" * 100_000 + b"1}", b"{'a': " + b"[" * 100_000, b"{'a': " + b"9" * 100_000 + b"}",
-        b"{'a': b'x'}", b"{'a': 1j}", b"{'a': {1}}", b"{'a': 1+1}", b"{'a': nan nan}", b"{'a': 'b' 'c'}", b"{'a': u'b'}",
-        b"{'a': " + b"[0," * 20 + b"]" * 20, b"{'a': [" + b"0," * 3_000_000 + b"]}", b"{'\\ud800': 1}",
+        b"{'a': b'x'}", b"{'a': 1j}", b"{'a': {1}}", b"{'a': 1+1}", b"{'a': nan nan}", b"{'a': 'b' 'c'}",
+        b"{'a': u'b'}", b"{'a': " + b"[0," * 20 + b"]" * 20, b"{'a': [" + b"0," * 3_000_000 + b"]}", b"{'\\ud800': 1}",
     ],
 )  # fmt: skip
 def test_bytes_that_are_no_log_raise_alog_error_alone(data: bytes) -> None:
