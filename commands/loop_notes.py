@@ -86,6 +86,19 @@ class MovedAtMachine:
 Note = RaiseAlarm | ClearAlarm | PauseOrders | MovedAtMachine
 
 
+def last_word(
+    link: str, code: str, message: str, written_at: dt.datetime, payload: dict[str, Any] | None
+) -> tuple[str, str, str]:
+    """(link, code, message) as the loop said last: in its row (the first four), or in what it streamed since."""
+    try:
+        said_at = dt.datetime.fromisoformat(payload["said_at"]) if payload else None
+    except (KeyError, TypeError, ValueError):
+        said_at = None
+    if payload is None or said_at is None or said_at < written_at:
+        return link, code, message
+    return str(payload.get("link") or link), str(payload.get("link_code") or ""), str(payload.get("link_message") or "")
+
+
 def live_payload(machine_id: str, view: View, now: dt.datetime) -> dict[str, Any]:
     """What viewers and the governor are shown of the newest reading, said at ``now``. JSON values, units in names."""
     reading = view.reading

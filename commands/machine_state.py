@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from commands.loop_notes import last_word
 from commands.models import Alarm, Halt
 from commands.services_halts import halt_document
 from drivers.port import MachineState
@@ -103,10 +104,7 @@ def link_of(
     is_tended = lease is not None and now - lease.expires_at < UNTENDED_AFTER
     if not is_tended:
         return "untended", "untended", "No machine loop tends this machine: unproved, use the panel."
-    link, code, message = latest.link, latest.link_code, latest.link_message
-    said_at = _time(payload.get("said_at")) if payload else None
-    if payload and said_at is not None and said_at >= latest.written_at:
-        link, code, message = (str(payload.get(name) or "") for name in ("link", "link_code", "link_message"))
+    link, code, message = last_word(latest.link, latest.link_code, latest.link_message, latest.written_at, payload)
     if link == MachineReading.Link.UP.value and reading is not None and reading["age_ms"] > STALE_AFTER_MS:
         return MachineReading.Link.STALE.value, "stale_reading", "The newest reading is old."
     return link, code, message

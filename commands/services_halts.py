@@ -9,6 +9,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from commands.lifecycle import Status
+from commands.loop_notes import last_word
 from commands.models import Alarm, Halt, Proposal, Suspension
 from commands.reasons import Code
 from commands.services_moves import call_off, person_pk
@@ -241,7 +242,11 @@ def resume_orders(principal: Principal, machine: Machine, *, now: dt.datetime) -
 
 def require_link(machine: Machine) -> None:
     """Nobody has seen a machine answer whose cable is out: what is let through now would fire unseen later."""
-    if MachineReading.objects.filter(machine=machine, link=MachineReading.Link.DOWN.value).exists():
+    row = MachineReading.objects.filter(machine=machine).first()
+    if row is None or row.written_at is None:
+        return
+    link, _, _ = last_word(row.link, "", "", row.written_at, live.latest_reading(machine.pk))
+    if link == MachineReading.Link.DOWN.value:
         raise Conflict(
             "link_down",
             f"{machine.name} cannot be reached: orders stay paused.",

@@ -18,7 +18,7 @@ from commands.loop_store_side import StoreSide
 from commands.models import Halt
 from commands.tests import console_scene
 from drivers import keeper_config
-from kernel import clock, live
+from kernel import clock, live, principals
 from kernel.principals import system_principal
 from roasts.backlog import Backlog
 from roasts.models import Machine, MachineReading
@@ -118,6 +118,12 @@ def test_orders_are_not_let_through_while_the_cable_is_out(scene, now):
     console_scene.set_latest(scene.machine, now, link="up")
     assert client.post(path, body, content_type="application/json").json()["is_orders_paused"] is False
     assert not Halt.objects.filter(closed_at__isnull=True).exists()
+
+
+def test_orders_are_let_through_as_soon_as_the_loop_says_that_it_answers(scene, now):
+    console_scene.set_latest(scene.machine, now, link="down", is_orders_paused=True)
+    say(scene, "up", now + dt.timedelta(milliseconds=100))
+    assert services.resume_orders(principals.for_user(scene.operator), scene.machine, now=now)
 
 
 # --- what the loop writes, and in which order ----------------------------------------------------
