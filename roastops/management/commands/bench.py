@@ -1,4 +1,4 @@
-"""`manage.py bench [decode] [poll] [stop] [propose] [--short] [--frozen] [--json]`: figures, bars, yardsticks."""
+"""`manage.py bench [decode] [ingest] [poll] … [--short] [--full] [--frozen] [--json]`: figures, bars, yardsticks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, poll, propose, stop
+from roastops.benches import decode, ingest, poll, propose, stop
 
-BENCHES = {"decode": decode.run, "poll": poll.run, "propose": propose.run, "stop": stop.run}
+BENCHES = {"decode": decode.run, "ingest": ingest.run, "poll": poll.run, "propose": propose.run, "stop": stop.run}
 
 
 class Command(BaseCommand):
@@ -21,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("names", nargs="*", metavar="bench", help=f"{', '.join(BENCHES)}; all when left out")
         parser.add_argument("--short", action="store_true", help="few rounds; fails only where nothing was measured")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
+        parser.add_argument("--full", action="store_true", help="ingest: five minutes instead of one")
         parser.add_argument("--frozen", action="store_true", help="stop: with PostgreSQL and Redis frozen (SIGSTOP)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,10 +32,14 @@ class Command(BaseCommand):
                 raise CommandError(f"There is no bench {name!r}. There are: {', '.join(BENCHES)}.")
         if options["frozen"] and names != ["stop"]:
             raise CommandError("--frozen belongs to `bench stop`.")
+        if options["full"] and names != ["ingest"]:
+            raise CommandError("--full belongs to `bench ingest`.")
         missed = []
         for name in names:
             if options["frozen"]:
                 outcome = stop.run_frozen(is_short=options["short"])
+            elif options["full"]:
+                outcome = ingest.run(is_short=False, is_full=True)
             else:
                 outcome = BENCHES[name](is_short=options["short"])
             self.stdout.write(json.dumps(outcome.as_json()) if options["json"] else "\n".join(outcome.lines()))

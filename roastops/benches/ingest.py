@@ -1,0 +1,188 @@
+"""Points a second over HTTP from a thousand machines, with a worker killed on the way, counted row by row after."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from kernel import clock
+from roastops.benches import ingest_load
+from roastops.benches.figures import Figure, Outcome, quantile
+from roastops.benches.house import NotReady
+from roastops.benches.ingest_load import Load, Sender
+from roastops.testing import servers
+from roastops.testing.processes import Fleet, Running
+
+WORKERS = 2
+SLOT_S = 5.0
+COPY_ROWS = 100_000
+PREPARE_WAIT_S = 120.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Size:
+    """How much: machines at 10 Hz, and for how many slots of SLOT_S."""
+
+    machines: int
+    slots: int
+
+
+SHORT, USUAL, FULL = Size(100, 3), Size(1000, 12), Size(1000, 60)
+
+_PREPARE = """
+import json, sys
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from kernel import clock, keys
+from kernel.models import Agent, Organization, Site
+from roasts.models import Machine
+now = clock.now()
+house = Organization.objects.create(slug="bench", name="Bench", created_at=now)
+site = Site.objects.create(organization=house, name="Everywhere")
+made = []
+for n in range(%d):
+    machine = Machine.objects.create(
+        organization=house, site=site, name=f"m{n}", driver_kind="bullet-r1", is_remote=True, created_at=now)
+    bridge = Agent.objects.create(organization=house, name=f"bridge {n}", created_at=now)
+    _key, plain = keys.create_key(house, agent=bridge, scopes=[f"telemetry:{machine.pk}"], now=now)
+    made.append([machine.pk, plain])
+print("MADE " + json.dumps(made))
+"""
+
+
+def run(*, is_short: bool, is_full: bool = False) -> Outcome:
+    """1,000 machines for a minute (``is_full``: five; ``is_short``: 100 machines for 15 s)."""
+    size = SHORT if is_short else FULL if is_full else USUAL
+    with (
+        tempfile.TemporaryDirectory(prefix="roastops-bench-") as name,
+        servers.running(servers.start_postgres) as postgres,
+        servers.running(servers.start_redis) as redis,
+        Fleet(Path(name), database_url=postgres.url, redis_url=redis.url) as fleet,
+    ):
+        senders = _prepared(fleet, size.machines)
+        workers = [fleet.start_web() for _ in range(WORKERS)]
+        used_before_s = _used_s(workers)
+        load = Load([each.url for each in workers], SLOT_S, clock.now())
+        asyncio.run(_drive(load, senders, size.slots, fleet, workers))
+        used_s = _used_s(workers) - used_before_s
+        with psycopg.connect(postgres.url, autocommit=True) as store:
+            counted = _counted(store)
+            copy_per_s = _copied_per_s(store)
+    return _outcome(size, load, counted, copy_per_s, used_s, is_short)
+
+
+def _prepared(fleet: Fleet, machines: int) -> list[Sender]:
+    """Machines and a key bound to each, in one process."""
+    running = fleet.start("prepare", sys.executable, "-c", _PREPARE % machines)
+    if running.process.wait(PREPARE_WAIT_S):
+        raise NotReady(f"the bench's data could not be made:\n{running.log()[-2000:]}")
+    line = next(line for line in running.log().splitlines() if line.startswith("MADE "))
+    pairs = json.loads(line[5:])
+    return [Sender(machine_id, key, n * SLOT_S / machines) for n, (machine_id, key) in enumerate(pairs)]
+
+
+async def _drive(load: Load, senders: list[Sender], slots: int, fleet: Fleet, workers: list[Running]) -> None:
+    begin_s = asyncio.get_running_loop().time()
+    accident = asyncio.create_task(_kill_one(load, fleet, workers, slots * SLOT_S / 2))
+    await ingest_load.run(load, senders, slots, begin_s)
+    await accident
+
+
+async def _kill_one(load: Load, fleet: Fleet, workers: list[Running], after_s: float) -> None:
+    """kill -9 to the last worker in the middle; a new one takes its place, as any supervisor would have it."""
+    await asyncio.sleep(SLOT_S + after_s)
+    victim = workers[-1]
+    await asyncio.to_thread(victim.kill)
+    load.urls.remove(victim.url)
+    workers.append(await asyncio.to_thread(fleet.start_web))
+    load.urls.append(workers[-1].url)
+
+
+def _used_s(workers: list[Running]) -> float:
+    """CPU seconds of the workers that live."""
+    ticks = 0
+    for each in workers:
+        try:
+            words = Path(f"/proc/{each.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _counted(store: psycopg.Connection) -> dict[str, Any]:
+    """What is in the store: samples by machine, batches, the roasts' own counts."""
+    samples = dict(
+        store.execute(
+            f"SELECT r.machine_id, count(*) FROM {_table('Sample')} s JOIN {_table('Roast')} r ON r.id = s.roast_id "
+            "GROUP BY 1"
+        ).fetchall()
+    )
+    batches = dict(store.execute(f"SELECT machine_id, count(*) FROM {_table('TelemetryBatch')} GROUP BY 1").fetchall())
+    told = store.execute(f"SELECT coalesce(sum(unsigned_points), 0) FROM {_table('Roast')}").fetchone()
+    return {"samples": samples, "batches": batches, "told": int(told[0]) if told else 0}
+
+
+def _table(model: str) -> str:
+    from django.apps import apps
+
+    return apps.get_model("roasts", model)._meta.db_table
+
+
+def _copied_per_s(store: psycopg.Connection) -> float:
+    """Rows a second of a bare COPY into the same table."""
+    roast = store.execute(f"SELECT id FROM {_table('Roast')} ORDER BY id LIMIT 1").fetchone()
+    if roast is None:
+        return float("nan")
+    columns = "roast_id, elapsed_ms, sequence, at, state, bean_temp_c, infrared_temp_c, exhaust_temp_c, "
+    columns += "rate_of_rise_c_per_min, heater_step, fan_step, drum_step, fan_rpm, voltage_v, quality"
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).isoformat()
+    rows = "".join(
+        f"{roast[0]}\t{100_000_000 + n}\t{n}\t{at}\troasting\t200.5\t210.5\t180.5\t8.5\t5\t3\t6\t1200\t230\t{{}}\n"
+        for n in range(COPY_ROWS)
+    ).encode()
+    begun_s = clock.monotonic()
+    with store.cursor() as cursor, cursor.copy(f"COPY {_table('Sample')} ({columns}) FROM STDIN") as copy:
+        copy.write(rows)
+    return COPY_ROWS / (clock.monotonic() - begun_s)
+
+
+def _outcome(
+    size: Size, load: Load, counted: dict[str, Any], copy_per_s: float, used_s: float, is_short: bool
+) -> Outcome:
+    expected = {machine: batches * load.points_per_batch for machine, batches in load.acknowledged.items()}
+    sent = size.machines * size.slots * load.points_per_batch
+    filed = sum(counted["samples"].values())
+    differing = sum(1 for machine, count in expected.items() if counted["samples"].get(machine) != count)
+    differing += size.machines - len(expected) + abs(sum(counted["batches"].values()) - size.machines * size.slots)
+    rate = filed / (size.slots * SLOT_S)
+    figures = (
+        Figure("points filed per second", rate, "points/s", at_least=size.machines * ingest_load.POINTS_HZ * 0.999),
+        Figure("answer to a batch, p50", quantile(load.latencies_ms, 0.5), "ms"),
+        Figure("answer to a batch, p95", quantile(load.latencies_ms, 0.95), "ms", at_most=50.0),
+        Figure("answer to a batch, p99", quantile(load.latencies_ms, 0.99), "ms"),
+        Figure("answer to a first batch (opens a roast), p95", quantile(load.openings_ms, 0.95), "ms"),
+        Figure("points lost or doubled", float(abs(sent - filed)), "points", at_most=0.0),
+        Figure("machines or batches that differ", float(differing), "", at_most=0.0),
+        Figure("points the roasts count of themselves, off by", float(abs(counted["told"] - filed)), "", at_most=0.0),
+        Figure("workers' CPU per batch", 1000 * used_s / max(1, len(load.latencies_ms) + len(load.openings_ms)), "ms"),
+        Figure("yardstick: bare COPY", copy_per_s, "rows/s"),
+        Figure("ratio to the yardstick", rate / copy_per_s, "×"),
+    )
+    remarks = (
+        f"{size.machines} machines at {ingest_load.POINTS_HZ} Hz, batches of {SLOT_S:g} s, {size.slots} each; "
+        f"one of {WORKERS} workers killed in the middle; {load.repeats} batches sent again",
+        *(f"refused: {each}" for each in load.refusals[:3]),
+    )
+    return Outcome("ingest", figures, "bare COPY of as many rows into the same table", is_short, remarks)

@@ -1,0 +1,167 @@
+"""A thousand bridges in one process: each keeps a connection, sends its batch when it is due, and repeats what was
+not acknowledged, to whichever server answers.
+
+A bridge's points are those of a roast that goes on; the points of one slot are rendered once for all bridges, so
+that the load costs the machine under test little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from kernel import clock
+
+POINTS_HZ = 10
+RETRY_S = 0.2
+ANSWER_WAIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """One machine's bridge: its key and when in each slot it sends (seconds)."""
+
+    machine_id: str
+    key: str
+    phase_s: float
+
+
+@dataclass
+class Load:
+    """What was sent and what was heard. ``urls`` may change while it runs: a server dies, another comes."""
+
+    urls: list[str]
+    slot_s: float
+    begun_at: dt.datetime
+    acknowledged: dict[str, int] = field(default_factory=dict)  # machine → batches
+    latencies_ms: list[float] = field(default_factory=list)
+    openings_ms: list[float] = field(default_factory=list)  # of first batches: each opens a roast
+    repeats: int = 0
+    refusals: list[str] = field(default_factory=list)
+    _slots: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def points_per_batch(self) -> int:
+        return round(self.slot_s * POINTS_HZ)
+
+    def points(self, slot: int) -> bytes:
+        """The points of a slot as JSON text, newest at the slot's end."""
+        found = self._slots.get(slot)
+        if found is None:
+            found = self._slots[slot] = self._render(slot)
+            self._slots.pop(slot - 4, None)
+        return found
+
+    def _render(self, slot: int) -> bytes:
+        points = []
+        for n in range(self.points_per_batch):
+            elapsed_ms = round((slot * self.slot_s + n / POINTS_HZ) * 1000)
+            at = self.begun_at + dt.timedelta(milliseconds=elapsed_ms)
+            points.append(
+                {
+                    "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    "device_ms": elapsed_ms,
+                    "state": "roasting",
+                    "bean_temp_c": round(90 + elapsed_ms / 6000, 2),
+                    "infrared_temp_c": round(120 + elapsed_ms / 6500, 2),
+                    "exhaust_temp_c": round(100 + elapsed_ms / 7000, 2),
+                    "heater_step": 6,
+                    "fan_step": 3,
+                    "drum_step": 6,
+                    "fan_rpm": 1200 + n,
+                    "voltage_v": 230,
+                }
+            )
+        return json.dumps(points, separators=(",", ":")).encode()
+
+    def request(self, sender: Sender, slot: int) -> bytes:
+        """The whole HTTP request of one batch."""
+        at = (self.begun_at + dt.timedelta(seconds=(slot + 1) * self.slot_s)).isoformat().replace("+00:00", "Z")
+        body = (
+            f'{{"schema":"roastops-telemetry/1","machine_id":"{sender.machine_id}","sequence":{slot + 1},'
+            f'"at":"{at}","points":'
+        ).encode() + self.points(slot)
+        body += b"}"
+        head = (
+            f"POST /v1/telemetry HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {sender.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+class _Line:
+    """A connection that stays open, made anew when it broke, to the server whose turn it is."""
+
+    def __init__(self, load: Load, number: int) -> None:
+        self._load = load
+        self._number = number
+        self._url = ""
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        """(status, body). OSError, EOFError, TimeoutError where no answer came."""
+        reader, writer = await self._open()
+        writer.write(request)
+        async with asyncio.timeout(ANSWER_WAIT_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            return int(head[9:12]), await reader.readexactly(length)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._reader is not None and self._writer is not None and self._url in self._load.urls:
+            return self._reader, self._writer
+        self.close()
+        self._url = self._load.urls[self._number % len(self._load.urls)]
+        self._number += 1  # another server next time
+        at = urlsplit(self._url)
+        self._reader, self._writer = await asyncio.open_connection(at.hostname, at.port)
+        return self._reader, self._writer
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+        self._reader = self._writer = None
+
+
+async def run(load: Load, senders: list[Sender], slots: int, begin_s: float) -> None:
+    """Send ``slots`` batches of each; ``begin_s``: loop time of the first slot's begin."""
+    await asyncio.gather(*(_bridge(load, sender, n, slots, begin_s) for n, sender in enumerate(senders)))
+
+
+async def _bridge(load: Load, sender: Sender, number: int, slots: int, begin_s: float) -> None:
+    line = _Line(load, number)
+    loop = asyncio.get_running_loop()
+    try:
+        for slot in range(slots):
+            due_s = begin_s + (slot + 1) * load.slot_s + sender.phase_s
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+            await _deliver(load, line, sender, slot)
+    finally:
+        line.close()
+
+
+async def _deliver(load: Load, line: _Line, sender: Sender, slot: int) -> None:
+    """One batch until it is acknowledged; the time counts from the first try."""
+    request = load.request(sender, slot)
+    begun_s = clock.monotonic()
+    while True:
+        try:
+            status, body = await line.ask(request)
+        except (OSError, EOFError, TimeoutError, ValueError, StopIteration):
+            status, body = 503, b""
+        if status == 201:
+            break
+        line.close()
+        if status not in (502, 503):
+            load.refusals.append(f"{status} {body[:200]!r}")
+            return
+        load.repeats += 1
+        await asyncio.sleep(RETRY_S)
+    (load.latencies_ms if slot else load.openings_ms).append((clock.monotonic() - begun_s) * 1000)
+    load.acknowledged[sender.machine_id] = load.acknowledged.get(sender.machine_id, 0) + 1
