@@ -22,11 +22,13 @@ from kernel import audit, ids, principals
 from kernel.models import Agent, Membership, Organization, Role, Site
 from roastops import demo_roasts
 from roasts import services as roast_services
-from roasts.models import ControlLimit, Machine, MachineReading, Roast
+from roasts import services_library
+from roasts.models import ControlLimit, Machine, MachineReading, Profile, Roast
 
 ORGANIZATION = "demo"
 AGENT = "roastrunner"
 MACHINE = "Bullet R1 (virtual)"
+GOLDEN = "Yirgacheffe, house"
 LOGINS_FILE = "demo-logins.json"
 PEOPLE: dict[str, tuple[Role, bool]] = {  # user name → role, may enter the admin
     "operator": (Role.OPERATOR, True),
@@ -74,6 +76,7 @@ def ensure(*, now: dt.datetime, machine_id: str | None = None) -> dict[str, Any]
         agent = _ensure_agent(organization, people["lead"], now)
     _ensure_grant(agent, machine, people["lead"], now)
     _ensure_past(machine, people["operator"], now)
+    _ensure_golden(machine, people["lead"], now)
     write_run_file(machine)
     users = {name: {"username": name, "password": password} for name, password in logins.items()}
     return {
@@ -194,3 +197,19 @@ def _ensure_past(machine: Machine, operator: User, now: dt.datetime) -> None:
     for batch in demo_roasts.BATCHES:
         demo_roasts.file_batch(machine, batch, principals.for_user(operator), now=now)
     roast_services.note_filed(machine.pk, connection_id="", sequence=0)  # the machine itself said none of it
+
+
+def _ensure_golden(machine: Machine, lead: User, now: dt.datetime) -> None:
+    """The lead made a golden curve of the first roast; the machine's next roasts follow it."""
+    golden = demo_roasts.BATCHES[0]
+    if machine.profile_version_id is not None or Profile.objects.filter(organization=machine.organization).exists():
+        return
+    roasts = list(Roast.objects.filter(machine=machine, title=golden.title).select_related("machine")[:1])
+    if not roasts:
+        return
+    principal = principals.for_user(lead)
+    document = services_library.document_of(roasts)
+    version = services_library.create_profile(
+        principal, document, name=GOLDEN, bean=golden.bean, change_note=f"made of {golden.title}", now=now
+    )
+    services_library.follow_profile(principal, machine, version, now=now)

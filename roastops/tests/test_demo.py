@@ -20,6 +20,7 @@ from kernel import append_only, clock, keys, principals
 from kernel.models import ApiKey, AuditEntry, Membership, Organization
 from roastops import demo, demo_reset
 from roasts.models import Machine, Roast, RoastEvent, Sample
+from roasts.profile import from_json
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +63,14 @@ def test_the_agent_has_l3_by_the_lead_and_is_not_the_operators() -> None:
     grant = Grant.objects.get(agent__name="roastrunner")
     assert (grant.level, grant.granted_by.username, grant.revoked_at) == ("L3", "lead", None)
     assert grant.agent.owner is not None and grant.agent.owner.username == "lead"
+
+
+def test_the_next_roast_follows_a_golden_curve_that_the_lead_made() -> None:
+    made = run_demo()
+    version = Machine.objects.get(pk=made["machine_id"]).profile_version
+    assert version is not None and version.created_by is not None and version.created_by.username == "lead"
+    document = from_json(version.document)
+    assert document.drop_c == pytest.approx(200.4, abs=0.5) and len(document.plan) > 3
 
 
 def test_a_revoked_grant_is_not_given_again() -> None:
