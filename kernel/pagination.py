@@ -64,6 +64,14 @@ def paginate(
     render: Callable[[Any], dict[str, Any]],
 ) -> Response:
     """One page as a Response. ``order`` names concrete columns, all `-` or none, ending in a unique one."""
+    rows, next_cursor = slice_of(queryset, order=order, limit=limit, cursor=cursor)
+    return Response({"results": [render(row) for row in rows], "next_cursor": next_cursor})
+
+
+def slice_of(
+    queryset: QuerySet, *, order: tuple[str, ...], limit: int, cursor: str | None
+) -> tuple[list[Any], str | None]:
+    """The rows of one page and the cursor of the next, or None. ``order`` as in :func:`paginate`."""
     is_descending = order[0].startswith("-")
     names = [name.lstrip("-") for name in order]
     if cursor:
@@ -73,7 +81,7 @@ def paginate(
     if len(rows) > limit:
         rows = rows[:limit]
         next_cursor = _encode([getattr(rows[-1], name) for name in names])
-    return Response({"results": [render(row) for row in rows], "next_cursor": next_cursor})
+    return rows, next_cursor
 
 
 def _after(names: list[str], values: list[Any], is_descending: bool) -> Q:

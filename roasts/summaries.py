@@ -70,13 +70,18 @@ def _ms(seconds: float | None) -> int | None:
 
 def summary_to_json(summary: CurveSummary) -> dict[str, Any]:
     """The summary as plain JSON values, numbers to four digits; durations beside their begin and end."""
-    found = _plain(dataclasses.asdict(summary))
+    found = to_plain(summary)
     for phase, row in zip(summary.phases, found["phases"], strict=True):
         row["duration_s"] = round(phase.duration_s, DIGITS)
     found["turning_point_s"] = _plain(summary.turning_point_s)
     found["first_crack_s"] = _plain(summary.first_crack_s)
     found["dry_phase_s"] = _plain(summary.dry_phase_s)
     return found
+
+
+def to_plain(value: Any) -> Any:
+    """A value of the curve's modules (a dataclass) as plain JSON."""
+    return _plain(dataclasses.asdict(value))
 
 
 def _plain(value: Any) -> Any:

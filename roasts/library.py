@@ -1,0 +1,101 @@
+"""The library's questions: which roasts, in which order, a page at a time. Reads only."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+
+from kernel import pagination
+from kernel.principals import Principal
+from roasts import library_search
+from roasts.models import Roast, RoastQuerySet
+
+#: Sort word → columns, all in one direction, ending in the key. A measure lists the roasts that have it.
+ORDERS: dict[str, tuple[str, ...]] = {
+    "newest": ("-started_at", "-id"),
+    "oldest": ("started_at", "id"),
+    "bean": ("bean", "id"),
+    "ratio": ("-development_ratio", "-id"),
+    "total": ("-total_ms", "-id"),
+    "drop": ("-drop_bean_temp_c", "-id"),
+}
+#: Columns that may be empty: sorting by them leaves the empty ones out.
+MEASURES = {"ratio": "development_ratio", "total": "total_ms", "drop": "drop_bean_temp_c"}
+PAGE_ROWS = 50
+MAX_COMPARED = 6
+#: What a row of the library shows: the summary and other wide columns stay in the database.
+SHOWN = (
+    "id", "machine_id", "status", "title", "bean", "origin", "lot", "weight_in_g", "weight_out_g", "source",
+    "started_at", "total_ms", "first_crack_ms", "development_ratio", "drop_bean_temp_c", "machine__name",
+    "profile_version_id", "profile_version__version", "profile_version__profile__name",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for. ``ratio_from`` and ``ratio_to`` are DTR, 0..1; days are inclusive, in UTC."""
+
+    words: str = ""
+    machine_id: str = ""
+    from_day: dt.date | None = None
+    to_day: dt.date | None = None
+    ratio_from: float | None = None
+    ratio_to: float | None = None
+    order: str = "newest"
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it leaves any roast out."""
+        given = (self.machine_id, self.from_day, self.to_day, self.ratio_from, self.ratio_to)
+        return bool(library_search.words_of(self.words)) or any(value not in (None, "") for value in given)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of one page, and where the next begins ("" at the end)."""
+
+    rows: tuple[Roast, ...]
+    next_cursor: str
+
+
+def find(principal: Principal, search: Search) -> RoastQuerySet:
+    """The roasts of the principal's organisation that answer the search; not yet ordered."""
+    rows = Roast.objects.for_principal(principal).filter(library_search.saying(search.words))
+    if search.machine_id:
+        rows = rows.filter(machine_id=search.machine_id)
+    if search.from_day:
+        rows = rows.filter(started_at__gte=_midnight(search.from_day))
+    if search.to_day:
+        rows = rows.filter(started_at__lt=_midnight(search.to_day) + dt.timedelta(days=1))
+    if search.ratio_from is not None:
+        rows = rows.filter(development_ratio__gte=search.ratio_from)
+    if search.ratio_to is not None:
+        rows = rows.filter(development_ratio__lte=search.ratio_to)
+    measure = MEASURES.get(search.order)
+    return rows.filter(**{f"{measure}__isnull": False}) if measure else rows
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(), tzinfo=dt.UTC)
+
+
+def page_of(principal: Principal, search: Search, cursor: str = "") -> Page:
+    """One page. Malformed `bad_cursor` where the cursor is none of ours, or of another order."""
+    order = ORDERS[search.order]
+    found = find(principal, search).select_related("machine", "profile_version__profile").only(*SHOWN)
+    rows, next_cursor = pagination.slice_of(found, order=order, limit=PAGE_ROWS, cursor=cursor or None)
+    return Page(tuple(rows), next_cursor or "")
+
+
+def chosen(principal: Principal, roast_ids: Iterable[str]) -> list[Roast]:
+    """Roasts by id in the order asked for, each once, at most MAX_COMPARED; those not there for them are left out."""
+    wanted = list(dict.fromkeys(roast_ids))[:MAX_COMPARED]
+    rows: QuerySet[Roast] = Roast.objects.for_principal(principal).select_related(
+        "machine", "organization", "profile_version__profile"
+    )
+    found: dict[str, Any] = rows.in_bulk(wanted)
+    return [found[roast_id] for roast_id in wanted if roast_id in found]
