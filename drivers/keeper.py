@@ -375,8 +375,11 @@ class Keeper:
         return True
 
     def _poll_while_open(self) -> None:
-        """Until it is unplugged, silent for too long, or we close."""
+        """Until it is unplugged, silent for too long, or we close. A machine that pushes is read at once again: the
+        read waits for what it sends, and so has it when it comes.
+        """
         next_s = last_good_s = clock.monotonic()
+        poll_s = min(POLL_S, self.driver.capabilities.poll_interval_s)
         offset_s = clock.now().timestamp() - last_good_s
         while not self._closing.is_set():
             try:
@@ -395,7 +398,7 @@ class Keeper:
             if now_s - next_s > SLEPT_S or abs(wall_offset_s - offset_s) > SLEPT_S:
                 log.warning("this process or this clock slept: %.1f s", max(now_s - next_s, wall_offset_s - offset_s))
                 offset_s, next_s = wall_offset_s, now_s
-            next_s = max(next_s + POLL_S, now_s)
+            next_s = max(next_s + poll_s, now_s)
             self._closing.wait(next_s - now_s)
 
     def _drop_link(self, error: DriverError) -> None:

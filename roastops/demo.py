@@ -1,4 +1,4 @@
-"""The demo organisation: people, one virtual Bullet R1 with its limits, one agent, two roasts of the past.
+"""The demo organisation: people, one virtual Bullet with its limits, one agent, two roasts of the past.
 
 Everything is made once; a second call finds it. Orders, roasts and marks go through the rooms' own services.
 """
@@ -23,11 +23,13 @@ from kernel.models import Agent, Membership, Organization, Role, Site
 from roastops import demo_roasts
 from roasts import services as roast_services
 from roasts import services_library
+from roasts.machines import START_LIMITS
 from roasts.models import ControlLimit, Machine, MachineReading, Profile, Roast
 
 ORGANIZATION = "demo"
 AGENT = "roastrunner"
-MACHINE = "Bullet R1 (virtual)"
+#: kind of driver → the demo machine's name; ROASTOPS_DEMO_MACHINE chooses
+MACHINES = {"bullet-r1": "Bullet R1 (virtual)", "bullet-r2": "Bullet R2 (virtual)"}
 GOLDEN = "Yirgacheffe, house"
 LOGINS_FILE = "demo-logins.json"
 PEOPLE: dict[str, tuple[Role, bool]] = {  # user name → role, may enter the admin
@@ -35,12 +37,6 @@ PEOPLE: dict[str, tuple[Role, bool]] = {  # user name → role, may enter the ad
     "operator2": (Role.OPERATOR, True),
     "lead": (Role.LEAD, True),
     "judge": (Role.JUDGE, True),
-}
-#: control → lowest, highest, full scale, longest move of an agent, seconds between agents' orders
-LIMITS: dict[str, tuple[int, int, int, int, float]] = {
-    "heater": (0, 9, 9, 1, 20.0),
-    "fan": (1, 12, 12, 1, 10.0),
-    "drum": (1, 9, 9, 1, 10.0),
 }
 #: role → what the admin lets them do; `change` on a proposal shows its approve and reject actions
 PERMISSIONS: dict[Role, tuple[str, ...]] = {
@@ -74,9 +70,10 @@ def ensure(*, now: dt.datetime, machine_id: str | None = None) -> dict[str, Any]
         machine = _ensure_machine(organization, site, machine_id, now)
         MachineReading.objects.get_or_create(machine=machine)
         agent = _ensure_agent(organization, people["lead"], now)
-    _ensure_grant(agent, machine, people["lead"], now)
-    _ensure_past(machine, people["operator"], now)
-    _ensure_golden(machine, people["lead"], now)
+    if machine.driver_kind == "bullet-r1":  # the agent and the roasts of the past count an R1's nine steps
+        _ensure_grant(agent, machine, people["lead"], now)
+        _ensure_past(machine, people["operator"], now)
+        _ensure_golden(machine, people["lead"], now)
     write_run_file(machine)
     users = {name: {"username": name, "password": password} for name, password in logins.items()}
     return {
@@ -88,6 +85,11 @@ def ensure(*, now: dt.datetime, machine_id: str | None = None) -> dict[str, Any]
         "agent": agent.name,
         "agent_id": agent.pk,
     }
+
+
+def machine_name() -> str:
+    """Of the demo machine this environment asks for."""
+    return MACHINES[settings.ENVIRONMENT.demo_machine]
 
 
 def write_run_file(machine: Machine) -> Path:
@@ -148,21 +150,23 @@ def _ensure_person(organization: Organization, username: str, password: str) -> 
 
 
 def _ensure_machine(organization: Organization, site: Site, machine_id: str | None, now: dt.datetime) -> Machine:
-    machine = Machine.objects.filter(organization=organization, name=MACHINE).first()
+    kind, name = settings.ENVIRONMENT.demo_machine, machine_name()
+    machine = Machine.objects.filter(organization=organization, name=name).first()
     if machine is None:
-        machine = Machine(organization=organization, site=site, name=MACHINE, created_at=now)
+        machine = Machine(organization=organization, site=site, name=name, created_at=now)
         machine.pk = machine_id or machine.pk
     folder = settings.DATA_DIR / "virtual"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = str(keeper_config.socket_path(folder, machine.pk))
-    machine.driver_kind = "bullet-r1"
+    machine.driver_kind = kind
     machine.driver_options = {"backend": {"kind": "virtual-socket", "path": path}, "device_clock": "counter"}
     machine.is_virtual = True
     machine.save()
-    for control, (low, high, full, change, interval_s) in LIMITS.items():
-        defaults: dict[str, float] = {"min_step": low, "max_step": high, "full_scale_step": full}
-        defaults |= {"max_change_step": change, "min_interval_s": interval_s}
-        ControlLimit.objects.get_or_create(machine=machine, control=control, defaults=defaults)
+    for each in START_LIMITS[kind]:
+        defaults: dict[str, float] = {"min_step": each.min_step, "max_step": each.max_step}
+        defaults |= {"full_scale_step": each.max_step, "max_change_step": each.max_change_step}
+        defaults |= {"min_interval_s": each.min_interval_s}
+        ControlLimit.objects.get_or_create(machine=machine, control=each.control, defaults=defaults)
     return machine
 
 

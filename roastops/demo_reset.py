@@ -68,7 +68,7 @@ def reset() -> str | None:
     if organization is None:
         return None
     machines = dict(roasts.Machine.objects.filter(organization=organization).values_list("name", "pk"))
-    kept = machines.get(demo.MACHINE)
+    kept = machines.get(demo.machine_name())
     for machine_id in machines.values():
         _let_go(machine_id, forget=machine_id != kept)
     with append_only.lifted("demo_reset"), transaction.atomic():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENTS = ("development", "test", "production")
+DEMO_MACHINES = ("bullet-r1", "bullet-r2")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 WEAK_SECRETS = {"secret", "changeme", "change-me", "password", "dev", "insecure"}
 
@@ -58,6 +59,7 @@ class Environment:
     log_level: str
     build: str
     load_demo: bool
+    demo_machine: str  # kind of the demo's virtual roaster
     database_url: str
     redis_url: str
 
@@ -208,6 +210,9 @@ def read(variables: Mapping[str, str], *, base_dir: Path) -> Environment:
         log_level=reader.parsed("ROASTOPS_LOG_LEVEL", "INFO", _one_of(LOG_LEVELS), "one of " + ", ".join(LOG_LEVELS)),
         build=reader.parsed("ROASTOPS_BUILD", "source", _matching(r"[A-Za-z0-9._+-]{1,80}"), "a build identity"),
         load_demo=reader.parsed("ROASTOPS_DEMO", "1", _flag, "0 or 1"),
+        demo_machine=reader.parsed(
+            "ROASTOPS_DEMO_MACHINE", DEMO_MACHINES[0], _one_of(DEMO_MACHINES), "one of " + ", ".join(DEMO_MACHINES)
+        ),
         database_url=_with_secret_file(reader, "DATABASE_URL", ("postgresql", "postgres", "sqlite")),
         redis_url=_with_secret_file(reader, "REDIS_URL", ("redis", "rediss", "unix")),
     )

@@ -74,6 +74,7 @@ class Stack:
         self.spawn(
             "machine", PYTHON, "-m", "drivers.virtual.server", "--socket", str(socket_path), "--wire-log",
             str(self.wire_log), "--seed", "7", "--speed", f"{speed:g}", "--initial-state", state,
+            "--kind", self.config.driver_kind,
         )
         wait_for(socket_path.exists, "the virtual machine", 10)
 

@@ -41,6 +41,7 @@ def test_nothing_is_needed() -> None:
         ("ROASTOPS_LOG_LEVEL", ["DEBUG"], ["debug", "LOUD"]),
         ("ROASTOPS_HOST_NAME", ["pi-4.local"], ["a b", "x" * 61]),
         ("ROASTOPS_DEMO", ["0", "true"], ["maybe"]),
+        ("ROASTOPS_DEMO_MACHINE", ["bullet-r1", "bullet-r2"], ["bullet-r3", "R2"]),
         ("DATABASE_URL", ["postgresql://a@b/c"], ["mysql://a/b", "nonsense"]),
         ("REDIS_URL", ["redis://a:1/0", "rediss://a"], ["http://a"]),
     ],

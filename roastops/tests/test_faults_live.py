@@ -175,10 +175,11 @@ def signed_in(stack: Stack, who: str) -> httpx.Client:
 
 
 @contextlib.contextmanager
-def served_house() -> Iterator[House]:
+def served_house(**more: str) -> Iterator[House]:
+    """`manage.py up` and a machine beside it; ``more`` goes into its environment."""
     with tempfile.TemporaryDirectory(prefix="ro-", ignore_cleanup_errors=True) as name:
         port = servers.free_port()
-        stack = Stack(Path(name), base_environment(Path(name), port), None, None, port)
+        stack = Stack(Path(name), base_environment(Path(name), port) | more, None, None, port)
         try:
             # Its own machine and agent stay out: the machine is ours, and no agent may order meanwhile.
             stack.spawn("web", PYTHON, "manage.py", "up", "--without-demo", "--port", str(port))

@@ -191,7 +191,9 @@ class House:
             backend = machine.driver_options.get("backend") or {}
             if backend.get("kind") == "virtual-socket":
                 state = "off" if self.replay else "charge"  # a roast of its own would only be in the log's way
-                self.machines.append(virtual_roaster(machine.pk, Path(backend["path"]), state))
+                self.machines.append(
+                    virtual_roaster(machine.pk, Path(backend["path"]), state, kind=machine.driver_kind)
+                )
         for child in self.machines:
             child.ensure()
         connection.close()
@@ -286,11 +288,13 @@ class House:
             child.end(2.0)
 
 
-def virtual_roaster(machine_id: str, socket_path: Path, initial_state: str = "charge") -> Child:
+def virtual_roaster(
+    machine_id: str, socket_path: Path, initial_state: str = "charge", *, kind: str = "bullet-r1"
+) -> Child:
     """The process that plays the machine; its own wire log lies beside its socket."""
     folder = settings.DATA_DIR / "virtual"
     argv = [sys.executable, "-m", "drivers.virtual.server", "--socket", str(socket_path)]
-    argv += ["--wire-log", str(folder / f"{machine_id}.wire.jsonl"), "--seed", "1"]
+    argv += ["--kind", kind, "--wire-log", str(folder / f"{machine_id}.wire.jsonl"), "--seed", "1"]
     argv += ["--speed", f"{settings.SPEED:g}", "--autostart", "--initial-state", initial_state]
     return Child(
         name=machine_id,
