@@ -44,7 +44,7 @@ def give_up_lease(machine_id: str, *, owner: str, token: int, now: dt.datetime) 
 def untended_machines(*, now: dt.datetime) -> list[str]:
     """Ids of machines that nobody tends now."""
     tended = MachineLease.objects.filter(expires_at__gt=now).values("machine_id")
-    machines = Machine.objects.filter(is_archived=False).exclude(pk__in=tended)
+    machines = Machine.objects.filter(is_archived=False, is_remote=False).exclude(pk__in=tended)
     return list(machines.order_by("pk").values_list("pk", flat=True))
 
 

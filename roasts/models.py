@@ -301,3 +301,4 @@ from roasts.models_provenance import (  # noqa: E402, F401
     TelemetryPolicy,
     TelemetryStream,
 )
+from roasts.models_files import ImportedFile  # noqa: E402, F401

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from roasts.curve import Column, Curve, Mark, Marks
-from roasts.models import Roast, Sample
+from roasts.models import ImportedFile, Roast, RoastSource, Sample
 
 #: Columns of a sample that a curve has, in the order they are read.
 TEMPERATURES = ("bean_temp_c", "infrared_temp_c", "environment_temp_c", "exhaust_temp_c", "ambient_temp_c")
@@ -30,7 +31,13 @@ def load_curve(roast: Roast) -> Curve:
     found = {name: _column(values) for name, values in zip(FIELDS, columns, strict=True)}
     elapsed_s = np.asarray(elapsed_ms, dtype=float) / 1000
     _leave_out_doubted(roast, elapsed_s, found)
-    return curve_of(elapsed_s, found, states)
+    curve = curve_of(elapsed_s, found, states)
+    return replace(curve, dry_end_c=_dry_end_c(roast)) if roast.source == RoastSource.IMPORTED.value else curve
+
+
+def _dry_end_c(roast: Roast) -> float | None:
+    """Where an imported file itself lets drying end."""
+    return ImportedFile.objects.filter(roast=roast).values_list("dry_end_c", flat=True).first()
 
 
 def curve_of(elapsed_s: Column, columns: dict[str, Column], states: Sequence[str] | None) -> Curve:
