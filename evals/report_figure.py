@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 900, 420
 LEFT, RIGHT, TOP, BOTTOM = 46, 854, 26, 300  # of the temperature plot
 LANES = (("heater_step", "Heater", 318), ("fan_step", "Fan", 350), ("drum_step", "Drum", 382))
 LANE_HEIGHT = 24
+LABEL_EVERY_S = 12.0  # of two changes nearer than this only the first is named
 LOW_C, HIGH_C = 40.0, 240.0
 LOW_RATE, HIGH_RATE = -10.0, 45.0
 TICK_C, TICK_S = 40, 60
@@ -89,7 +90,7 @@ def _line(name: str, times: Values, values: Values, end_s: float, low: float, hi
     commands: list[str] = []
     is_down = False
     for at_s, value in zip(times, values, strict=False):
-        if at_s is None or value is None or at_s < 0:
+        if at_s is None or value is None or at_s < 0 or not low <= value <= high:
             is_down = False
             continue
         commands.append(f"{'L' if is_down else 'M'}{_x(at_s, end_s):.1f} {_y(value, low, high):.1f}")
@@ -106,13 +107,15 @@ def _lane(word: str, top: int, times: Values, values: Values, end_s: float) -> s
     parts = [f'<text class="tick" x="{LEFT - 6}" y="{top + 16}" text-anchor="end">{word}</text>']
     commands: list[str] = []
     last: float | None = None
+    labelled_s = -LABEL_EVERY_S
     for at_s, value in known:
         x, y = _x(at_s, end_s), top + LANE_HEIGHT - 4 - (LANE_HEIGHT - 6) * value / full
         if last is None:
             commands.append(f"M{x:.1f} {y:.1f}")
         elif value != last:
             commands.append(f"H{x:.1f}V{y:.1f}")
-        if value != last:
+        if value != last and at_s - labelled_s >= LABEL_EVERY_S:
+            labelled_s = at_s
             parts.append(f'<text class="step-number" x="{x + 2:.1f}" y="{max(y - 2, top + 8):.1f}">{value:.0f}</text>')
         last = value
     commands.append(f"H{_x(known[-1][0], end_s):.1f}")

@@ -44,3 +44,9 @@ def share(ratio: float | None) -> str:
 def plain_word(code: object) -> str:
     """A stored word as people read it."""
     return WORDS.get(str(code), str(code).replace("_", " "))
+
+
+@register.filter
+def kilowatt_hours(kilojoules: float | None) -> str:
+    """Energy as kWh with two decimals; a dash for none."""
+    return f"{kilojoules / 3600:.2f} kWh" if isinstance(kilojoules, int | float) else "–"
