@@ -34,7 +34,19 @@ START_LIMITS: dict[str, tuple[StartLimit, ...]] = {
         StartLimit("fan", 1, 12, 1, 10.0),
         StartLimit("drum", 1, 9, 1, 10.0),
     ),
+    "bullet-r2": (
+        StartLimit("heater", 0, 14, 1, 20.0),  # one step is less heat than on an R1: a lead may widen it
+        StartLimit("fan", 1, 12, 1, 10.0),
+        StartLimit("drum", 1, 9, 1, 10.0),
+    ),
 }
+#: Machines whose steps are percent: what one declares (HELLO, or the options of a TC4) may be narrower still.
+_PERCENT_LIMITS = (
+    StartLimit("heater", 0, 100, 10, 20.0),
+    StartLimit("fan", 0, 100, 10, 10.0),
+    StartLimit("drum", 0, 100, 10, 10.0),
+)
+START_LIMITS |= dict.fromkeys(("tcp-line", "tc4-serial", "tc4-tcp"), _PERCENT_LIMITS)
 
 
 def known_kinds() -> list[str]:

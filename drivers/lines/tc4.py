@@ -171,7 +171,7 @@ class Tc4(LineMachine):
                 else:
                     self.counts["strays"] += bool(line.strip())
             left_s = until_s - clock.monotonic()
-            if left_s <= 0:
+            if left_s < 0.001:
                 return None
             self._lines += self._splitter.feed(stream.receive(left_s))
 

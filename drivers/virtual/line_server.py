@@ -168,6 +168,7 @@ class LineServer:
         """Until stopped."""
         try:
             while not self._stopping.is_set():
+                self.peer.advance()  # it lives on where nobody is connected
                 self.door.turn(self.peer)
         finally:
             self.door.close()

@@ -188,13 +188,13 @@ def listen(path: Path) -> socket.socket:
 
 def add_arguments(
     parser: argparse.ArgumentParser, *, settings_flags: Sequence[str] = ("--machine-settings",),
-    is_socket_required: bool = True,
+    is_socket_required: bool = True, kinds: Sequence[str] = KINDS,
 ) -> None:
     """The options, shared with ``manage.py virtualroaster`` (where ``--settings`` is Django's own)."""
     parser.add_argument(
         "--socket", "--serve", dest="socket", required=is_socket_required, help="unix socket to serve the machine at"
     )
-    parser.add_argument("--kind", default="bullet-r1", choices=KINDS)
+    parser.add_argument("--kind", default="bullet-r1", choices=kinds)
     parser.add_argument("--wire-log", help="JSON lines of every byte in and out; outlives the clients")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--speed", type=float, help="device seconds per second")

@@ -24,6 +24,7 @@ class Tc4Peer(Peer):
         self._shows_outputs = shows_outputs
         self._has_environment_probe = has_environment_probe
         self._io3_full_scale = io3_full_scale
+        self._fan_raw = 0  # as IO3 was set, in the sketch's own count
         self.chan, self.units = "0000", "F"  # as such a sketch starts
 
     def on_connect(self) -> None:
@@ -54,12 +55,16 @@ class Tc4Peer(Peer):
         elif word in OUTPUTS and value.isdecimal():
             full_scale = self._io3_full_scale if word == "IO3" else 100
             self.set_step(OUTPUTS[word], min(100, round(int(value) * 100 / full_scale)))
+            if word == "IO3":
+                self._fan_raw = int(value)
 
     def _row(self) -> str:
         shown = {"1": self._environment(), "2": self._bean(), "3": "", "4": ""}
         cells = [self._temp(24.0), *(shown.get(digit, "") for digit in self.chan if digit != "0")]
         if self._shows_outputs:
             fan = round(self.drum.steps["fan"] * self._io3_full_scale / 100)
+            if round(self._fan_raw * 100 / self._io3_full_scale) == self.drum.steps["fan"]:
+                fan = self._fan_raw
             cells += [str(self.drum.steps["heater"]), str(fan), "0.0"]
         return ",".join(cells)
 

@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from drivers.virtual import playing, server
+from drivers.virtual import KINDS, line_server, playing, server
 
 #: Options that make a machine of one's own.
 _ONLY_WHEN_SERVING = ("wire_log", "faults", "machine_settings", "initial_state", "autostart", "pid_file")
@@ -30,10 +30,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # type: ignore[assignment]
 
     def add_arguments(self, parser: CommandParser) -> None:
-        server.add_arguments(parser, is_socket_required=False)
+        server.add_arguments(parser, is_socket_required=False, kinds=(*KINDS, *line_server.KINDS))
+        line_server.add_arguments(parser)
         parser.add_argument("--machine", default="", help="without --serve: the machine's id, where several run")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["kind"] in line_server.KINDS:
+            sys.exit(self._serve_line(options))
         if options["socket"]:
             if options["machine"]:
                 raise CommandError("--machine chooses a machine of the running house; it does not go with --serve.")
@@ -50,6 +53,14 @@ class Command(BaseCommand):
         except playing.CannotPlay as error:
             raise CommandError(str(error)) from error
         self.stdout.write(playing.told(played, Path(options["replay"]).name, console_address()))
+
+
+    def _serve_line(self, options: dict[str, Any]) -> int:
+        """A line machine: its door is a TCP port or a terminal, not a USB socket."""
+        for name in ("socket", "wire_log", "replay", "machine_settings", "autostart", "machine"):
+            if options[name]:
+                raise CommandError(f"--{name.replace('_', '-')} does not go with --kind {options['kind']}.")
+        return line_server.serve(argparse.Namespace(**options))
 
 
 def console_address() -> str:
