@@ -18,6 +18,7 @@ from pathlib import Path
 
 from drivers import keeper_config, stop_token
 from drivers.bullet import codec_r1 as codec
+from drivers.bullet import codec_r2
 from drivers.keeper_client import KeeperClient, KeeperUnreachable, StopAnswer
 from drivers.keeper_config import KeeperConfig
 from drivers.keeper_process import ensure_keeper, stop_keeper
@@ -31,7 +32,7 @@ _FRAMES = 512
 
 @dataclass(frozen=True, slots=True)
 class DecodeFigures:
-    """Frame pairs per second of ours and of a plain client's style, in the same run."""
+    """Frames (of an R1: pairs) per second of ours and of a plain client's style, in the same run."""
 
     ours_per_s: float
     yardstick_per_s: float
@@ -114,6 +115,57 @@ def decode_plainly(frames: bytes) -> dict[str, float]:
         out["coil_fan"] = round(struct.unpack("<i", frames[52:56])[0], 1)
     out["coil_fan_2"] = round(struct.unpack("<i", frames[96:100])[0], 1)
     out["preheat"] = struct.unpack("<H", frames[104:106])[0]
+    return out
+
+
+def bench_decode_r2(seconds: float = 2.0) -> DecodeFigures:
+    """The same for an R2's pushed sets of three frames; a frame counts, not a set."""
+    frames = _random_frames_r2(_FRAMES)
+    ours, spent_ours_s, spent_yardstick_s = 0, 0.0, 0.0
+    decode, until_s = codec_r2.decode_frame, clock.monotonic() + seconds
+    while clock.monotonic() < until_s:
+        started_s = clock.monotonic()
+        for frame in frames:
+            decode(frame)
+        between_s = clock.monotonic()
+        for frame in frames:
+            decode_r2_plainly(frame)
+        spent_yardstick_s += clock.monotonic() - between_s
+        spent_ours_s += between_s - started_s
+        ours += len(frames)
+    return DecodeFigures(ours / spent_ours_s, ours / spent_yardstick_s, seconds)
+
+
+def decode_r2_plainly(frame: bytes) -> dict[str, float]:
+    """The yardstick for an R2: as :func:`decode_plainly`, the documented fields of A0, A1 and A2."""
+    out: dict[str, float] = {}
+    if frame[0] == codec_r2.TEMPERATURES:
+        out["bt"] = round(struct.unpack("<f", frame[4:8])[0], 1)
+        out["bt_ror"] = round(struct.unpack("<f", frame[8:12])[0], 1)
+        out["ambient"] = struct.unpack("<f", frame[12:16])[0]
+        out["probe"] = round(struct.unpack("<f", frame[16:20])[0], 1)
+        out["probe_ror"] = struct.unpack("<f", frame[20:24])[0]
+        out["energy"] = struct.unpack("<f", frame[24:28])[0]
+        out["pressure_difference"] = struct.unpack("<f", frame[28:32])[0]
+        out["fan_rpm"] = struct.unpack("<H", frame[32:34])[0]
+        for name, offset in (("inlet", 34), ("hot_air", 36), ("exhaust", 38), ("pressure", 40), ("humidity", 42),
+                             ("humidity_temp", 44)):
+            out[name] = struct.unpack("<H", frame[offset:offset + 2])[0] / 10
+        for name, offset in (("minutes", 46), ("crack_mark", 47), ("seconds", 48), ("heater", 50), ("fan", 51),
+                             ("hot_air_set", 52), ("drum", 53), ("counter", 54), ("crack_index", 55),
+                             ("cracks", 56), ("method", 57), ("status", 58), ("state", 59)):
+            out[name] = frame[offset]
+    elif frame[0] == codec_r2.FANS:
+        out["error_count"] = frame[4]
+        for offset in range(8, 16):
+            out[f"error_{offset}"] = frame[offset]
+        for offset in (*range(16, 32, 2), *range(34, 50, 2), 52, 58):
+            out[f"fan_{offset}"] = struct.unpack("<H", frame[offset:offset + 2])[0]
+    elif frame[0] == codec_r2.POWER:
+        for offset in (4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 26, 30, 32):
+            out[f"power_{offset}"] = struct.unpack("<H", frame[offset:offset + 2])[0]
+        out["active_power"] = struct.unpack("<H", frame[22:24])[0] / 10
+        out["voltage"] = struct.unpack("<H", frame[28:30])[0] / 10
     return out
 
 
@@ -209,7 +261,7 @@ class Bench:
 
 @contextmanager
 def served_machine(
-    *, speed: float = 1.0, initial_state: str = "roasting", settings: str = "", seed: int = 1,
+    *, kind: str = "bullet-r1", speed: float = 1.0, initial_state: str = "roasting", settings: str = "", seed: int = 1,
     make_config: Callable[[KeeperConfig], KeeperConfig] = lambda config: config,
 ) -> Iterator[Bench]:
     """A virtual machine and a keeper, each a process of its own; both are gone afterwards."""
@@ -217,13 +269,14 @@ def served_machine(
         folder = Path(name)
         machine_socket = folder / "machine.sock"
         config = make_config(keeper_config.make(
-            folder / "run", machine_id="mch_bench", name="Bench", driver_kind="bullet-r1",
+            folder / "run", machine_id="mch_bench", name="Bench", driver_kind=kind,
             driver_options={"backend": {"kind": "virtual-socket", "path": str(machine_socket)},
                             "device_clock": "counter"},
         ))
         machine = subprocess.Popen(
             [sys.executable, "-m", "drivers.virtual.server", "--socket", str(machine_socket), "--seed", str(seed),
-             "--speed", str(speed), "--initial-state", initial_state, "--wire-log", str(folder / "machine.jsonl"),
+             "--speed", str(speed), "--kind", kind, "--initial-state", initial_state,
+             "--wire-log", str(folder / "machine.jsonl"),
              *(["--settings", settings] if settings else [])],
             cwd=_ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
@@ -274,4 +327,19 @@ def _random_frames(count: int) -> list[tuple[bytes, bytes]]:
         for offset in (0, 4, 8, 12, 16, 32, 36):
             frame_a[offset:offset + 4] = struct.pack("<f", chance.uniform(-50.0, 300.0))
         frames.append((bytes(frame_a), bytes(frame_b)))
+    return frames
+
+
+def _random_frames_r2(sets: int) -> list[bytes]:
+    """Sets of the three frames with random content, in the order a machine pushes them."""
+    chance = random.Random(1)
+    frames = []
+    for _ in range(sets):
+        for kind in (codec_r2.TEMPERATURES, codec_r2.FANS, codec_r2.POWER):
+            frame = bytearray(chance.randbytes(64))
+            frame[0] = kind
+            if kind == codec_r2.TEMPERATURES:
+                for offset in range(4, 32, 4):
+                    frame[offset:offset + 4] = struct.pack("<f", chance.uniform(-50.0, 300.0))
+            frames.append(bytes(frame))
     return frames
