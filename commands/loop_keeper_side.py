@@ -38,6 +38,7 @@ from kernel import clock, ids, live, metrics
 from roasts import recorder
 from roasts.backlog import Backlog
 from roasts.filing import Filing
+from roasts.inference import Expectation
 from roasts.recorder import RecorderState
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class KeeperSide:
         self._make_client = make_client or (lambda config: KeeperClient(config.socket, CLIENT_TIMEOUT_S))
         self._events: queue.Queue[dict[str, Any]] = queue.Queue(MAX_EVENTS)
         self._recording = resume.recording or RecorderState()
+        self._expected: deque[Expectation] = deque(maxlen=1)  # from the store's side: the newest counts
         self._interlocks = InterlockState()
         self._beat_client: KeeperClient | None = None
         self._beat_at_s = 0.0
@@ -185,6 +187,10 @@ class KeeperSide:
         self._newest_sequence, self._came_s = int(status.get("newest_sequence") or 0), clock.monotonic()
         self._set_link(status.get("link") or {})
 
+    def expect(self, expectation: Expectation) -> None:
+        """What earlier roasts lead us to expect; called from the store's side, used with the next reading."""
+        self._expected.append(expectation)
+
     def _on_keeper_gone(self, message: str) -> None:
         self.view = replace(
             self.view,
@@ -212,6 +218,8 @@ class KeeperSide:
             logger.error("the keeper sent no reading: %s", error)
             return
         metrics.READINGS.inc()
+        if self._expected:
+            self._recording = recorder.expect(self._recording, self._expected.pop())
         taken = recorder.step(self._recording, reading, self.view.boot_id)
         self._recording = taken.state
         for decision in taken.decisions:

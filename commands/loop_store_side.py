@@ -19,6 +19,7 @@ from commands.loop_notes import ClearAlarm, MovedAtMachine, Note, PauseOrders, R
 from commands.models import Halt
 from drivers.port import MachineState
 from kernel import clock, ids
+from roasts import crack_store
 from roasts import services as roast_services
 from roasts.backlog import Backlog
 from roasts.models import Machine
@@ -29,6 +30,8 @@ BATCH = 300
 LATEST_EVERY_S = 0.2
 QUIET_LATEST_EVERY_S = 2.0
 HALTS_EVERY_S = 0.3
+#: How often it is asked whether the bean was named or a crack was marked: what inference expects hangs on both.
+EXPECT_EVERY_S = 10.0
 #: STOP records its own halt; the loop steps in for a latch that nobody recorded for this long.
 LATCH_GRACE_S = 1.5
 #: A halt stands in the store but the keeper is not latched: after this long it is latched again.
@@ -57,6 +60,8 @@ class StoreSide:
         self._latest_at_s = float("-inf")
         self._latest_view: View | None = None
         self._halts_at_s = float("-inf")
+        self._expected_at_s = clock.monotonic()  # the loop began with what there was
+        self._expected_for: crack_store.Basis | None = None
         self._identity: dict | None = None
         self._latch_id = ""
         self._latch_seen_s = 0.0
@@ -77,6 +82,9 @@ class StoreSide:
         if now_s - self._halts_at_s >= HALTS_EVERY_S:
             self._halts_at_s = now_s
             self._look_around(now, now_s)
+        if now_s - self._expected_at_s >= EXPECT_EVERY_S:
+            self._expected_at_s = now_s
+            self._look_back()
         self.last_ok_s = clock.monotonic()
         return worked
 
@@ -136,6 +144,13 @@ class StoreSide:
         if _link_of(self._keeper_side.view) != _link_of(self._latest_view):
             self._latest_at_s = float("-inf")
             self._write_latest(now, clock.monotonic())
+
+    def _look_back(self) -> None:
+        """Tell the keeper's side what earlier roasts lead us to expect, when that has changed."""
+        basis = crack_store.basis_of(self.machine.pk)
+        if basis != self._expected_for:
+            self._keeper_side.expect(crack_store.expectation_of(self.machine.pk, basis.bean))
+            self._expected_for = basis
 
     def _write_latest(self, now: dt.datetime, now_s: float) -> None:
         view = self._keeper_side.view

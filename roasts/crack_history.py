@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roasts.crack_shape import Point, bends_at, mean_infrared_c
+from roasts.crack_shape import POINT_MS, Point, bends_at, mean_infrared_c
 from roasts.curve import Curve
 
 #: After so many roasts a mark weighs half: the era of the probe.
@@ -37,6 +37,8 @@ ON_ROUND_C = 0.25
 #: So many marks of a hundred sit on a multiple of 5 °C by chance.
 ROUND_BY_CHANCE = 2 * ON_ROUND_C / ROUND_C
 MAX_HISTORY = 60
+#: What people did is kept of so many roasts, where it came within this of the crack (seconds).
+MOST_CUTS, MOST_S = 30, 200.0
 #: A heater that is regulated in small steps is not turned down by hand at each of them.
 SMALLEST_CUT_SHARE = 0.08
 
@@ -191,22 +193,21 @@ def earlier_crack(
 
 
 def points_of(curve: Curve) -> tuple[Point, ...]:
-    """The curve as one point a second (means), as inference sees it."""
-    sums: dict[int, list[float]] = {}
+    """The curve as about one point a second (means), as inference sees it."""
+    sums: list[list[float]] = []  # [begin, count, seconds, °C, count of infrared, °C of infrared]
     infrared = curve.infrared_temp_c
     for row in range(len(curve)):
-        bean_c = float(curve.bean_temp_c[row])
+        bean_c, at_s = float(curve.bean_temp_c[row]), float(curve.elapsed_s[row])
         if not math.isfinite(bean_c):
             continue
-        at_s = float(curve.elapsed_s[row])
-        one = sums.setdefault(math.floor(at_s), [0.0, 0.0, 0.0, 0.0, 0.0])
+        if not sums or at_s - sums[-1][0] >= POINT_MS / 1000:
+            sums.append([at_s, 0.0, 0.0, 0.0, 0.0, 0.0])
         eye_c = float(infrared[row]) if infrared is not None else math.nan
         is_seen = math.isfinite(eye_c)
-        for index, value in enumerate((1.0, at_s, bean_c, float(is_seen), eye_c if is_seen else 0.0)):
-            one[index] += value
+        for index, value in enumerate((1.0, at_s, bean_c, float(is_seen), eye_c if is_seen else 0.0), start=1):
+            sums[-1][index] += value
     return tuple(
-        Point(at_s / n, bean_c / n, eye_c / seen if seen else None)
-        for _, (n, at_s, bean_c, seen, eye_c) in sorted(sums.items())
+        Point(at_s / n, bean_c / n, eye_c / seen if seen else None) for _, n, at_s, bean_c, seen, eye_c in sums
     )
 
 
@@ -285,4 +286,6 @@ def _bend(values: list[float | None], weights: list[float], unknown: Bend) -> Be
 
 
 def _cuts(values: list[float | None], weights: list[float]) -> tuple[tuple[float, float], ...]:
-    return tuple((v, w) for v, w in zip(values, weights, strict=True) if v is not None and v < 150.0)
+    """(seconds, weight) of what people did, newest last; the oldest hardly weigh."""
+    known = [(round(v, 1), round(w, 4)) for v, w in zip(values, weights, strict=True) if v is not None and v < MOST_S]
+    return tuple(known[-MOST_CUTS:])

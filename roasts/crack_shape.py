@@ -1,6 +1,6 @@
 """The bend that first crack leaves in the rates: beans give off steam and heat unevenly, and the rate falls. Pure.
 
-Everything works on one point a second (means of what was read in it), so that 1 Hz and 10 Hz look alike.
+Everything works on about one point a second (means of what was read in it), so that 1 Hz and 10 Hz look alike.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Mean of one second: its mean time (seconds), probe and infrared in °C (None: not read)."""
+class Point(NamedTuple):
+    """Mean of one second: its mean time (seconds), probe and infrared in °C (None: not read).
+
+    A tuple, because a state holds many and is written out between two batches of telemetry.
+    """
 
     at_s: float
     bean_temp_c: float
@@ -27,6 +30,8 @@ class Bends:
     infrared: float | None
 
 
+#: A point takes readings for so long: one reading of a log at 1 Hz, eight of a machine read at 10 Hz.
+POINT_MS = 750
 #: Seconds after a moment that its bend needs.
 BEND_AFTER_S = 45.0
 #: Seconds before a moment that its bend needs.
@@ -35,8 +40,8 @@ BEND_BEFORE_S = 25.0
 BEAN_AT, BEAN_AFTER = (-15.0, 5.0), (25.0, 45.0)
 INFRARED_AT, INFRARED_AFTER = (-25.0, 5.0), (15.0, 45.0)
 LOWEST_RATE_C_PER_MIN = 1.0
-#: Of the seconds of a window, this share must have been read.
-FULL_SHARE = 0.6
+#: A window needs so many points a second.
+FULL_SHARE = 0.4
 SMOOTH_INFRARED_S = 5.0
 
 

@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from roasts.crack_history import CrackPrior, blend_c
 from roasts.crack_shape import BEND_AFTER_S, Bends, Point, bends_at, mean_infrared_c
@@ -26,7 +27,7 @@ ANSWER_AFTER_S = 3.0
 RATIO_MIN, RATIO_MAX = 0.02, 30.0
 #: Log likelihood of a bend is cut off here, and set against that of any moment of a roast.
 BEND_WORST, BEND_ANY = -4.0, -0.9
-SMALLEST_SHARE = 1e-7
+SMALLEST_SHARE = 1e-5
 #: The confidence of a guess is the probability that the mark lies this near.
 NEAR_S = 10.0
 #: A drop comes about so long after the crack (log-normal, before any history), within this kernel of earlier ones.
@@ -38,9 +39,8 @@ MAX_CANDIDATES = 420
 PAST_AT_ONCE = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One second that may have been the crack, and its weight so far."""
+class Candidate(NamedTuple):
+    """One second that may have been the crack, and its weight so far (a tuple, as Point is)."""
 
     at_s: float
     weight: float
@@ -58,6 +58,7 @@ class CrackTrack:
     candidates: tuple[Candidate, ...] = ()
     is_lost: bool = False  # we came when most of it had passed: nothing can be said
     is_heater_known: bool = False
+    is_settled: bool = False  # the mark is confirmed: nothing is followed any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def guess(track: CrackTrack, prior: CrackPrior, now_s: float, *, is_dropped: boo
         future *= UNCRACKED
     past = sum(weights)
     whole = past + future
-    if track.is_lost or past <= 0 or past < 0.5 * whole:
+    if track.is_lost or track.is_settled or past <= 0 or past < 0.5 * whole:
         return None
     below, best = 0.0, track.candidates[-1]
     for candidate, weight in zip(track.candidates, weights, strict=True):
@@ -132,16 +133,16 @@ def _grown(track: CrackTrack, prior: CrackPrior, points: Sequence[Point]) -> Cra
         return replace(track, is_lost=True)
     if track.is_heater_known and track.last_cut_s is not None:
         share *= _before(prior, now.at_s - track.last_cut_s)
-    candidates = (*track.candidates, Candidate(now.at_s, share))[-MAX_CANDIDATES:]
+    candidates = (*track.candidates, Candidate(now.at_s, _short(share)))[-MAX_CANDIDATES:]
     return replace(track, passed=passed, habit_passed=is_habit_passed, candidates=candidates)
 
 
 def _answered(track: CrackTrack, prior: CrackPrior, cut_s: float) -> CrackTrack:
     candidates = tuple(
-        candidate
-        if candidate.is_answered or cut_s - candidate.at_s <= ANSWER_AFTER_S
-        else replace(candidate, is_answered=True, weight=candidate.weight * _after(prior, cut_s - candidate.at_s))
-        for candidate in track.candidates
+        one
+        if one.is_answered or cut_s - one.at_s <= ANSWER_AFTER_S
+        else one._replace(is_answered=True, weight=_short(one.weight * _after(prior, cut_s - one.at_s)))
+        for one in track.candidates
     )
     return replace(track, candidates=candidates)
 
@@ -150,7 +151,7 @@ def _bent(candidate: Candidate, prior: CrackPrior, points: Sequence[Point], now_
     if candidate.is_bent or now_s - candidate.at_s < BEND_AFTER_S:
         return candidate
     ratio = _bend_ratio(prior, bends_at(points, candidate.at_s))
-    return replace(candidate, is_bent=True, weight=candidate.weight * ratio)
+    return candidate._replace(is_bent=True, weight=_short(candidate.weight * ratio))
 
 
 def _bend_ratio(prior: CrackPrior, bends: Bends) -> float:
@@ -159,6 +160,11 @@ def _bend_ratio(prior: CrackPrior, bends: Bends) -> float:
         if value is not None:
             logs += max(-0.5 * ((value - expected.mean) / expected.sd) ** 2, BEND_WORST) - BEND_ANY
     return _bounded(math.exp(logs))
+
+
+def _short(weight: float) -> float:
+    """A weight in five digits: states are written out, and nothing hangs on more."""
+    return float(f"{weight:.5g}")
 
 
 def _bounded(ratio: float) -> float:

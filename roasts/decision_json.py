@@ -17,6 +17,8 @@ KINDS: dict[str, type] = {
         recorder.OpenRoast,
         recorder.RecordSample,
         recorder.MarkEvent,
+        recorder.WithdrawMark,
+        recorder.ConfirmMark,
         recorder.SetStatus,
         recorder.RecordGap,
         recorder.Rebase,

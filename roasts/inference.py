@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from drivers.port import MachineState, Quality, Reading
 from roasts.crack_history import History, is_heat_cut, prior_of
-from roasts.crack_shape import BEND_AFTER_S, BEND_BEFORE_S, Point
+from roasts.crack_shape import BEND_AFTER_S, BEND_BEFORE_S, POINT_MS, Point
 from roasts.curve import Column, Curve, Mark, Marks
 from roasts.inference_marks import (
     DRY_END_C,
@@ -42,7 +42,7 @@ from roasts.inference_phases import LOOKS, end, over, settle_at_drop
 
 __all__ = [
     "Confirmed", "Decision", "Expectation", "InferenceState", "Kind", "Made", "Over", "Standing", "Step", "Withdrawn",
-    "begin", "expect", "expectation_of", "finish", "infer_roast", "step",
+    "adopt", "begin", "expect", "expectation_of", "finish", "infer_roast", "is_waiting", "step", "waiting",
 ]  # fmt: skip
 
 #: Points kept: what the phases look back on, and what the bend of a crack needs once it may have been.
@@ -59,11 +59,11 @@ LEAVES = frozenset({MachineState.COOLING, MachineState.SHUTDOWN})
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """Sums over the readings of one second, and the heater, which goes on into the next."""
+    """Sums over the readings of about one second, and the heater, which goes on into the next."""
 
-    index: int = 0
+    begin_ms: int = 0
     bean_count: int = 0
-    bean_ms: int = 0  # from the second's begin, so that the sum stays small and exact
+    bean_ms: int = 0  # from the begin, so that the sum stays small and exact
     bean_c: float = 0.0
     eye_count: int = 0
     eye_c: float = 0.0
@@ -97,11 +97,32 @@ def expectation_of(history: History, bean: str = "", dry_end_c: float = DRY_END_
     return Expectation(prior_of(history, bean), dry_end_c)
 
 
-def begin(expectation: Expectation, *, charge_ms: int, is_late: bool = False) -> InferenceState:
-    """The state right at a charge that somebody else knows of (the recorder). ``is_late``: we came after it."""
-    charge = Standing(Kind.CHARGE, charge_ms, "device", 1.0, is_confirmed=True)
+def waiting(expectation: Expectation) -> InferenceState:
+    """The state before anything was read."""
+    return InferenceState(Known(expectation))
+
+
+def is_waiting(state: InferenceState) -> bool:
+    """Whether no roast is under way."""
+    return state.known.phase == Phase.WAITING
+
+
+def begin(
+    expectation: Expectation, *, charge_ms: int, is_late: bool = False, is_stated: bool = True
+) -> InferenceState:
+    """The state right at a charge that somebody else knows of (the recorder). ``is_late``: we came after it;
+    ``is_stated``: the machine tells its states.
+    """
+    charge = Standing(Kind.CHARGE, charge_ms, "device" if is_stated else "inferred", 1.0, is_confirmed=True)
     phase = Phase.RISING if is_late else Phase.FALLING
-    return InferenceState(Known(expectation, phase, (charge,), machine_state=MachineState.ROASTING.value))
+    said = MachineState.ROASTING.value if is_stated else ""
+    return InferenceState(Known(expectation, phase, (charge,), machine_state=said))
+
+
+def adopt(state: InferenceState, kind: str, at_ms: int) -> InferenceState:
+    """The mark of this kind stands in the record at another time than ours: the record's counts."""
+    marks = tuple(replace(mark, at_ms=at_ms) if mark.kind == kind else mark for mark in state.known.marks)
+    return replace(state, known=replace(state.known, marks=marks))
 
 
 def expect(state: InferenceState, expectation: Expectation) -> InferenceState:
@@ -117,14 +138,14 @@ def step(state: InferenceState, reading: Reading, at_ms: int | None = None) -> S
     if state.newest_ms is not None and now_ms <= state.newest_ms:
         return Step(state, ())
     known, second = state.known, state.second
-    index = now_ms // 1000
+    is_over = state.newest_ms is None or now_ms - second.begin_ms >= POINT_MS
     is_told = reading.state is not MachineState.UNKNOWN and reading.state.value != known.machine_state
-    if not is_told and index == second.index:
+    if not is_told and not is_over:
         return Step(InferenceState(known, _added(second, reading, now_ms), now_ms), ())
     decisions: list[Decision] = []
-    if index != second.index:
+    if is_over:
         known = _look(known, second, decisions)
-        second = Second(index, heater_step=second.heater_step, highest_step=second.highest_step)
+        second = Second(now_ms, heater_step=second.heater_step, highest_step=second.highest_step)
     if is_told and reading.quality.get("state", Quality.FRESH) is Quality.FRESH:
         known = _told(known, reading, now_ms, decisions)
     return Step(InferenceState(known, _added(second, reading, now_ms), now_ms), tuple(decisions))
@@ -188,9 +209,9 @@ def _added(second: Second, reading: Reading, now_ms: int) -> Second:
             cut_ms = now_ms
         heater_step = float(step_now)
     return Second(
-        second.index,
+        second.begin_ms,
         second.bean_count + (bean_c is not None),
-        second.bean_ms + (now_ms - 1000 * second.index if bean_c is not None else 0),
+        second.bean_ms + (now_ms - second.begin_ms if bean_c is not None else 0),
         second.bean_c + (bean_c or 0.0),
         second.eye_count + (eye_c is not None),
         second.eye_c + (eye_c or 0.0),
@@ -205,9 +226,9 @@ def _look(known: Known, second: Second, decisions: list[Decision]) -> Known:
     cut_s = None if second.cut_ms is None else second.cut_ms / 1000
     if second.bean_count:
         point = Point(
-            second.index + second.bean_ms / (1000 * second.bean_count),
-            second.bean_c / second.bean_count,
-            second.eye_c / second.eye_count if second.eye_count else None,
+            round((second.begin_ms + second.bean_ms / second.bean_count) / 1000, 3),
+            round(second.bean_c / second.bean_count, 4),
+            round(second.eye_c / second.eye_count, 4) if second.eye_count else None,
         )
         keep_s = KEEP_AT_CRACK_S if known.crack.candidates else KEEP_S
         points = (*(old for old in known.points if point.at_s - old.at_s <= keep_s), point)

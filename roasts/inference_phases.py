@@ -21,6 +21,8 @@ HOT_C = 80.0
 FALL_WITHIN_S = 10.0
 FALL_C = 4.0
 PLATEAU_C = 0.25
+#: After a charge the probe still shows what it showed before, for so long.
+PLATEAU_S = 5.0
 #: A Bullet's probe answers a charge so much later than the firmware does (60 real charges: 1 to 2 s).
 PROBE_LATE_S = 1.5
 #: The firmware sets the infrared reading to 25.0 °C at charge.
@@ -33,6 +35,8 @@ TURN_FALL_C = 10.0
 TURN_RISE_C, TURN_SURE_RISE_C = 1.0, 5.0
 #: Seconds either side of the lowest point that the turning point is fitted over.
 TURN_FIT_S = 8.0
+#: So near a tenth of a degree is rounded to it (a 32-bit float on the wire is this exact), in tenths.
+ROUNDED_C = 1e-3
 #: What a source rounded to 0.1 °C shows as one temperature, either side.
 FLAT_C = 0.04
 
@@ -47,8 +51,8 @@ DROP_ABOVE_C = 120.0
 DROP_FALL_C, DROP_SURE_FALL_C = 1.5, 8.0
 DROP_RATE_C_PER_MIN = -10.0
 DROP_WITHIN_S = 20.0
-#: A Bullet's probe peaks so long after the beans left (40 real drops: 2 to 4 s).
-DROP_PROBE_LATE_S = 3.0
+#: A Bullet's probe leaves its flat top (this much below its peak) so long after the beans left the drum.
+TOP_C, DROP_PROBE_LATE_S = 0.2, 3.7
 #: The infrared eye loses the beans at once: a step down of this size, in the seconds before the probe's peak.
 DROP_STEP_C = 0.6
 COOL_C = 50.0
@@ -117,7 +121,8 @@ def _fall(known: Known, point: Point, cut_s: float | None, decisions: list[Decis
         known = withdraw(known, Kind.CHARGE, decisions)
         decisions.append(Over(round(1000 * point.at_s), is_refuted=True))
         return emptied(known)
-    known = replace(known, plateau_c=max(known.plateau_c, point.bean_temp_c) if elapsed_s < 5 else known.plateau_c)
+    if elapsed_s < PLATEAU_S or known.plateau_c == 0:
+        known = replace(known, plateau_c=max(known.plateau_c, point.bean_temp_c))
     if known.lowest is None or point.bean_temp_c <= known.lowest.bean_temp_c:
         return replace(known, lowest=point)
     lowest_c = known.lowest.bean_temp_c
@@ -154,7 +159,7 @@ def _turning_s(known: Known) -> float:
     if lowest is None:
         return known.points[-1].at_s
     near = [(p.at_s - lowest.at_s, p.bean_temp_c) for p in known.points if abs(p.at_s - lowest.at_s) <= TURN_FIT_S]
-    if all(abs(10 * temp_c - round(10 * temp_c)) < 1e-6 for _, temp_c in near):
+    if all(abs(10 * temp_c - round(10 * temp_c)) < ROUNDED_C for _, temp_c in near):
         return lowest.at_s
     end_s = _flat_end(near)
     return lowest.at_s if end_s is None else lowest.at_s + end_s
@@ -227,8 +232,9 @@ def _dried(known: Known, point: Point, decisions: list[Decision]) -> Known:
 
 def _cracked(known: Known, point: Point, cut_s: float | None, decisions: list[Decision]) -> Known:
     """First crack: make, move, confirm or take back the mark as the probabilities go."""
-    prior = known.expectation.crack
-    track = known.crack
+    prior, track = known.expectation.crack, known.crack
+    if track.is_settled:
+        return known
     if not track.candidates and track.last_cut_s is None:
         track = replace(track, last_cut_s=known.last_cut_s)
     known = replace(
@@ -236,7 +242,8 @@ def _cracked(known: Known, point: Point, cut_s: float | None, decisions: list[De
     )
     mark, best = known.mark(Kind.FIRST_CRACK), guess(known.crack, prior, point.at_s)
     if mark is not None and (mark.is_confirmed or point.at_s - mark.at_ms / 1000 >= CRACK_SURE_AFTER_S):
-        return confirm(known, Kind.FIRST_CRACK, best.confidence if best else mark.confidence, decisions)
+        known = confirm(known, Kind.FIRST_CRACK, best.confidence if best else mark.confidence, decisions)
+        return replace(known, crack=replace(known.crack, candidates=(), is_settled=True))
     if mark is None and best is None:
         return known
     if mark is not None and best is not None and abs(1000 * best.at_s - mark.at_ms) < 1000 * CRACK_MOVE_S:
@@ -255,7 +262,7 @@ def _left(known: Known, point: Point, decisions: list[Decision]) -> Known:
     if mark is not None:
         return known
     recent = _recent(known.points, DROP_WITHIN_S)
-    peak = max(recent, key=lambda p: (p.bean_temp_c, p.at_s))
+    peak = _peak(recent)
     last = [(p.at_s, p.bean_temp_c) for p in recent[-5:]]
     slope = slope_c_per_min(last)
     is_falling = slope is not None and slope <= DROP_RATE_C_PER_MIN
@@ -266,11 +273,17 @@ def _left(known: Known, point: Point, decisions: list[Decision]) -> Known:
     return replace(known, phase=Phase.DROPPED, lowest=None, highest_c=peak.bean_temp_c)
 
 
+def _peak(recent: list[Point]) -> Point:
+    """The last point on the probe's flat top."""
+    highest_c = max(point.bean_temp_c for point in recent)
+    return [point for point in recent if point.bean_temp_c >= highest_c - TOP_C][-1]
+
+
 def _left_at(recent: list[Point], peak: Point) -> float:
     """When the beans left: where the infrared eye lost them, else a little before the probe's peak."""
     best_s, best_c = peak.at_s - DROP_PROBE_LATE_S, DROP_STEP_C
     for before, after in zip(recent, recent[1:], strict=False):
-        if before.infrared_c is None or after.infrared_c is None or not -5.5 <= after.at_s - peak.at_s <= 0.5:
+        if before.infrared_c is None or after.infrared_c is None or not -6.5 <= after.at_s - peak.at_s <= 0.5:
             continue
         if before.infrared_c - after.infrared_c >= best_c:
             best_c = before.infrared_c - after.infrared_c
@@ -329,7 +342,7 @@ def end(known: Known, decisions: list[Decision]) -> Known:
     if known.is_stated or known.since_charge_s(known.points[-1].at_s) < DROP_AFTER_S:
         return known
     recent = _recent(known.points, DROP_WITHIN_S)
-    peak = max(recent, key=lambda p: (p.bean_temp_c, p.at_s))
+    peak = _peak(recent)
     at_s = _left_at(recent, peak)
     if at_s < peak.at_s - DROP_PROBE_LATE_S - 6 or peak.bean_temp_c < DROP_ABOVE_C:
         return known

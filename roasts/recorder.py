@@ -7,12 +7,14 @@ state once.
 
 - charge: the machine enters *roasting* (4→6, or a spurious start from preheat): elapsed 0;
 - beans proved: the probe fell at least 25 °C within 20 s of it;
-- turning point: the lowest probe temperature after charge (the latest of equals), once the probe has
-  risen 1.0 °C above it, more than 20 s after charge, and only if the probe fell 10 °C at all;
+- turning point, dry end, first crack: ``roasts.inference``, which is asked with every reading; its marks may be
+  withdrawn until they are confirmed;
 - drop: the machine leaves *roasting* for *cooling* (or shutdown);
 - beans still in the drum: after a drop, no infrared jump of at least 10 °C within 20 s;
 - cool end: the machine leaves *cooling*; the roast is finished;
-- a machine that leaves *roasting* for anything else for 10 s: the roast is aborted.
+- a machine that leaves *roasting* for anything else for 10 s: the roast is aborted;
+- a machine that never tells a state: charge, drop and the end of the roast are inferred, too. What was read between
+  the charge and the moment it was understood is recorded then.
 """
 
 from __future__ import annotations
@@ -21,13 +23,12 @@ import datetime as dt
 from dataclasses import dataclass, field, replace
 
 from drivers.port import MachineState, Quality, Reading
+from roasts import inference
+from roasts.inference import Expectation, InferenceState
 from roasts.rate_of_rise import WINDOW_S, RateOfRise
 
 BEANS_FALL_C = 25.0
 BEANS_WITHIN_MS = 20_000
-TURNING_FALL_C = 10.0
-TURNING_RISE_C = 1.0
-TURNING_AFTER_MS = 20_000
 JUMP_C = 10.0
 JUMP_WITHIN_MS = 20_000
 LEFT_FOR_MS = 10_000
@@ -40,6 +41,9 @@ GAP_S = 1.5
 
 #: A roast we joined late: by then, since its charge, the probe has turned (after 58 to 65 s in 40 real roasts).
 TURNED_BY_MS = 120_000
+
+#: Of a machine without states: readings kept until a charge is understood (ms, and a bound on their number).
+RECENT_MS, RECENT_MOST = 30_000, 600
 
 DROPPED_INTO = frozenset({MachineState.COOLING, MachineState.SHUTDOWN})
 
@@ -70,6 +74,25 @@ class MarkEvent:
     kind: str
     elapsed_ms: int
     source: str
+    confidence: float
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawMark:
+    """An inferred mark is refuted; it stays as history."""
+
+    kind: str
+    elapsed_ms: int
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmMark:
+    """An inferred mark stays, with this confidence."""
+
+    kind: str
+    elapsed_ms: int
     confidence: float
     at: dt.datetime
 
@@ -112,7 +135,18 @@ class CloseRoast:
     at: dt.datetime
 
 
-Decision = OpenRoast | RecordSample | MarkEvent | SetStatus | RecordGap | Rebase | BeansStillInDrum | CloseRoast
+Decision = (
+    OpenRoast
+    | RecordSample
+    | MarkEvent
+    | WithdrawMark
+    | ConfirmMark
+    | SetStatus
+    | RecordGap
+    | Rebase
+    | BeansStillInDrum
+    | CloseRoast
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +157,21 @@ class OpenState:
     status: str = "charged"
     last_elapsed_ms: int = -1
     charge_bean_temp_c: float | None = None
-    lowest_c: float | None = None
-    lowest_ms: int = 0
-    is_turned: bool = False
+    turned_ms: int | None = None
     are_beans_proved: bool = False
     is_charge_seen: bool = False  # we were there when it began
     dropped_ms: int | None = None
     drop_infrared_c: float | None = None  # lowest infrared since the drop
     is_jump_settled: bool = False
     left_ms: int | None = None  # since when the machine is neither roasting nor cooling
+    is_inferred: bool = False  # the machine tells no states: charge and drop are inferred
+    axis_ms: int = 0  # inference's time = elapsed + axis
 
     @property
     def turned_by_ms(self) -> int | None:
         """Device time since charge by which the probe had turned; None where it may still fall."""
-        if self.is_turned:
-            return self.lowest_ms
+        if self.turned_ms is not None:
+            return self.turned_ms
         return None if self.is_charge_seen else TURNED_BY_MS
 
     @property
@@ -159,6 +193,9 @@ class RecorderState:
     gap_reason: str = "loop_lost"
     roast: OpenState | None = None
     is_resumed: bool = False  # the roast was read from the store; nothing of it seen yet
+    expectation: Expectation = field(default_factory=Expectation)
+    watch: InferenceState = field(default_factory=InferenceState)
+    recent: tuple[Reading, ...] = ()  # of a machine without states, while no roast is open
     rate: RateOfRise = field(default_factory=RateOfRise, compare=False)
 
     @property
@@ -185,6 +222,7 @@ def step(state: RecorderState, reading: Reading, connection_id: str = "") -> Ste
     state = _continued(state, reading, connection_id, decisions)
     state = _moved(state, reading, decisions)
     rate = state.rate.step(reading.device_ms, _believed(reading, "bean_temp_c"))
+    state = _inferred(state, reading, decisions)
     if state.roast is not None:
         state = replace(state, roast=_followed(state.roast, reading, rate, decisions))
     state = _closed(state, reading, decisions)
@@ -206,6 +244,11 @@ def note_loss(state: RecorderState, reason: str) -> RecorderState:
     return replace(state, gap_reason=reason)
 
 
+def expect(state: RecorderState, expectation: Expectation) -> RecorderState:
+    """What earlier roasts of this machine (and bean) lead us to expect; for the open roast where it is not too late."""
+    return replace(state, expectation=expectation, watch=inference.expect(state.watch, expectation))
+
+
 def _believed(reading: Reading, name: str) -> float | None:
     """A field's value unless the driver marks it stale or absent."""
     return getattr(reading, name) if reading.quality.get(name, Quality.FRESH) is Quality.FRESH else None
@@ -220,6 +263,8 @@ def _continued(state: RecorderState, reading: Reading, connection_id: str, decis
     wall_s = (reading.at - state.last_at).total_seconds()
     if is_rebased:
         state.rate.reset()
+        if roast is None:
+            state = replace(state, watch=_fresh_watch(state), recent=())
     if roast is None or not (is_rebased or wall_s > GAP_S):
         return state
     before_ms = max(0, roast.last_elapsed_ms)
@@ -283,7 +328,9 @@ def _moved(state: RecorderState, reading: Reading, decisions: list[Decision]) ->
     if late_ms > GAP_S * 1000:
         decisions.append(RecordGap(0, late_ms, "loop_lost"))
     state.rate.reset()
-    return replace(state, roast=OpenState(offset_ms=late_ms - reading.device_ms, is_charge_seen=not is_late))
+    watch = inference.begin(state.expectation, charge_ms=0, is_late=late_ms > inference.LATE_MS)
+    roast = OpenState(offset_ms=late_ms - reading.device_ms, is_charge_seen=not is_late)
+    return replace(state, roast=roast, watch=watch, recent=())
 
 
 def _is_same_roast(state: RecorderState, reading: Reading) -> bool:
@@ -297,6 +344,91 @@ def _is_same_roast(state: RecorderState, reading: Reading) -> bool:
     return roast.left_ms is not None
 
 
+def _fresh_watch(state: RecorderState) -> InferenceState:
+    """Inference with nothing seen yet."""
+    return inference.waiting(state.expectation)
+
+
+def _inferred(state: RecorderState, reading: Reading, decisions: list[Decision]) -> RecorderState:
+    """Ask inference. While no roast is open it matters only for a machine that tells no states."""
+    roast = state.roast
+    if roast is None:
+        if reading.state is not MachineState.UNKNOWN or state.last_state is not None:
+            return state
+        since_ms = reading.device_ms - RECENT_MS
+        kept = tuple(old for old in state.recent if old.device_ms >= since_ms)
+        watch = state.watch if inference.is_waiting(state.watch) else _fresh_watch(state)
+        state = replace(state, recent=(*kept, reading)[-RECENT_MOST:], watch=watch)
+        at_ms = reading.device_ms
+    else:
+        at_ms = reading.device_ms + roast.offset_ms + roast.axis_ms
+    watch, found = inference.step(state.watch, reading, at_ms)
+    state = replace(state, watch=watch)
+    for decision in found:
+        state = _taken(state, decision, reading, decisions)
+    return state
+
+
+def _taken(
+    state: RecorderState, found: inference.Decision, reading: Reading, decisions: list[Decision]
+) -> RecorderState:
+    """One decision of inference. What the machine said itself is recorded elsewhere."""
+    if isinstance(found, inference.Over):
+        return _ended_by_inference(state, found, reading, decisions)
+    mark, roast = found.mark, state.roast
+    if mark.source == "device":
+        return state
+    if roast is None:
+        is_charge = isinstance(found, inference.Made) and mark.kind == inference.Kind.CHARGE
+        return _opened_by_inference(state, mark, reading, decisions) if is_charge else state
+    elapsed_ms = max(0, mark.at_ms - roast.axis_ms)
+    is_turn, is_drop = mark.kind == inference.Kind.TURNING_POINT, mark.kind == inference.Kind.DROP
+    if isinstance(found, inference.Made):
+        decisions.append(MarkEvent(mark.kind, elapsed_ms, "inferred", mark.confidence, reading.at))
+        roast = replace(roast, turned_ms=elapsed_ms) if is_turn else roast
+        if is_drop:
+            decisions.append(SetStatus("cooling"))
+            roast = replace(roast, status="cooling", dropped_ms=elapsed_ms, is_jump_settled=True)
+    elif isinstance(found, inference.Withdrawn):
+        decisions.append(WithdrawMark(mark.kind, elapsed_ms, reading.at))
+        roast = replace(roast, turned_ms=None) if is_turn else roast
+        if is_drop:
+            decisions.append(SetStatus("roasting"))
+            roast = replace(roast, status="roasting", dropped_ms=None)
+    else:
+        decisions.append(ConfirmMark(mark.kind, elapsed_ms, mark.confidence, reading.at))
+    return replace(state, roast=roast)
+
+
+def _opened_by_inference(
+    state: RecorderState, charge: inference.Standing, reading: Reading, decisions: list[Decision]
+) -> RecorderState:
+    """A charge understood a few seconds late: open the roast at it, and record what was read since."""
+    began = reading.at - dt.timedelta(milliseconds=reading.device_ms - charge.at_ms)
+    decisions.append(OpenRoast(charge.at_ms, began, is_late=False, is_spurious=False))
+    decisions.append(MarkEvent("charge", 0, "inferred", charge.confidence, reading.at))
+    roast = OpenState(
+        offset_ms=-charge.at_ms, is_charge_seen=True, are_beans_proved=True, is_inferred=True, axis_ms=charge.at_ms
+    )
+    state.rate.reset()
+    for earlier in state.recent:
+        if charge.at_ms <= earlier.device_ms < reading.device_ms:
+            rate = state.rate.step(earlier.device_ms, _believed(earlier, "bean_temp_c"))
+            roast = _followed(roast, earlier, rate, decisions)
+    state.rate.step(reading.device_ms, _believed(reading, "bean_temp_c"))
+    return replace(state, roast=roast, recent=())
+
+
+def _ended_by_inference(
+    state: RecorderState, over: inference.Over, reading: Reading, decisions: list[Decision]
+) -> RecorderState:
+    """Inference sees no roast any more: it cooled down, or it never was one."""
+    if state.roast is None or not state.roast.is_inferred:
+        return state
+    decisions.append(CloseRoast("aborted" if over.is_refuted else "finished", reading.at))
+    return replace(state, roast=None)
+
+
 def _followed(roast: OpenState, reading: Reading, rate: float | None, decisions: list[Decision]) -> OpenState:
     """Record the reading in the open roast and draw what can be drawn from it."""
     elapsed_ms = reading.device_ms + roast.offset_ms
@@ -305,11 +437,10 @@ def _followed(roast: OpenState, reading: Reading, rate: float | None, decisions:
     decisions.append(RecordSample(elapsed_ms, reading, rate))
     roast = replace(roast, last_elapsed_ms=elapsed_ms)
     bean_temp_c = _believed(reading, "bean_temp_c")
-    if reading.state is MachineState.ROASTING:
+    if reading.state is MachineState.ROASTING or (roast.is_inferred and roast.dropped_ms is None):
         roast = replace(roast, left_ms=None)
         if bean_temp_c is not None:
             roast = _beans(roast, elapsed_ms, bean_temp_c)
-            roast = _turned(roast, elapsed_ms, bean_temp_c, reading.at, decisions)
         if roast.status == "charged" and (roast.are_beans_proved or elapsed_ms > BEANS_WITHIN_MS):
             decisions.append(SetStatus("roasting"))
             roast = replace(roast, status="roasting")
@@ -330,21 +461,6 @@ def _beans(roast: OpenState, elapsed_ms: int, bean_temp_c: float) -> OpenState:
         is_proved = roast.are_beans_proved or highest_c - bean_temp_c >= BEANS_FALL_C
         return replace(roast, charge_bean_temp_c=highest_c, are_beans_proved=is_proved)
     return roast
-
-
-def _turned(
-    roast: OpenState, elapsed_ms: int, bean_temp_c: float, at: dt.datetime, decisions: list[Decision]
-) -> OpenState:
-    """The lowest probe temperature so far; a turning point once the rise confirms it."""
-    if roast.is_turned:
-        return roast
-    if roast.lowest_c is None or bean_temp_c <= roast.lowest_c:
-        return replace(roast, lowest_c=bean_temp_c, lowest_ms=elapsed_ms)
-    has_fallen = roast.charge_bean_temp_c is not None and roast.charge_bean_temp_c - roast.lowest_c >= TURNING_FALL_C
-    if not has_fallen or elapsed_ms <= TURNING_AFTER_MS or bean_temp_c < roast.lowest_c + TURNING_RISE_C:
-        return roast
-    decisions.append(MarkEvent("turning_point", roast.lowest_ms, "inferred", 0.9, at))
-    return replace(roast, is_turned=True)
 
 
 def _dropped(roast: OpenState, elapsed_ms: int, reading: Reading, decisions: list[Decision]) -> OpenState:
@@ -380,11 +496,11 @@ def _closed(state: RecorderState, reading: Reading, decisions: list[Decision]) -
             return state
         decisions.append(MarkEvent("cool_end", elapsed_ms, "device", 1.0, reading.at))
         decisions.append(CloseRoast("finished", reading.at))
-        return replace(state, roast=None)
+        return replace(state, roast=None, watch=_fresh_watch(state))
     left_ms = elapsed_ms if roast.left_ms is None else roast.left_ms
     if elapsed_ms - left_ms >= LEFT_FOR_MS:
         decisions.append(CloseRoast("aborted", reading.at))
-        return replace(state, roast=None)
+        return replace(state, roast=None, watch=_fresh_watch(state))
     return replace(state, roast=replace(roast, left_ms=left_ms))
 
 

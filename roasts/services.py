@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
-from drivers.port import Quality, Reading
+from drivers.port import MachineState, Quality, Reading
 from kernel import audit, ids, live
 from kernel.errors import Conflict, Unprocessable
 from kernel.principals import Principal, system_principal
-from roasts import recorder, summaries
+from roasts import crack_store, inference, recorder, summaries
 from roasts.filing import Filing
+from roasts.inference import Expectation
 from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, Roast, RoastEvent, RoastStatus, Sample
 
 MAX_EVENTS_PER_ROAST = 500
@@ -22,8 +24,8 @@ MAX_EVENTS_PER_ROAST = 500
 MARK_SLACK_MS = 10_000
 #: A roast whose first sample lies within this of its charge was watched from the charge on.
 CHARGE_SEEN_MS = 2_000
-#: Of an open roast, read back to fill the window of the rate of rise.
-PRIMING_SAMPLES = 400
+#: Of an open roast, read back at most (an hour at 10 Hz).
+RESUMED_SAMPLES = 36_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,12 @@ def _file_one(machine: Machine, filing: Filing, *, now: dt.datetime) -> None:
         open_roast(machine, decision, roast_id=filing.roast_id, connection_id=filing.connection_id, now=now)
     elif isinstance(decision, recorder.MarkEvent):
         _file_mark(machine, filing.roast_id, decision)
+    elif isinstance(decision, recorder.WithdrawMark):
+        _file_withdrawal(machine, filing.roast_id, decision)
+    elif isinstance(decision, recorder.ConfirmMark):
+        _inferred(filing.roast_id, decision).exclude(confidence=decision.confidence).update(
+            confidence=decision.confidence
+        )
     elif isinstance(decision, recorder.SetStatus):
         Roast.objects.open().filter(pk=filing.roast_id).update(status=decision.status)
     elif isinstance(decision, recorder.RecordGap):
@@ -170,14 +178,37 @@ def record_gap(roast_id: str, *, from_ms: int, to_ms: int | None, reason: str) -
 
 
 def _file_mark(machine: Machine, roast_id: str, decision: recorder.MarkEvent) -> None:
+    """A mark of the machine stands once; an inferred one may be withdrawn and made again, at its own moment."""
+    values = {"elapsed_ms": decision.elapsed_ms, "at": decision.at}
+    is_once = decision.source != EventSource.INFERRED.value or decision.kind == EventKind.CHARGE.value
     event, is_new = RoastEvent.objects.get_or_create(
         roast_id=roast_id,
         kind=decision.kind,
         source=decision.source,
-        defaults={"elapsed_ms": decision.elapsed_ms, "confidence": decision.confidence, "at": decision.at},
+        **({} if is_once else values),
+        defaults={**values, "confidence": decision.confidence},
     )
     if is_new:
-        count_again(roast_id, now=decision.at)
+        _stream_event(machine.organization, machine.pk, event, now=decision.at)
+
+
+def _inferred(roast_id: str, decision: recorder.WithdrawMark | recorder.ConfirmMark) -> QuerySet[RoastEvent]:
+    """The inferred mark a later decision is about."""
+    return RoastEvent.objects.filter(
+        roast_id=roast_id,
+        kind=decision.kind,
+        source=EventSource.INFERRED.value,
+        elapsed_ms=decision.elapsed_ms,
+        at__lte=decision.at,
+        withdrawn_at__isnull=True,
+    )
+
+
+def _file_withdrawal(machine: Machine, roast_id: str, decision: recorder.WithdrawMark) -> None:
+    """The inference is refuted: withdrawn at the moment it was, kept as history, and told."""
+    for event in _inferred(roast_id, decision):
+        event.withdrawn_at = decision.at
+        event.save(update_fields=["withdrawn_at"])
         _stream_event(machine.organization, machine.pk, event, now=decision.at)
 
 
@@ -202,6 +233,7 @@ def _stream_event(organization: Any, machine_id: str, event: RoastEvent, *, now:
             "kind": event.kind,
             "elapsed_ms": event.elapsed_ms,
             "source": event.source,
+            "confidence": event.confidence,
             "is_withdrawn": event.withdrawn_at is not None,
         },
         now=now,
@@ -348,36 +380,43 @@ def resume_state(machine_id: str) -> tuple[str, recorder.RecorderState]:
     """The open roast's id (or "") and the recorder's state, read back from what is filed."""
     roast = Roast.objects.open().filter(machine_id=machine_id).order_by("-started_at").first()
     latest = MachineReading.objects.filter(pk=machine_id).first()
+    expectation = crack_store.expectation_of(machine_id, roast.bean if roast else "")
     if roast is None:
-        return "", recorder.RecorderState(connection_id=latest.connection_id if latest else "")
-    marks = dict(roast.events.exclude(source=EventSource.PERSON.value).values_list("kind", "elapsed_ms"))
-    return roast.pk, _rebuilt(roast, marks)
+        idle = recorder.RecorderState(connection_id=latest.connection_id if latest else "")
+        return "", recorder.expect(idle, expectation)
+    return roast.pk, _rebuilt(roast, expectation)
 
 
-def _rebuilt(roast: Roast, marks: dict[str, int]) -> recorder.RecorderState:
-    """From few rows, however long the roast: whoever takes over holds a lease of seconds meanwhile."""
-    believed = roast.samples.filter(bean_temp_c__isnull=False)
-    early = believed.filter(elapsed_ms__lte=recorder.BEANS_WITHIN_MS).order_by("elapsed_ms")
-    early_c = [temp_c for temp_c in early.values_list("bean_temp_c", flat=True) if temp_c is not None]
-    lowest = believed.order_by("bean_temp_c", "-elapsed_ms").values_list("elapsed_ms", "bean_temp_c").first()
-    first_ms = roast.samples.order_by("elapsed_ms").values_list("elapsed_ms", flat=True).first()
-    newest: list[Sample] = list(
-        roast.samples.order_by("-elapsed_ms").only("elapsed_ms", "at", "bean_temp_c", "state")[:PRIMING_SAMPLES]
+def _rebuilt(roast: Roast, expectation: Expectation) -> recorder.RecorderState:
+    """From its samples, all of them once: inference must see what it saw (10 minutes at 10 Hz: about 0.1 s)."""
+    standing = roast.events.exclude(source=EventSource.PERSON.value).filter(withdrawn_at__isnull=True)
+    marks = dict(standing.order_by("at").values_list("kind", "elapsed_ms"))
+    rows = list(
+        roast.samples.order_by("elapsed_ms").only(
+            "elapsed_ms", "sequence", "at", "state", "bean_temp_c", "infrared_temp_c", "heater_step", "quality"
+        )[:RESUMED_SAMPLES]
     )
-    last = newest[0] if newest else None
+    last = rows[-1] if rows else None
+    believed = [
+        (row.elapsed_ms, row.bean_temp_c)
+        for row in rows
+        if row.bean_temp_c is not None and "bean_temp_c" not in row.quality
+    ]
+    early_c = [temp_c for elapsed_ms, temp_c in believed if elapsed_ms <= recorder.BEANS_WITHIN_MS]
+    is_inferred = bool(rows) and all(row.state == MachineState.UNKNOWN.value for row in rows)
+    is_charge_seen = bool(rows) and rows[0].elapsed_ms < CHARGE_SEEN_MS
     offset_ms = -roast.device_start_ms
     open_state = recorder.OpenState(
         offset_ms=offset_ms,
         status=roast.status,
         last_elapsed_ms=last.elapsed_ms if last else -1,
         charge_bean_temp_c=max(early_c) if early_c else None,
-        lowest_c=lowest[1] if lowest else None,
-        lowest_ms=lowest[0] if lowest else 0,
-        is_turned="turning_point" in marks,
-        are_beans_proved=bool(early_c) and _has_fallen(early_c),
-        is_charge_seen=first_ms is not None and first_ms < CHARGE_SEEN_MS,
+        turned_ms=marks.get("turning_point"),
+        are_beans_proved=is_inferred or (bool(early_c) and _has_fallen(early_c)),
+        is_charge_seen=is_charge_seen,
         dropped_ms=marks.get("drop"),
         is_jump_settled="drop" in marks,
+        is_inferred=is_inferred,
     )
     state = recorder.RecorderState(
         connection_id=roast.connection_id,
@@ -385,8 +424,38 @@ def _rebuilt(roast: Roast, marks: dict[str, int]) -> recorder.RecorderState:
         last_at=last.at if last else None,
         roast=open_state,
         is_resumed=True,
+        expectation=expectation,
+        watch=_rewatched(rows, expectation, marks, is_late=not is_charge_seen, is_stated=not is_inferred),
     )
-    return recorder.prime_rate(state, [(s.elapsed_ms - offset_ms, s.bean_temp_c) for s in reversed(newest)])
+    return recorder.prime_rate(state, [(elapsed_ms - offset_ms, temp_c) for elapsed_ms, temp_c in believed])
+
+
+def _rewatched(
+    rows: Sequence[Sample], expectation: Expectation, marks: dict[str, int], *, is_late: bool, is_stated: bool
+) -> inference.InferenceState:
+    """Inference after the samples that are filed; what is on record of its marks counts."""
+    is_far = is_late and bool(rows) and rows[0].elapsed_ms > inference.LATE_MS
+    watch = inference.begin(expectation, charge_ms=0, is_late=is_far, is_stated=is_stated)
+    for row in rows:
+        watch, _ = inference.step(watch, _reading(row), row.elapsed_ms)
+    for kind, elapsed_ms in marks.items():
+        watch = inference.adopt(watch, kind, elapsed_ms)
+    return watch
+
+
+def _reading(row: Sample) -> Reading:
+    """A sample as far as inference reads it."""
+    return Reading(
+        sequence=row.sequence,
+        at=row.at,
+        monotonic_s=0.0,
+        device_ms=row.elapsed_ms,
+        state=MachineState(row.state),
+        bean_temp_c=row.bean_temp_c,
+        infrared_temp_c=row.infrared_temp_c,
+        heater_step=row.heater_step,
+        quality={name: Quality(word) for name, word in row.quality.items()} if row.quality else {},
+    )
 
 
 def _has_fallen(temps_c: Iterable[float]) -> bool:

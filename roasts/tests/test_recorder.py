@@ -71,9 +71,9 @@ def test_a_whole_roast_is_opened_marked_and_finished() -> None:
     state, decisions = run(roast())
     opened = of(recorder.OpenRoast, decisions)
     assert [(o.device_start_ms, o.is_late, o.is_spurious) for o in opened] == [(5000, False, False)]
-    assert marks(decisions) == {
-        "charge": 0, "turning_point": 60_000, "drop": 115_000, "cool_end": 175_000,
-    }  # fmt: skip
+    found = marks(decisions)
+    assert found.pop("turning_point") == pytest.approx(60_000, abs=1000)
+    assert found == {"charge": 0, "drop": 115_000, "cool_end": 175_000}
     assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["finished"]
     assert [s.status for s in of(recorder.SetStatus, decisions)] == ["roasting", "cooling"]
     assert state.roast is None
@@ -122,7 +122,7 @@ def test_a_roast_joined_late_counts_as_turned_after_two_minutes() -> None:
     assert state.roast is not None and state.roast.turned_by_ms == 120_000
     assert "turning_point" not in marks(decisions)
     state, _ = run(one for one in roast(cooling_ms=200_000, end_ms=200_000) if one.device_ms < 200_000)
-    assert state.roast is not None and state.roast.turned_by_ms == 60_000
+    assert state.roast is not None and state.roast.turned_by_ms == pytest.approx(60_000, abs=1000)
     state, _ = run(one for one in roast() if one.device_ms < 40_000)
     assert state.roast is not None and state.roast.turned_by_ms is None
 
@@ -132,7 +132,8 @@ def test_turning_point_waits_for_the_rise_and_is_the_latest_of_equals() -> None:
     readings = [reading(0, S.CHARGE, 160.0)] + [reading(1000 * (n + 1), bean_c=t) for n, t in enumerate(temps)]
     state, decisions = run(readings)
     assert "turning_point" not in marks(decisions)
-    _, more = run([reading(1000 * (len(temps) + 1), bean_c=101.0)], state)
+    risen = [reading(1000 * (len(temps) + n), bean_c=101.0) for n in (1, 2)]
+    _, more = run(risen, state)
     assert marks(more) == {"turning_point": 26_000}
 
 
