@@ -99,9 +99,11 @@ class Firmware:
         self.ticks = 0
         self.roast_count = self.settings.roast_count
         self.warmth = heat.cold(self.settings.ambient_temp_c)
+        self._has_started = False
         self.power_on()
         if initial_state != "off":
             self._start_as_before(initial_state)
+        self._has_started = True
 
     # -- power and set-up -------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class FirmwareR2(Firmware):
     def power_on(self) -> None:
         """As after the mains switch; while it is watched, by way of its own reset."""
         super().power_on()
-        if self.ticks:
+        if self._has_started:
             self.state = RESETTING
 
     # -- what the firmware does by itself ---------------------------------------------------------

@@ -23,6 +23,7 @@ MAX_CATCH_UP_TICKS = 600 * TICKS_PER_S
 MAX_LINE_BYTES = 4096
 MAX_WAITING = 4096
 MAX_TOLD = 4096
+GREETS_EVERY_S = 5
 STATES = ("off", "preheating", "charge", "roasting", "cooling")
 #: which state may be asked for in which: as the panel of a careful builder would allow
 ASKABLE = {"off": ("preheating",), "preheating": ("off",), "charge": ("off",), "roasting": ("cooling",),
@@ -249,6 +250,9 @@ class LinePeer(Peer):
         self._clock_shift_s = 0.0
 
     def on_connect(self) -> None:
+        self._greet()
+
+    def _greet(self) -> None:
         if not self._declares:
             return
         hello = {
@@ -261,6 +265,8 @@ class LinePeer(Peer):
         self.send_line("HELLO " + json.dumps(hello, separators=(",", ":")))
 
     def on_tick(self) -> None:
+        if self._ticks % (GREETS_EVERY_S * TICKS_PER_S) == 0:
+            self._greet()  # a greeting that was garbled leaves the machine read-only: say it again
         if (self._ticks * 1000 // TICKS_PER_S) % self.interval_ms == 0:
             self.send_line(self._csv_line() if self.form == "csv" else self._json_line())
 
