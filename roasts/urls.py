@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from roasts import api, api_library, api_outlook, api_profiles
+from roasts import api, api_files, api_library, api_outlook, api_profiles
 
 urlpatterns = [
     path("roasts", api.RoastList.as_view(), name="roasts"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("roasts/<str:roast_id>/plan", api_outlook.RoastPlan.as_view(), name="roast-plan"),
     path("roasts/<str:roast_id>/summary", api_library.RoastSummary.as_view(), name="roast-summary"),
     path("roasts/<str:roast_id>/curve", api_library.RoastCurve.as_view(), name="roast-curve"),
+    path("roasts/<str:roast_id>/export", api_files.RoastExport.as_view(), name="roast-export"),
+    path("imports", api_files.Imports.as_view(), name="imports"),
     path("roasts/<str:roast_id>/qc-notes", api_library.RoastNotes.as_view(), name="roast-qc-notes"),
     path("roasts/<str:roast_id>/corrections", api_library.RoastCorrections.as_view(), name="roast-corrections"),
     path("roasts/<str:roast_id>/profile", api_profiles.RoastProfile.as_view(), name="roast-profile"),

@@ -1,0 +1,42 @@
+"""`manage.py exportroast ID --format alog [--to FILE]`: one roast as a file, or to standard output."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from kernel.errors import ApiError
+from roasts import exporting
+from roasts.formats.writing import FORMATS
+from roasts.models import Roast
+
+
+class Command(BaseCommand):
+    help = "Write one roast in a format; without --to the bytes go to standard output."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("roast_id", metavar="ID")
+        parser.add_argument("--format", default="json", choices=list(FORMATS))
+        parser.add_argument("--to", metavar="FILE", help="a new file; one that stands is not written over")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        roast = Roast.objects.select_related("machine").filter(pk=options["roast_id"]).first()
+        if roast is None:
+            raise CommandError(f"{options['roast_id']!r} is no roast.")
+        try:
+            data = FORMATS[options["format"]].write(exporting.load_roast(roast))
+        except ApiError as error:
+            raise CommandError(f"{error.message} {error.how_to_fix}") from error
+        if options["to"] is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        try:
+            with Path(options["to"]).open("xb") as file:
+                file.write(data)
+        except OSError as error:
+            raise CommandError(f"{options['to']} cannot be written: {error.strerror}") from error
+        self.stderr.write(f"{len(data)} bytes written to {options['to']}")
