@@ -8,9 +8,16 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, ingest, poll, propose, stop
+from roastops.benches import decode, ingest, page, poll, propose, stop
 
-BENCHES = {"decode": decode.run, "ingest": ingest.run, "poll": poll.run, "propose": propose.run, "stop": stop.run}
+BENCHES = {
+    "decode": decode.run,
+    "ingest": ingest.run,
+    "page": page.run,
+    "poll": poll.run,
+    "propose": propose.run,
+    "stop": stop.run,
+}
 
 
 class Command(BaseCommand):
