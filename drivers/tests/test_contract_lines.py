@@ -595,6 +595,18 @@ def test_a_greeting_that_does_not_hold_leaves_the_machine_read_only(hand: Manual
     driver.close()
 
 
+def test_a_greeting_that_was_garbled_is_heard_when_it_comes_again(hand: ManualClock) -> None:
+    rig = LINE_RIGS["tcp-line"](hand)
+    rig.peer.act("fault", fault="garbage:count=1")
+    rig.driver.open()
+    assert rig.driver.make_safe(1.0).reason == "read_only"
+    for _ in range(60):
+        hand.advance(0.1)
+        rig.driver.read()
+    assert rig.driver.make_safe(3.0).outcome is Outcome.PROVED
+    rig.driver.close()
+
+
 @kinds
 @pytest.mark.parametrize("fault", ["garbage:count=400", "huge_line:count=20", "half_line:count=50"])
 def test_noise_is_counted_by_name_and_never_a_reading(make_rig: MakeRig, kind: str, fault: str) -> None:

@@ -23,10 +23,15 @@ from kernel import clock
 
 SECONDS_MAX = 3600.0
 PRINT_EVERY_S = 0.5
+_COUNTERS = ("counters", "parse_errors", "last_error")
 
 
 class Command(BaseCommand):
-    help = "Open a roaster by hand and print who it is and what it reads; each failure with its cure."
+    help = (
+        "Open a roaster by hand and print who it is and what it reads; each failure with its cure. A Bullet needs no "
+        "option; a line machine is named: --kind tcp-line --option port=5025, --kind tc4-serial --option "
+        "device=/dev/ttyACM0, --kind tc4-tcp --option host=10.0.0.7 --option port=8888 (docs/line-protocols.md)."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--machine", metavar="ID", help="a configured machine (its kind and options)")
@@ -47,8 +52,10 @@ class Command(BaseCommand):
             if options["machine"]:
                 self._probe_machine(options["machine"], seconds)
             else:
-                self._refuse_where_held()
-                self._probe(make_driver(options["kind"], _options(options["option"])), seconds)
+                given = _options(options["option"])
+                driver = make_driver(options["kind"], given)
+                self._refuse_where_held(options["kind"], given)
+                self._probe(driver, seconds)
         except DriverError as error:
             raise CommandError(f"{error.code}: {error.message}\n  {error.how_to_fix}".rstrip()) from error
 
@@ -68,14 +75,14 @@ class Command(BaseCommand):
         finally:
             os.close(handle)
 
-    def _refuse_where_held(self) -> None:
-        """A keeper that holds a real device would only show as `busy` in USB's words: name it first."""
+    def _refuse_where_held(self, kind: str, given: dict[str, Any]) -> None:
+        """A keeper that holds the device would only show as `busy` in the system's words: name it first."""
         for path in sorted((Path(settings.DATA_DIR) / "run").glob("*.json")):
             try:
                 config = keeper_config.read(path)
             except keeper_config.BadConfig:
                 continue  # a latch file lies there too
-            if config.driver_options.get("backend") is None:
+            if is_same_device(kind, given, config):
                 os.close(take_lock(config))
 
     def _tell_held(self, config: KeeperConfig) -> None:
@@ -103,6 +110,8 @@ class Command(BaseCommand):
             for line in identity_lines(driver.identity):
                 self.stdout.write(line)
             self._print_readings(driver, seconds)
+            for line in counter_lines(driver.identity):
+                self.stdout.write(line)
         finally:
             driver.close()
 
@@ -142,8 +151,24 @@ def identity_lines(identity: Identity) -> list[str]:
     lines = [f"{identity.model}, serial {identity.serial or 'unknown'}, firmware {identity.firmware or 'unknown'}, "
              f"{identity.hours_on if identity.hours_on is not None else '?'} h on, "
              f"{identity.roast_count if identity.roast_count is not None else '?'} roasts"]
-    lines += [f"  {name}: {value}" for name, value in identity.extras.items()]
+    lines += [f"  {name}: {value}" for name, value in identity.extras.items() if name not in _COUNTERS]
     return lines
+
+
+def counter_lines(identity: Identity) -> list[str]:
+    """What a line machine's driver counted while we looked: lines, and what of them was refused and why."""
+    return [f"  {name}: {json.dumps(identity.extras[name])}" for name in _COUNTERS if identity.extras.get(name)]
+
+
+def is_same_device(kind: str, given: dict[str, Any], config: KeeperConfig) -> bool:
+    """Would opening ``kind`` with these options reach for what this machine's keeper may hold?"""
+    theirs = config.driver_options
+    if kind.startswith("bullet"):
+        return config.driver_kind.startswith("bullet") and theirs.get("backend") is None
+    if config.driver_kind != kind:
+        return False
+    same = ("device",) if kind == "tc4-serial" else ("host", "port")
+    return all(str(given.get(name, "127.0.0.1")) == str(theirs.get(name, "127.0.0.1")) for name in same)
 
 
 def reading_line(reading: Reading) -> str:
@@ -158,6 +183,8 @@ def reading_line(reading: Reading) -> str:
         f"heater {reading.heater_step} fan {reading.fan_step} drum {reading.drum_step}",
         f"{reading.fan_rpm} rpm {reading.voltage_v} V",
     ]
+    if reading.environment_temp_c is not None:
+        parts.insert(2, f"environment {shown(reading.environment_temp_c, '°C')}")
     if reading.error_codes:
         parts.append(f"errors {', '.join(map(str, reading.error_codes))}")
     return f"#{reading.sequence} " + " | ".join(parts)
