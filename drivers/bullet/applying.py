@@ -228,7 +228,7 @@ def apply_state(machine: Bullet, order: StateOrder, deadline_s: float) -> Receip
     generation = machine.generation
     try:
         machine.wait_for_slot()
-        reading = machine.read_now()
+        reading = machine.read()  # the next to come: a press on a state of a moment ago would be another step
     except DriverError as error:
         return attempt.failed(error)
     attempt.value_before = attempt.value_after = reading.state_code
@@ -264,7 +264,7 @@ def _send_state_writes(
     for number, data in enumerate(writes, start=1):
         if number > 1:
             machine.wait_for_slot()
-            if machine.read_now().state_code != attempt.value_before:
+            if machine.read().state_code != attempt.value_before:
                 return "moved_at_machine", "the machine went on by itself before the button was pressed"
         if machine.generation != generation:
             return "stopped", "STOP came first"
