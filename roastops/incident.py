@@ -153,7 +153,7 @@ def roasts(window: Window) -> Iterator[Line]:
 def samples(window: Window) -> Iterator[Line]:
     """Recorded readings (the database keeps those of roasts)."""
     taken = Sample.objects.filter(window.of_machine("roast__machine_id"), at__gte=window.since, at__lt=window.until)
-    yield from map(row_of, taken.order_by("at", "id").iterator(ROWS_AT_ONCE))
+    yield from map(row_of, taken.order_by("at", "roast_id", "elapsed_ms").iterator(ROWS_AT_ONCE))
 
 
 def latest_readings(window: Window) -> Iterator[Line]:

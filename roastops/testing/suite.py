@@ -1,59 +1,132 @@
-"""`python -m roastops.testing.suite`: the whole suite on SQLite, then the tests of the database rooms on PostgreSQL.
+"""`python -m roastops.testing.suite`: the whole suite on SQLite, and the tests of the database rooms on PostgreSQL.
 
-What cannot run here is named with its reason; with `CI=true` it fails.
+`--prove` runs what `make test` leaves out because it takes long (the marker `prove`), `--short` fewer moments of it.
+The rooms' own tests run on both databases beside each other; what starts real processes and looks at the clock runs
+alone afterwards. What cannot run here is named with its reason; with `CI=true` it fails.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 from roastops.testing import servers
 
-# Everything that meets the database runs a second time on PostgreSQL.
-ON_POSTGRES = ["kernel", "roasts", "commands", "roastops"]
-# These start servers of their own with a database of their own choosing: a second run would be the first again.
+#: Everything that meets the database runs a second time on PostgreSQL.
+ON_POSTGRES = [
+    room for room in ("kernel", "roasts", "commands", "evals", "trials", "roastops") if Path(room, "tests").is_dir()
+]
+#: These start servers of their own with a database of their own choosing: a second run would be the first again.
 ONCE = [
     "test_bench_figures.py", "test_environment.py", "test_faults_live.py", "test_replay_live.py",
     "test_schemathesis.py", "test_strangers.py", "test_up.py",
 ]  # fmt: skip
-PAIR = [*ON_POSTGRES, *(f"--ignore=roastops/tests/{name}" for name in ONCE), "-m", "not fleet and not browser"]
+#: A machine loop with a real keeper, by the clock: alone on SQLite in `make test`, on PostgreSQL in `make prove`.
+BY_THE_CLOCK = [
+    path for path in ("commands/tests/test_loop_real.py", "commands/tests/test_orders_real.py") if Path(path).is_file()
+]
+#: Rooms whose tests start nothing and may run beside the PostgreSQL pair.
+BESIDE = [room for room in ON_POSTGRES if room != "roastops"]
+PAIR = [
+    *ON_POSTGRES, *(f"--ignore=roastops/tests/{name}" for name in ONCE), *(f"--ignore={path}" for path in BY_THE_CLOCK),
+]  # fmt: skip
+DURATIONS = "--durations=10"
+LONG, SHORT = {"MOMENTS": "50", "SCHEMATHESIS_SECONDS": "60"}, {"MOMENTS": "8", "SCHEMATHESIS_SECONDS": "14"}
 
 
-def pytest(*arguments: str, **environment: str) -> int:
-    """One pytest run; its exit status."""
-    command = [sys.executable, "-m", "pytest", *arguments]
-    sys.stdout.write("\n$ " + " ".join(["pytest", *arguments]) + "\n")
-    sys.stdout.flush()
-    return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
+class Run:
+    """One pytest of this suite, under way or done; what it says is shown at its end when another ran beside it."""
+
+    def __init__(
+        self, name: str, *arguments: str, said: IO[bytes] | None = None, environment: dict[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._said = said
+        sys.stdout.write("\n$ " + " ".join(["pytest", *arguments]) + f"   # {name}\n")
+        sys.stdout.flush()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *arguments],
+            env={**os.environ, **(environment or {})},
+            stdout=self._said,
+            stderr=subprocess.STDOUT if self._said else None,
+        )
+
+    def is_good(self) -> bool:
+        """Wait for its end. (5: nothing was selected, which is no fault of a selection by marker.)"""
+        status = self._process.wait()
+        if self._said is not None:
+            self._said.seek(0)
+            sys.stdout.write(f"\n--- {self.name}:\n" + self._said.read().decode(errors="replace"))
+            sys.stdout.flush()
+        return status in (0, 5)
+
+
+@contextlib.contextmanager
+def postgres_url(given: str) -> Iterator[str]:
+    """The given database, or a private server. servers.Missing where there is neither."""
+    if given:
+        yield given
+        return
+    with servers.running(servers.start_postgres) as postgres:
+        yield postgres.url
+
+
+def test(given_url: str, extra: list[str]) -> tuple[list[str], str]:
+    """`make test`: (what failed, what could not run)."""
+    chosen = ["-m", "not prove", DURATIONS, *extra]
+    beside = [*BESIDE, *(f"--ignore={path}" for path in BY_THE_CLOCK), *chosen]
+    runs, skipped = [], ""
+    try:
+        with postgres_url(given_url) as url, tempfile.TemporaryFile() as said:
+            marked = ["-m", "not fleet and not browser and not prove", DURATIONS, *extra]
+            pair = Run("PostgreSQL pair", *PAIR, *marked, said=said, environment={"DATABASE_URL": url})
+            runs.append(Run("SQLite pair, rooms", *beside))
+            failures = [run.name for run in [*runs, pair] if not run.is_good()]
+    except servers.Missing as reason:
+        skipped = f"PostgreSQL pair: {reason}"
+        failures = [] if Run("SQLite pair, rooms", *beside).is_good() else ["SQLite pair, rooms"]
+    rest = [".", *(f"--ignore={room}" for room in BESIDE), *chosen]
+    if BY_THE_CLOCK and not Run("SQLite pair, loops by the clock", *BY_THE_CLOCK, *chosen).is_good():
+        failures.append("SQLite pair, loops by the clock")
+    if not Run("SQLite pair, real processes", *rest).is_good():
+        failures.append("SQLite pair, real processes")
+    return failures, skipped
+
+
+def prove(given_url: str, extra: list[str], *, is_short: bool) -> tuple[list[str], str]:
+    """`make prove`: what `make test` left out."""
+    environment = SHORT if is_short else LONG
+    failures, skipped = [], ""
+    if not Run("proofs", "-m", "prove", DURATIONS, *extra, environment=environment).is_good():
+        failures.append("proofs")
+    try:
+        with postgres_url(given_url) as url:
+            if not Run("loops on PostgreSQL", *BY_THE_CLOCK, *extra, environment={"DATABASE_URL": url}).is_good():
+                failures.append("loops on PostgreSQL")
+    except servers.Missing as reason:
+        skipped = f"loops on PostgreSQL: {reason}"
+    return failures, skipped
 
 
 def main() -> int:
     is_ci = os.environ.get("CI", "").lower() in ("1", "true")
     started_s = time.monotonic()
-    extra = sys.argv[1:]
-    without_database = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    given_url = os.environ.get("DATABASE_URL", "")
-    os.environ.clear()
-    os.environ.update(without_database)
-    failures = []
-    if pytest("--durations=10", *extra):
-        failures.append("SQLite pair")
-    skipped = ""
-    try:
-        if given_url:
-            status = pytest(*PAIR, *extra, DATABASE_URL=given_url)
-        else:
-            with servers.running(servers.start_postgres) as postgres:
-                status = pytest(*PAIR, *extra, DATABASE_URL=postgres.url)
-        if status:
-            failures.append("PostgreSQL pair")
-    except servers.Missing as reason:
-        skipped = f"PostgreSQL pair: {reason}"
-        if is_ci:
-            failures.append(skipped)
+    given_url = os.environ.pop("DATABASE_URL", "")
+    ours = {"--prove", "--short"} & set(sys.argv[1:])
+    extra = [argument for argument in sys.argv[1:] if argument not in ours]
+    if "--prove" in ours:
+        failures, skipped = prove(given_url, extra, is_short="--short" in ours)
+    else:
+        failures, skipped = test(given_url, extra)
+    if skipped and is_ci:
+        failures.append(skipped)
     sys.stdout.write(f"\nSuite: {time.monotonic() - started_s:.0f} s. ")
     if skipped:
         sys.stdout.write(f"NOT RUN: {skipped}. ")

@@ -273,6 +273,33 @@ def fleet(*, workers: int = 2, speed: float = 1.0, state: str = "roasting") -> I
             stack.close()
 
 
+@contextlib.contextmanager
+def roasting_house() -> Iterator[Stack]:
+    """The embedded house with a virtual machine that is roasting; ended with SIGTERM, and that must go well."""
+    with tempfile.TemporaryDirectory(prefix="ro-", ignore_cleanup_errors=True) as name:
+        port = servers.free_port()
+        stack = Stack(Path(name), base_environment(Path(name), port), None, None, port)
+        try:
+            stack.manage("migrate", "--verbosity", "0")
+            stack.demo = json.loads(stack.manage("demo", "--json").stdout)
+            stack.make_keys()
+            stack.start_machine(speed=2.0, state="roasting")
+            stack.spawn("up", PYTHON, "manage.py", "up", "--without-demo")
+            wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 60)
+            wait_for(lambda: stack.reading().get("heater_step") is not None, "a tended machine", 30)
+            yield stack
+            up = stack.processes["up"]
+            up.send_signal(signal.SIGTERM)
+            assert up.wait(12) == 0
+        except BaseException:
+            tell(stack)
+            raise
+        finally:
+            with contextlib.suppress(KeyError, ProcessLookupError, subprocess.TimeoutExpired):
+                stack.kill("up")
+            stack.close()
+
+
 def tell(stack: Stack) -> None:
     """The ends of all logs, for whoever reads the failure."""
     for log in sorted(stack.folder.glob("*.log")) + sorted((stack.folder / "data").rglob("*.log")):

@@ -23,7 +23,7 @@ from drivers.virtual.playing import socket_of
 from drivers.virtual.replay import OFF_AFTER_S
 from roastops.testing.processes import Fleet, Running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.prove, pytest.mark.slow, pytest.mark.timeout(120)]
 SPEED = 20.0
 POLL_MS = 100 * SPEED  # a reading comes every tenth of a second of ours; the machine lives this much meanwhile
 LATEST_MS = 15_000  # a busy box reads later; further apart, nothing could be said of the marks
