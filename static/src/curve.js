@@ -39,14 +39,22 @@
     this.isDirty = true;
   };
 
-  /** Replace everything by the answer of GET /v1/roasts/{id}/samples. */
+  /** Replace everything by the answer of GET /v1/roasts/{id}/samples: column by column, for a long roast has 10,000 rows. */
   Curve.prototype.load = function (answer) {
     this.clear();
-    var self = this;
-    answer.elapsed_ms.forEach(function (ms, i) {
-      var row = {};
-      FIELDS.forEach(function (field) { row[field] = answer.columns[field][i]; });
-      self.add(ms, row);
+    var columns = this.columns, times = answer.elapsed_ms, count = times.length, breaks = [];
+    for (var i = 1; i < count; i += 1) if (times[i] - times[i - 1] > GAP_S * 1000) breaks.push(i);
+    function broken(values, atBreak) {  // an empty row in each silence
+      if (!breaks.length) return values;
+      var out = [], from = 0;
+      breaks.forEach(function (row) { out = out.concat(values.slice(from, row), [atBreak(row)]); from = row; });
+      return out.concat(values.slice(from));
+    }
+    columns.x = broken(times.map(function (ms) { return ms / 1000; }), function (row) { return times[row - 1] / 1000 + 0.05; });
+    FIELDS.forEach(function (field) {
+      var given = answer.columns[field];
+      var shown = roastops.isFahrenheit ? given.map(function (value) { return roastops.shown(field, value); }) : given.slice();
+      columns[field] = broken(shown, function () { return null; });
     });
   };
 
@@ -147,7 +155,8 @@
     this.isDirty = false;
     this.holders.curve.dataset.points = this.columns.x.length;
     this.main.setData(this.data());
-    this.strip.setData(this.stripData());
+    var self = this, strip = this.strip;  // in a task of its own: nobody's key press waits behind both
+    setTimeout(function () { if (strip === self.strip) strip.setData(self.stripData()); }, 0);
   };
 
   function inPlot(u, draw) {

@@ -84,9 +84,8 @@
         held.forEach(function (row) { if (row[2] === id) curve.add(row[0], row[1]); });
         held = [];
         curve.resize();
-        curve.draw();
-        showPhases();
-        words();
+        setTimeout(function () { curve.draw(); }, 0);  // a long roast is parsed, drawn and told in tasks of their own
+        setTimeout(function () { showPhases(); words(); }, 0);
       })
       .catch(function () { isStale = true; setTimeout(function () { isLoading = false; if (isStale) loadCurve(); }, 3000); })
       .finally(function () { isLoading = false; if (roast && roast.roast_id !== loadedRoastId && !isStale) loadCurve(); });
