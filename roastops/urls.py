@@ -13,6 +13,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("evals.urls")),
     path("", include("commands.page_urls")),
     path("", include("evals.page_urls")),
+    path("", include("roasts.page_urls_files")),
+    path("", include("roasts.page_urls")),
     path("admin/", admin.site.urls),
 ]
 handler400 = "kernel.error_pages.bad_request"

@@ -27,6 +27,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 MEASURES = {"ratio": "development_ratio", "total": "total_ms", "drop": "drop_bean_temp_c"}
 PAGE_ROWS = 50
 MAX_COMPARED = 6
+MAX_OF_PROFILE = 40
 #: What a row of the library shows: the summary and other wide columns stay in the database.
 SHOWN = (
     "id", "machine_id", "status", "title", "bean", "origin", "lot", "weight_in_g", "weight_out_g", "source",
@@ -89,6 +90,14 @@ def page_of(principal: Principal, search: Search, cursor: str = "") -> Page:
     found = find(principal, search).select_related("machine", "profile_version__profile").only(*SHOWN)
     rows, next_cursor = pagination.slice_of(found, order=order, limit=PAGE_ROWS, cursor=cursor or None)
     return Page(tuple(rows), next_cursor or "")
+
+
+def chosen_of(principal: Principal, roast_ids: Iterable[str]) -> list[Roast]:
+    """Narrow rows of the roasts a profile was made of, those that are still there for the principal."""
+    wanted = list(roast_ids)[:MAX_OF_PROFILE]
+    rows = Roast.objects.for_principal(principal).only("id", "title", "bean", "started_at")
+    found: dict[str, Any] = rows.in_bulk(wanted)
+    return [found[roast_id] for roast_id in wanted if roast_id in found]
 
 
 def chosen(principal: Principal, roast_ids: Iterable[str]) -> list[Roast]:

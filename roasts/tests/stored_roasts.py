@@ -13,7 +13,7 @@ from roasts.curve import Curve, Mark, Marks
 from roasts.models import Machine, MachineReading, Roast, RoastEvent, Sample
 
 BEGUN = dt.datetime(2026, 3, 1, 9, 0, tzinfo=dt.UTC)
-MARKS = (Mark("charge", 0, "device"), Mark("first_crack_start", 450), Mark("drop", 540, "device"))
+MARKS = (Mark("charge", 0, "device"), Mark("first_crack_start", 450, "inferred"), Mark("drop", 540, "device"))
 
 
 def machine_of(organization: Organization, name: str = "Bench Bullet") -> Machine:
