@@ -280,7 +280,7 @@ def test_a_long_run_folder_still_gets_a_short_private_socket(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("kind", "options", "words"), [
-    ("bullet-r", {}, "bullet-r1"), ("bullet-r1", {"sensor_mop": 1}, "sensor_map"),
+    ("bullet-r", {}, "'bullet-r"), ("tcp-lines", {}, "tcp-line"), ("bullet-r1", {"sensor_mop": 1}, "sensor_map"),
     ("bullet-r1", {"sensor_map": "probe_c"}, "probe_"), ("bullet-r1", {"product_id": 1}, "0x0001"),
     ("bullet-r1", {"backend": {"kind": "virtual-sock"}}, "virtual-socket"), ("bullet-r1", {"backend": 5}, "backend"),
     ("bullet-r1", {"read_timeout_ms": True}, "read_timeout_ms"), ("bullet-r1", {"device_clock": 4}, "device_clock"),

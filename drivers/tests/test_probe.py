@@ -39,6 +39,19 @@ def test_a_free_machine_is_read_and_a_held_one_is_busy(settings: Any) -> None:
             assert "serial 1183" in said and "roasting (6)" in said and "heater 5 fan 3 drum 7" in said
 
 
+def test_an_r2_is_read_by_its_kind_and_what_is_missing_is_named(settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIR = tmp_path
+    with benches.served_machine(kind="bullet-r2") as bench:
+        option = f'backend={{"kind":"virtual-socket","path":"{bench.machine_socket}"}}'
+        assert stop_keeper(bench.config)
+        said = probe("--kind", "bullet-r2", "--option", option, "--seconds", "0.6")
+        assert "Aillio Bullet R2, serial R2-1183" in said and "roasting (6)" in said
+        assert "heater 5 fan 3 drum 7" in said and "exhaust absent" not in said and "201 V" in said
+        with pytest.raises(CommandError, match="not_found: no Bullet R1") as refused:
+            probe("--option", option, "--seconds", "0")
+        assert "0483:5741" in str(refused.value)
+
+
 def test_nothing_there_says_what_to_look_at(settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path
     with pytest.raises(CommandError, match="not_found") as refused:

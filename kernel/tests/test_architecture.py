@@ -22,7 +22,8 @@ PURE = frozenset(
     commands.conversion commands.governor commands.governor_rules commands.governor_situation
     commands.interlocks commands.lifecycle commands.reasons
     drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
-    drivers.bullet.codec_r1 drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
+    drivers.bullet.codec_r1 drivers.bullet.codec_r2 drivers.bullet.readings_r2 drivers.bullet.tables
+    drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
     kernel.canonical
     roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
     roasts.rate_of_rise roasts.recorder
