@@ -14,7 +14,7 @@ wall time; times of the roast are the machine's own (``device_ms``).
 | bean_over_temperature | probe above its maximum for 1 s (clears 5 °C below) | heat down |
 | infrared_over_temperature | the same for infrared, roasting, settled for 60 s after its reset | heat down |
 | rate_of_rise_too_high | our rate above its maximum for 3 s, armed 30 s after the turning point | heat down |
-| heat_without_warming | heater 5 or more for 60 s and the probe rose less than 1 °C, armed likewise | heat down |
+| heat_without_warming | heater 5 of 9 or more for 60 s and the probe rose less than 1 °C, armed likewise | heat down |
 | heat_on_too_long | heat on without a break for longer than the machine's bound | heat down |
 | infrared_reset | infrared falls to 25.0 in mid-roast | agents halted |
 | heat_while_halted | halted, and the heater reads above 0 for 2.5 s | safe again |
@@ -43,7 +43,7 @@ SETTLING_MS = 60_000
 INFRARED_RESET_C = 25.0
 WARMING_WITHIN_MS = 60_000
 WARMING_C = 1.0
-WARMING_HEATER_STEP = 5
+WARMING_HEATER_STEP = 5  # of a Bullet R1's 9; another machine's own scale says its own
 CLEAR_HOLD_S = 2.0
 AGAIN_AFTER_S = 5.0
 STUCK_AFTER_MS = 9_000
@@ -68,6 +68,7 @@ class Limits:
     max_infrared_temp_c: float = 235.0
     max_rate_of_rise_c_per_min: float = 45.0
     max_heat_time_s: float = 1500.0
+    warming_heater_step: int = WARMING_HEATER_STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +368,7 @@ RULES: tuple[Rule, ...] = (
 
 def step(state: InterlockState, seen: Observation, limits: Limits) -> Step:
     """Run every rule on what is known now."""
-    state = _remembered(state, seen)
+    state = _remembered(state, seen, limits)
     timers, trips, cleared = dict(state.timers), [], []
     for rule in RULES:
         before = timers.get(rule.code, Timer())
@@ -418,7 +419,7 @@ def _timed(rule: Rule, timer: Timer, is_bad: bool, now_s: float) -> Timer:
     return Timer(None, gone_since_s, timer.tripped_s)
 
 
-def _remembered(state: InterlockState, seen: Observation) -> InterlockState:
+def _remembered(state: InterlockState, seen: Observation, limits: Limits) -> InterlockState:
     """What must be carried from reading to reading: infrared's reset, heat's duration, warming."""
     reading = seen.reading
     if reading is None or reading.device_ms == state.last_device_ms:
@@ -428,7 +429,8 @@ def _remembered(state: InterlockState, seen: Observation) -> InterlockState:
     state = _mains(_bean(_infrared(state, seen, reading), seen, reading), reading)
     is_heating = (reading.heater_step or 0) > 0 and reading.state is MachineState.ROASTING
     heat_since_ms = (reading.device_ms if state.heat_since_ms is None else state.heat_since_ms) if is_heating else None
-    return replace(_warming(state, seen, reading), heat_since_ms=heat_since_ms, last_device_ms=reading.device_ms)
+    warming = _warming(state, seen, reading, limits.warming_heater_step)
+    return replace(warming, heat_since_ms=heat_since_ms, last_device_ms=reading.device_ms)
 
 
 def _infrared(state: InterlockState, seen: Observation, reading: Reading) -> InterlockState:
@@ -464,10 +466,10 @@ def _mains(state: InterlockState, reading: Reading) -> InterlockState:
     return replace(state, best_voltage_v=voltage_v)
 
 
-def _warming(state: InterlockState, seen: Observation, reading: Reading) -> InterlockState:
+def _warming(state: InterlockState, seen: Observation, reading: Reading, heater_step: int) -> InterlockState:
     """Watched only once armed: until the turning point the probe falls whatever the heater does."""
     temp_c = believed(reading, "bean_temp_c")
-    is_watched = (reading.heater_step or 0) >= WARMING_HEATER_STEP and _is_armed(seen)
+    is_watched = (reading.heater_step or 0) >= heater_step and _is_armed(seen)
     if not is_watched or temp_c is None:
         return replace(state, warm_since_ms=None, warm_from_c=None) if not is_watched else state
     if state.warm_from_c is None or temp_c >= state.warm_from_c + WARMING_C:

@@ -9,6 +9,7 @@ keeper says *fenced*, it lets go at once.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from django.db import DatabaseError, connection
 
 from commands import lease
 from commands.execution import Executor
-from commands.interlocks import Limits
+from commands.interlocks import WARMING_HEATER_STEP, Limits
 from commands.loop_keeper_side import KeeperSide, Resume
 from commands.loop_notes import MachineFacts
 from commands.loop_store_side import LeaseLost, StoreSide
@@ -32,7 +33,7 @@ from kernel import clock, ids, live
 from kernel.log_lines import add_log_ids
 from roasts import services as roast_services
 from roasts.backlog import Backlog
-from roasts.models import Machine, MachineReading
+from roasts.models import ControlLimit, Machine, MachineReading
 
 logger = logging.getLogger(__name__)
 STORE_EVERY_S = 0.1
@@ -65,8 +66,15 @@ def facts_of(machine: Machine) -> MachineFacts:
             max_infrared_temp_c=machine.max_infrared_temp_c,
             max_rate_of_rise_c_per_min=machine.max_rate_of_rise_c_per_min,
             max_heat_time_s=machine.max_heat_time_s,
+            warming_heater_step=_warming_step(machine),
         ),
     )
+
+
+def _warming_step(machine: Machine) -> int:
+    """From which heater step on the beans must warm: 5 of 9 on the machine's own scale (56 where it is percent)."""
+    full = ControlLimit.objects.filter(machine=machine, control="heater").values_list("full_scale_step", flat=True)
+    return math.ceil((full.first() or 9) * WARMING_HEATER_STEP / 9)
 
 
 class MachineLoop:

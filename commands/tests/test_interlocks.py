@@ -155,6 +155,9 @@ def test_heat_without_warming_for_a_minute_turns_heat_down() -> None:
     assert run(steps(0.0, 60))[1] == [("heat_without_warming", Act.HEAT_DOWN)]
     assert run(steps(0.02, 200))[1] == []
     assert run(steps(0.0, 200, heater=4))[1] == []
+    percent = Limits(warming_heater_step=56)  # a machine whose full heat is 100, not 9
+    assert run(steps(0.0, 200, heater=55), percent)[1] == []
+    assert run(steps(0.0, 60, heater=56), percent)[1] == [("heat_without_warming", Act.HEAT_DOWN)]
 
 
 def test_heat_on_for_longer_than_the_bound_turns_heat_down() -> None:

@@ -107,6 +107,7 @@ def test_a_line_machine_is_recorded_ordered_in_percent_and_stopped_with_proof(ri
         wait_for(lambda: Sample.objects.count() >= 20, what="samples")
         AUTHORITY.refresh()
         done = ordered(headers, machine, 62.9)
+        assert machine_loop.facts_of(machine).limits.warming_heater_step == 56, "5 of 9, in percent"
         assert (done["status"], done["actual_step"]) == ("COMPLETED", 62), f"heat rounds down: {done}"
         assert list(peer.told) == [f"SET {done['id']} heater 62"] and peer.status()["heater_step"] == 62
         stages = list(Execution.objects.get().stages.values_list("stage", flat=True))
