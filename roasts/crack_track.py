@@ -33,10 +33,10 @@ NEAR_S = 10.0
 #: A drop comes about so long after the crack (log-normal, before any history), within this kernel of earlier ones.
 DEVELOPMENT_S, DEVELOPMENT_LOG_SD, DEVELOPMENT_WIDTH_S = 85.0, 0.45, 12.0
 #: How much less likely a roast is dropped before its first crack than after it, beside the density of a moment.
-UNCRACKED = 0.001
+UNCRACKED = 0.0001
 MAX_CANDIDATES = 420
-#: More of the prior than this passed in one second: we came late, or a hole swallowed it.
-PAST_AT_ONCE = 0.3
+#: More of the prior than this passed before we looked, or in a hole of this length: nothing can be said.
+PAST_AT_ONCE, HOLE_S = 0.3, 5.0
 
 
 class Candidate(NamedTuple):
@@ -78,8 +78,8 @@ def advance(
     track = replace(track, is_heater_known=is_heater_known)
     if cut_s is not None:
         track = _answered(track, prior, cut_s)
-    candidates = tuple(_bent(candidate, prior, points, now.at_s) for candidate in track.candidates)
-    track = replace(track, candidates=candidates, last_cut_s=cut_s if cut_s is not None else track.last_cut_s)
+    last_cut_s = cut_s if cut_s is not None else track.last_cut_s
+    track = replace(track, candidates=_bent(track.candidates, prior, points, now.at_s), last_cut_s=last_cut_s)
     return _grown(track, prior, points)
 
 
@@ -129,7 +129,8 @@ def _grown(track: CrackTrack, prior: CrackPrior, points: Sequence[Point]) -> Cra
     share = passed - track.passed
     if share <= SMALLEST_SHARE:
         return replace(track, habit_passed=is_habit_passed)
-    if not track.candidates and share > PAST_AT_ONCE:
+    is_blind = not track.candidates or len(points) < 2 or now.at_s - points[-2].at_s > HOLE_S
+    if is_blind and share > PAST_AT_ONCE:
         return replace(track, is_lost=True)
     if track.is_heater_known and track.last_cut_s is not None:
         share *= _before(prior, now.at_s - track.last_cut_s)
@@ -147,11 +148,20 @@ def _answered(track: CrackTrack, prior: CrackPrior, cut_s: float) -> CrackTrack:
     return replace(track, candidates=candidates)
 
 
-def _bent(candidate: Candidate, prior: CrackPrior, points: Sequence[Point], now_s: float) -> Candidate:
-    if candidate.is_bent or now_s - candidate.at_s < BEND_AFTER_S:
-        return candidate
-    ratio = _bend_ratio(prior, bends_at(points, candidate.at_s))
-    return candidate._replace(is_bent=True, weight=_short(candidate.weight * ratio))
+def _bent(
+    candidates: tuple[Candidate, ...], prior: CrackPrior, points: Sequence[Point], now_s: float
+) -> tuple[Candidate, ...]:
+    """Weigh those whose bend can be seen by now; they are in order of time, so it is one a second."""
+    begin = end = sum(1 for one in candidates if one.is_bent)
+    while end < len(candidates) and now_s - candidates[end].at_s >= BEND_AFTER_S:
+        end += 1
+    if begin == end:
+        return candidates
+    seen = (
+        one._replace(is_bent=True, weight=_short(one.weight * _bend_ratio(prior, bends_at(points, one.at_s))))
+        for one in candidates[begin:end]
+    )
+    return (*candidates[:begin], *seen, *candidates[end:])
 
 
 def _bend_ratio(prior: CrackPrior, bends: Bends) -> float:

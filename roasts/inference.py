@@ -61,7 +61,7 @@ LEAVES = frozenset({MachineState.COOLING, MachineState.SHUTDOWN})
 class Second:
     """Sums over the readings of about one second, and the heater, which goes on into the next."""
 
-    begin_ms: int = 0
+    begin_ms: int | None = None
     bean_count: int = 0
     bean_ms: int = 0  # from the begin, so that the sum stays small and exact
     bean_c: float = 0.0
@@ -74,7 +74,7 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class InferenceState:
-    """All that is known between two readings; plain values throughout (JSON: ``roasts.state_json``)."""
+    """All that is known between two readings: plain values (``roasts.telemetry.stream_state`` writes them as JSON)."""
 
     known: Known = field(default_factory=Known)
     second: Second = field(default_factory=Second)
@@ -138,17 +138,18 @@ def step(state: InferenceState, reading: Reading, at_ms: int | None = None) -> S
     if state.newest_ms is not None and now_ms <= state.newest_ms:
         return Step(state, ())
     known, second = state.known, state.second
-    is_over = state.newest_ms is None or now_ms - second.begin_ms >= POINT_MS
+    bean_c = _believed(reading, "bean_temp_c")
+    is_over = bean_c is not None and (second.begin_ms is None or now_ms - second.begin_ms >= POINT_MS)
     is_told = reading.state is not MachineState.UNKNOWN and reading.state.value != known.machine_state
     if not is_told and not is_over:
-        return Step(InferenceState(known, _added(second, reading, now_ms), now_ms), ())
+        return Step(InferenceState(known, _added(second, reading, now_ms, bean_c), now_ms), ())
     decisions: list[Decision] = []
     if is_over:
         known = _look(known, second, decisions)
         second = Second(now_ms, heater_step=second.heater_step, highest_step=second.highest_step)
     if is_told and reading.quality.get("state", Quality.FRESH) is Quality.FRESH:
         known = _told(known, reading, now_ms, decisions)
-    return Step(InferenceState(known, _added(second, reading, now_ms), now_ms), tuple(decisions))
+    return Step(InferenceState(known, _added(second, reading, now_ms, bean_c), now_ms), tuple(decisions))
 
 
 def finish(state: InferenceState) -> Step:
@@ -190,18 +191,18 @@ def _applied(standing: list[Standing], decisions: tuple[Decision, ...]) -> list[
 # --- readings into seconds ---
 
 
-def _added(second: Second, reading: Reading, now_ms: int) -> Second:
-    """The second with one reading more. Values that are missing, doubted or no number are left out."""
-    quality = reading.quality
-    bean_c, eye_c, step_now = reading.bean_temp_c, reading.infrared_temp_c, reading.heater_step
-    if bean_c is not None and (
-        not math.isfinite(bean_c) or quality.get("bean_temp_c", Quality.FRESH) is not Quality.FRESH
-    ):
-        bean_c = None
-    if eye_c is not None and (
-        not math.isfinite(eye_c) or quality.get("infrared_temp_c", Quality.FRESH) is not Quality.FRESH
-    ):
-        eye_c = None
+def _believed(reading: Reading, name: str) -> float | None:
+    """A temperature, unless it is missing, no number, or marked stale or absent."""
+    value = getattr(reading, name)
+    if value is None or not math.isfinite(value) or reading.quality.get(name, Quality.FRESH) is not Quality.FRESH:
+        return None
+    return float(value)
+
+
+def _added(second: Second, reading: Reading, now_ms: int, bean_c: float | None) -> Second:
+    """The second with one reading more; only a probe that was read begins one."""
+    quality, step_now = reading.quality, reading.heater_step
+    eye_c = _believed(reading, "infrared_temp_c") if second.begin_ms is not None else None
     cut_ms, heater_step, highest_step = second.cut_ms, second.heater_step, second.highest_step
     if step_now is not None and quality.get("heater_step", Quality.FRESH) is Quality.FRESH:
         highest_step = max(highest_step, step_now)
@@ -211,7 +212,7 @@ def _added(second: Second, reading: Reading, now_ms: int) -> Second:
     return Second(
         second.begin_ms,
         second.bean_count + (bean_c is not None),
-        second.bean_ms + (now_ms - second.begin_ms if bean_c is not None else 0),
+        second.bean_ms + (now_ms - second.begin_ms if bean_c is not None and second.begin_ms is not None else 0),
         second.bean_c + (bean_c or 0.0),
         second.eye_count + (eye_c is not None),
         second.eye_c + (eye_c or 0.0),
@@ -224,7 +225,7 @@ def _added(second: Second, reading: Reading, now_ms: int) -> Second:
 def _look(known: Known, second: Second, decisions: list[Decision]) -> Known:
     """The mean of a second that is over becomes a point, and is looked at."""
     cut_s = None if second.cut_ms is None else second.cut_ms / 1000
-    if second.bean_count:
+    if second.bean_count and second.begin_ms is not None:
         point = Point(
             round((second.begin_ms + second.bean_ms / second.bean_count) / 1000, 3),
             round(second.bean_c / second.bean_count, 4),

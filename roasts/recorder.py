@@ -20,6 +20,7 @@ state once.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from drivers.port import MachineState, Quality, Reading
@@ -222,9 +223,12 @@ def step(state: RecorderState, reading: Reading, connection_id: str = "") -> Ste
     state = _continued(state, reading, connection_id, decisions)
     state = _moved(state, reading, decisions)
     rate = state.rate.step(reading.device_ms, _believed(reading, "bean_temp_c"))
-    state = _inferred(state, reading, decisions)
+    watch, found = _asked(state, reading)
+    if found or state.roast is None:
+        state = _inferred(replace(state, watch=watch), found, reading, decisions)
+        watch = state.watch
     if state.roast is not None:
-        state = replace(state, roast=_followed(state.roast, reading, rate, decisions))
+        state = replace(state, roast=_followed(state.roast, reading, rate, decisions), watch=watch)
     state = _closed(state, reading, decisions)
     clock_s = reading.roast_clock_s if reading.roast_clock_s is not None else state.last_clock_s
     state = replace(
@@ -349,21 +353,32 @@ def _fresh_watch(state: RecorderState) -> InferenceState:
     return inference.waiting(state.expectation)
 
 
-def _inferred(state: RecorderState, reading: Reading, decisions: list[Decision]) -> RecorderState:
-    """Ask inference. While no roast is open it matters only for a machine that tells no states."""
+def _asked(state: RecorderState, reading: Reading) -> tuple[InferenceState, tuple[inference.Decision, ...]]:
+    """What inference makes of the reading. While no roast is open it matters only where no states are told."""
     roast = state.roast
-    if roast is None:
-        if reading.state is not MachineState.UNKNOWN or state.last_state is not None:
-            return state
-        since_ms = reading.device_ms - RECENT_MS
-        kept = tuple(old for old in state.recent if old.device_ms >= since_ms)
-        watch = state.watch if inference.is_waiting(state.watch) else _fresh_watch(state)
-        state = replace(state, recent=(*kept, reading)[-RECENT_MOST:], watch=watch)
-        at_ms = reading.device_ms
-    else:
+    if roast is not None:
         at_ms = reading.device_ms + roast.offset_ms + roast.axis_ms
-    watch, found = inference.step(state.watch, reading, at_ms)
-    state = replace(state, watch=watch)
+        return inference.step(state.watch, reading, at_ms)
+    if not _is_silent(state, reading):
+        return state.watch, ()
+    watch = state.watch if inference.is_waiting(state.watch) else _fresh_watch(state)
+    return inference.step(watch, reading)
+
+
+def _is_silent(state: RecorderState, reading: Reading) -> bool:
+    """Whether the machine never told a state."""
+    return reading.state is MachineState.UNKNOWN and state.last_state is None
+
+
+def _inferred(
+    state: RecorderState, found: Sequence[inference.Decision], reading: Reading, decisions: list[Decision]
+) -> RecorderState:
+    """Take over what inference decided; keep the newest readings of a machine whose charge is not understood yet."""
+    if state.roast is None and _is_silent(state, reading):
+        kept = state.recent
+        while kept and kept[0].device_ms < reading.device_ms - RECENT_MS:
+            kept = kept[1:]
+        state = replace(state, recent=(*kept, reading)[-RECENT_MOST:])
     for decision in found:
         state = _taken(state, decision, reading, decisions)
     return state
