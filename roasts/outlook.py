@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from roasts import planning, twin
+from roasts import crack_store, planning, twin
 from roasts.models import Machine, Roast, Sample, TwinFit
 from roasts.profile import ProfileDocument
 from roasts.twin.values import Band, Eta, Observed, Setting
@@ -26,6 +26,8 @@ MOST_SAMPLES = 40_000
 HORIZON_S = 180.0
 #: A prediction is sent with one point in so many seconds.
 POINT_EVERY_S = 5
+#: First cracks a person must have marked on a machine before they count for more than the twin's own.
+CRACKS_NEEDED = 3
 #: Kinds of driver whose steps the shipped twin was fitted on.
 SHIPPED_FOR = frozenset({"bullet-r1"})
 
@@ -86,6 +88,7 @@ def outlook_of(machine: Machine) -> Outlook:
 def _look_ahead(roast: Roast, state: twin.TwinState, document: ProfileDocument | None) -> Outlook:
     plan = planning.plan_of(roast, document)
     crack_s = planning.first_crack_of(roast)
+    crack_at = crack_temperature_of(roast) if crack_s is None else None
     by_temperature = twin.drop(state, target_temp_c=plan.drop_temp_c) if plan.drop_temp_c is not None else None
     by_time = (
         twin.drop(state, development_s=plan.development_s, first_crack_s=crack_s)
@@ -97,13 +100,21 @@ def _look_ahead(roast: Roast, state: twin.TwinState, document: ProfileDocument |
         roast=roast,
         state=state,
         prediction=twin.predict(state, HORIZON_S),
-        first_crack=twin.first_crack(state) if crack_s is None else None,
+        first_crack=twin.first_crack(state, crack_at) if crack_s is None else None,
         drop=min(ends, key=lambda eta: eta.elapsed_s or 0.0, default=by_temperature or by_time),
         by_temperature=by_temperature,
         plan=plan,
         next_settings=_next_settings(document, state.elapsed_s),
         is_mass_assumed=not roast.weight_in_g,
     )
+
+
+def crack_temperature_of(roast: Roast) -> twin.CrackTemperature | None:
+    """Where this machine's first cracks were marked, this bean's more than others; None: too few to say."""
+    found = crack_store.expectation_of(roast.machine_id, roast.bean).crack.temperature
+    if found.roasts < CRACKS_NEEDED:
+        return None
+    return twin.CrackTemperature(found.mean_c, found.sd_c, found.roasts)
 
 
 def _next_settings(document: ProfileDocument | None, elapsed_s: float) -> dict[str, dict[str, Any]]:
