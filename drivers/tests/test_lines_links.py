@@ -89,6 +89,25 @@ def test_a_line_machine_over_tcp_is_read_ordered_and_made_safe(stack: ExitStack)
     assert safe.proved_monotonic_s - safe.started_monotonic_s < 1.0
 
 
+@pytest.mark.parametrize("turn", range(8))
+def test_stop_against_an_order_in_another_thread_never_says_off_while_heat_comes_on(
+    stack: ExitStack, turn: int,
+) -> None:
+    peer = LinePeer(seed=turn)
+    driver, _ = line_machine(stack, peer)
+    driver.read()
+    receipts: list[Any] = []
+    ordering = threading.Thread(
+        target=lambda: receipts.append(driver.apply(SettingOrder("o", Control.HEATER, 90), 4.0)))
+    ordering.start()
+    time.sleep(turn * 0.0007)
+    safe = driver.make_safe(3.0)
+    ordering.join(5.0)
+    time.sleep(0.15)
+    assert safe.outcome is Outcome.PROVED and peer.status()["heater_step"] == 0
+    assert receipts[0].outcome in (Outcome.PROVED, Outcome.DECLINED, Outcome.IN_DOUBT, Outcome.NOT_SENT)
+
+
 def test_unplugged_is_said_within_half_a_second_and_the_machine_is_back_within_two(stack: ExitStack) -> None:
     peer = LinePeer(seed=1)
     driver, _ = line_machine(stack, peer)
