@@ -169,11 +169,11 @@ def decode_r2_plainly(frame: bytes) -> dict[str, float]:
     return out
 
 
-def bench_poll(seconds: float = 5.0) -> PollFigures:
+def bench_poll(seconds: float = 5.0, *, kind: str = "bullet-r1") -> PollFigures:
     """Follow a keeper for ``seconds``; ages are against the monotonic clock both processes share."""
     ages_ms: list[float] = []
     present_ms: list[float] = []
-    with served_machine() as bench:
+    with served_machine(kind=kind) as bench:
         started_s = clock.monotonic()
         last_read_s = 0.0
         for event in KeeperClient(bench.config.socket).follow(after_sequence=1 << 60, boot_id=bench.boot_id):
@@ -193,13 +193,13 @@ def bench_poll(seconds: float = 5.0) -> PollFigures:
     )
 
 
-def bench_stop_keeper(stops: int = 20, *, heater_step: int = 9) -> StopFigures:
+def bench_stop_keeper(stops: int = 20, *, kind: str = "bullet-r1", heater_step: int = 9) -> StopFigures:
     """Heat to ``heater_step``, STOP over the socket, release; again. First byte is measured from the request."""
     first_ms: list[float] = []
     written_s: list[float] = []
     proved_s: list[float] = []
     proved = 0
-    with served_machine() as bench:
+    with served_machine(kind=kind) as bench:
         for number in range(stops):
             bench.heat_to(heater_step, f"up-{number}")
             clock.sleep(random.uniform(0.12, 0.22))  # so that a STOP meets every phase of the poll
