@@ -123,13 +123,15 @@ def _used_s(workers: list[Running]) -> float:
 
 def _counted(store: psycopg.Connection) -> dict[str, Any]:
     """What is in the store: samples by machine, batches, the roasts' own counts."""
-    samples = dict(
+    samples: dict[str, int] = dict(
         store.execute(
             f"SELECT r.machine_id, count(*) FROM {_table('Sample')} s JOIN {_table('Roast')} r ON r.id = s.roast_id "
             "GROUP BY 1"
         ).fetchall()
     )
-    batches = dict(store.execute(f"SELECT machine_id, count(*) FROM {_table('TelemetryBatch')} GROUP BY 1").fetchall())
+    batches: dict[str, int] = dict(
+        store.execute(f"SELECT machine_id, count(*) FROM {_table('TelemetryBatch')} GROUP BY 1").fetchall()
+    )
     told = store.execute(f"SELECT coalesce(sum(unsigned_points), 0) FROM {_table('Roast')}").fetchone()
     return {"samples": samples, "batches": batches, "told": int(told[0]) if told else 0}
 

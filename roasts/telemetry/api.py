@@ -75,6 +75,8 @@ class StretchSerializer(serializers.Serializer):
     from_ms = serializers.IntegerField()
     to_ms = serializers.IntegerField()
     is_late = serializers.BooleanField()
+    is_placed = serializers.BooleanField(help_text="after later points: each by its own time")
+    device_start_ms = serializers.IntegerField(required=False, allow_null=True, help_text="device time of elapsed 0")
 
 
 class FiledSerializer(serializers.Serializer):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, close_old_connections
 
-from kernel import authentication, clock, draining, keys
+from kernel import authentication, canonical, clock, draining, keys
 from kernel.errors import ApiError, Forbidden, Malformed, NotNow, Unauthenticated
 from kernel.principals import Principal
 from roasts.telemetry import services
@@ -110,7 +110,7 @@ def _filed(authorization: str, content_type: str, body: bytes) -> Answer:
         )
     filed = services.file_envelope(principal.organization.pk, envelope, received_at=now)
     headers = (("Idempotent-Replay", "true"),) if filed.is_replay else ()
-    return Answer(201, json.dumps(filed.answer).encode(), headers)
+    return Answer(201, canonical.dumps(filed.answer).encode(), headers)
 
 
 def _read(content_type: str, body: bytes, now: dt.datetime) -> Envelope:

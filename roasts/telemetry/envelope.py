@@ -152,11 +152,22 @@ class _Reader:
                 value, form = take(index, item)
             except _Refused as refusal:
                 self.refusals.append(Refusal(index, refusal.code, refusal.message))
-                self.forms.append(item)
+                self.forms.append(_as_it_came(item))
                 continue
             taken.append(value)
             self.forms.append(form)
         return taken
+
+
+def _as_it_came(item: Any) -> Any:
+    """A refused item for the digest; one that JSON cannot spell (a number past all floats) as text."""
+    try:
+        canonical.dumps(item)
+    except RecursionError:
+        return "nested too deeply"
+    except ValueError:
+        return json.dumps(item, sort_keys=True)
+    return item
 
 
 # --- bytes to envelope ---
@@ -389,7 +400,7 @@ def _word(name: str, value: Any) -> Any:
         return _qualities(value)
     if name == "extras":
         return _extras(value)
-    raise _Refused("unknown_field", f"`{str(name)[:60]}` is no field of a point{_nearest(str(name), POINT_FIELDS)}")
+    raise _Refused("unknown_field", f"{str(name)[:60]!r} is no field of a point{_nearest(str(name), POINT_FIELDS)}")
 
 
 def _qualities(value: Any) -> dict[str, str]:
@@ -405,14 +416,14 @@ def _extras(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or len(value) > MAX_EXTRAS:
         raise _Refused("bad_extras", f"extras are at most {MAX_EXTRAS} named numbers and words")
     for name, extra in value.items():
-        if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not _is_clean(name):
-            raise _Refused("bad_extras", f"a name in extras has 1 to {MAX_NAME_CHARACTERS} characters")
+        if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not _is_clean(name) or name in POINT_FIELDS:
+            raise _Refused("bad_extras", f"a name in extras has 1 to {MAX_NAME_CHARACTERS} characters and is no field")
         if isinstance(extra, str):
             if len(extra) > MAX_EXTRA_CHARACTERS or not _is_clean(extra):
                 raise _Refused("bad_extras", f"a word in extras has at most {MAX_EXTRA_CHARACTERS} characters")
         elif isinstance(extra, bool) or not isinstance(extra, int | float):
             raise _Refused("bad_extras", "extras are numbers and words")
-        elif not math.isfinite(extra) or abs(extra) >= 2**63:
+        elif abs(extra) >= 2**63 or not math.isfinite(extra):
             raise _Refused("bad_extras", "a number in extras is too large")
     return value
 
@@ -428,7 +439,7 @@ def _event(item: Any, received_at: dt.datetime) -> tuple[Event, dict[str, Any]]:
         raise _Refused("not_an_object", "an event must be an object")
     for name in item:
         if name not in EVENT_FIELDS:
-            raise _Refused("unknown_field", f"`{name[:60]}` is no field of an event{_nearest(name, EVENT_FIELDS)}")
+            raise _Refused("unknown_field", f"{name[:60]!r} is no field of an event{_nearest(name, EVENT_FIELDS)}")
     kind = item.get("kind")
     if not isinstance(kind, str) or kind not in EVENT_KINDS:
         raise _Refused("unknown_kind", f"kind must be one of {', '.join(sorted(EVENT_KINDS))}")

@@ -13,6 +13,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from drivers.port import MachineState, Quality, Reading
 from roasts import recorder
 from roasts import services as roast_services
 from roasts.filing import Filing
@@ -155,30 +156,45 @@ def _place_event(machine_id: str, event: Event, now: dt.datetime) -> None:
     roast_services.file_decisions(roast.machine, [Filing(roast.pk, "", 0, mark)], now=now)
 
 
-def prime_rate(state: StreamState) -> None:
-    """Fill the rate's window from the open roast's newest rows: another process has had the stream."""
-    recording = state.recording
-    if recording.roast is None or not state.roast_id:
-        return
-    newest = Sample.objects.filter(roast_id=state.roast_id).order_by("-elapsed_ms")
-    points = list(newest.values_list("elapsed_ms", "bean_temp_c", "quality")[: roast_services.PRIMING_SAMPLES])
-    offset_ms = recording.roast.offset_ms
-    recorder.prime_rate(
-        recording, [(ms - offset_ms, None if "bean_temp_c" in quality else c) for ms, c, quality in reversed(points)]
-    )
+def readings_after(roast_id: str, elapsed_ms: int, offset_ms: int) -> list[Reading]:
+    """The samples of a roast after a moment, as the recorder read them."""
+    rows = Sample.objects.filter(roast_id=roast_id, elapsed_ms__gt=elapsed_ms).order_by("elapsed_ms")
+    return [
+        Reading(
+            sequence=row.sequence,
+            at=row.at,
+            monotonic_s=0.0,
+            device_ms=row.elapsed_ms - offset_ms,
+            state=MachineState(row.state),
+            bean_temp_c=row.bean_temp_c,
+            infrared_temp_c=row.infrared_temp_c,
+            heater_step=row.heater_step,
+            quality={name: Quality(word) for name, word in row.quality.items()},
+        )
+        for row in rows
+    ]
 
 
 def stretches(taken: Taken, placed: Placed, *, is_late: bool) -> list[dict[str, Any]]:
-    """Which part of which roast this envelope filled, and whether it came late."""
-    found: dict[str, tuple[int, int]] = {}
+    """Which part of which roast this envelope filled, and whether it came late. ``device_start_ms``: the device time
+    of elapsed 0 (null where points have none); ``is_placed``: by the late rule, one by one.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for sample in taken.samples:
-        low, high = found.get(sample.roast_id, (sample.elapsed_ms, sample.elapsed_ms))
-        found[sample.roast_id] = (min(low, sample.elapsed_ms), max(high, sample.elapsed_ms))
-    told = [
-        {"roast_id": roast_id, "from_ms": low, "to_ms": high, "is_late": is_late}
-        for roast_id, (low, high) in found.items()
-    ]
-    return told + [
-        {"roast_id": roast_id, "from_ms": low, "to_ms": high, "is_late": True}
+        stretch = found.get(sample.roast_id)
+        if stretch is None:
+            is_counted = "device_ms" in sample.point.values
+            found[sample.roast_id] = {
+                "roast_id": sample.roast_id,
+                "from_ms": sample.elapsed_ms,
+                "to_ms": sample.elapsed_ms,
+                "is_late": is_late,
+                "is_placed": False,
+                "device_start_ms": sample.point.device_ms - sample.elapsed_ms if is_counted else None,
+            }
+        else:
+            stretch["to_ms"] = sample.elapsed_ms
+    return [*found.values()] + [
+        {"roast_id": roast_id, "from_ms": low, "to_ms": high, "is_late": True, "is_placed": True}
         for roast_id, (low, high) in placed.spans.items()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import connection
@@ -33,11 +33,21 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("quality", "jsonb"),
     ("extras", "jsonb"),
 )
-#: Names of a point's values from the seventh column on.
-_POINT_VALUES = (
-    "bean_temp_c", "infrared_temp_c", "exhaust_temp_c", "environment_temp_c", "ambient_temp_c",
-    "rate_of_rise_c_per_min", "heater_step", "fan_step", "drum_step", "fan_rpm", "voltage_v",
-)  # fmt: skip
+#: Column of a sample → the point's own name for it.
+POINT_VALUES: dict[str, str] = {
+    "bean_temp_c": "bean_temp_c",
+    "infrared_temp_c": "infrared_temp_c",
+    "exhaust_temp_c": "exhaust_temp_c",
+    "environment_temp_c": "environment_temp_c",
+    "ambient_temp_c": "ambient_temp_c",
+    "machine_rate_c_per_min": "rate_of_rise_c_per_min",
+    "heater_step": "heater_step",
+    "fan_step": "fan_step",
+    "drum_step": "drum_step",
+    "fan_rpm": "fan_rpm",
+    "voltage_v": "voltage_v",
+}
+_POINT_NAMES = tuple(POINT_VALUES.values())
 
 
 def insert_samples(samples: Sequence[NewSample]) -> int:
@@ -69,7 +79,7 @@ def _values(sample: NewSample) -> list[Any]:
     """One row's values, in the order of COLUMNS."""
     values = sample.point.values
     get = values.get
-    quality, extras = get("quality"), get("extras")
+    quality, extras = get("quality"), extras_of(values)
     return [
         sample.roast_id,
         sample.elapsed_ms,
@@ -77,10 +87,18 @@ def _values(sample: NewSample) -> list[Any]:
         values["at"],
         sample.state,
         sample.rate_of_rise_c_per_min,
-        *[get(name) for name in _POINT_VALUES],
+        *[get(name) for name in _POINT_NAMES],
         "{}" if not quality else json.dumps(quality),
         None if not extras else json.dumps(extras),
     ]
+
+
+def extras_of(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A point's extras, with the one reading of its that has no column."""
+    extras = values.get("extras")
+    if "roast_clock_s" in values:
+        return {**(extras or {}), "roast_clock_s": values["roast_clock_s"]}
+    return extras or None
 
 
 def _array(values: Sequence[Any]) -> str:
@@ -112,7 +130,6 @@ def _insert_portably(samples: Sequence[NewSample]) -> int:
 
 def _sample(each: NewSample) -> Sample:
     values = each.point.values
-    names = {name: values.get(name) for name in _POINT_VALUES if name != "rate_of_rise_c_per_min"}
     return Sample(
         roast_id=each.roast_id,
         elapsed_ms=each.elapsed_ms,
@@ -120,8 +137,7 @@ def _sample(each: NewSample) -> Sample:
         at=each.point.at,
         state=each.state,
         rate_of_rise_c_per_min=each.rate_of_rise_c_per_min,
-        machine_rate_c_per_min=values.get("rate_of_rise_c_per_min"),
         quality=values.get("quality") or {},
-        extras=values.get("extras") or None,
-        **names,
+        extras=extras_of(values),
+        **{column: values.get(name) for column, name in POINT_VALUES.items()},
     )

@@ -17,23 +17,29 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import F
 
-from kernel import canonical, live
-from kernel.errors import Conflict, Unprocessable
+from kernel import audit, canonical, live
+from kernel.errors import Conflict, Forbidden, Unprocessable
+from kernel.principals import Principal
+from roasts import crack_store, recorder
 from roasts import services as roast_services
+from roasts.filing import Filing
 from roasts.models import (
+    EventKind,
     Machine,
     MachineReading,
     Roast,
     RoastSource,
+    RoastStatus,
     TelemetryBatch,
     TelemetryPolicy,
     TelemetryStream,
 )
+from roasts.recorder import MarkEvent, OpenRoast, RecorderState
 from roasts.services import LinkState
 from roasts.telemetry import admission, late, rows, signing, stream_state, swift
 from roasts.telemetry.admission import Admission
 from roasts.telemetry.envelope import MAX_REFUSALS_TOLD, Envelope, Refusal
-from roasts.telemetry.following import StreamState, Taken, take
+from roasts.telemetry.following import StreamState, Taken, catch_up, close_by_hand, open_by_hand, take
 from roasts.telemetry.signing import Statement, Verdict
 
 logger = logging.getLogger(__name__)
@@ -41,6 +47,8 @@ logger = logging.getLogger(__name__)
 LATE_AFTER = dt.timedelta(seconds=15)
 #: States of streams that this process filed last; a stream that another process moved on is read from its row.
 KEPT_STATES = 4096
+#: Our state may be this many envelopes old and still be brought up to date instead of read anew.
+MAX_BEHIND = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +183,8 @@ def _file_slowly(incoming: _Incoming, kept: Kept | None) -> Filed:
         verdict = _judged(admitted, incoming)
         taken = take(_state(admitted, kept), envelope, admitted.last_sequence, roast_services.new_roast_id)
         answer = _write(admitted, incoming, taken, verdict)
+    if taken.closed_by:
+        taken.state = _expecting(admitted.machine_id, taken.state)
     _keep(admitted, incoming, taken)
     _publish(admitted, taken, incoming.received_at)
     return Filed(answer, is_replay=False)
@@ -219,22 +229,60 @@ def _judged(admitted: Admission, incoming: _Incoming) -> Verdict:
 
 
 def _state(admitted: Admission, kept: Kept | None) -> StreamState:
-    """Where the stream stood: from memory, else from its row, else from the open roast's rows."""
+    """Where the stream stands: from memory, from memory and the rows that came since, or from the rows alone."""
     open_roast = Roast.objects.open().filter(machine_id=admitted.machine_id).values_list("pk", flat=True).first() or ""
-    if kept is not None and _is_same_moment(kept, admitted) and kept.state.roast_id == open_roast:
-        return kept.state
+    if kept is not None and kept.state.roast_id == open_roast:
+        if _is_same_moment(kept, admitted):
+            return kept.state
+        caught_up = _caught_up(kept, admitted) if open_roast else None
+        if caught_up is not None:
+            return caught_up
+    return _expecting(admitted.machine_id, _restored(admitted, open_roast))
+
+
+def _restored(admitted: Admission, open_roast: str) -> StreamState:
+    """From the stream's row and the open roast's; from the roast's alone where the two do not agree."""
     if admitted.last_sequence == 0 and not open_roast:
         return StreamState()
+    roast_id, resumed = roast_services.resume_state(admitted.machine_id) if open_roast else ("", RecorderState())
     try:
         state = stream_state.decode(admission.stored_state(admitted.state))
-        if state.roast_id != open_roast:
-            raise stream_state.UnreadableState(f"it speaks of {state.roast_id!r}, open is {open_roast!r}")
+        if state.roast_id != roast_id:
+            raise stream_state.UnreadableState(f"it speaks of {state.roast_id!r}, open is {roast_id!r}")
     except stream_state.UnreadableState as error:
         logger.warning("stream of %s is read from its roast: %s", admitted.machine_id, error)
-        roast_id, recording = roast_services.resume_state(admitted.machine_id)
-        return StreamState(recording=recording, roast_id=roast_id)
-    late.prime_rate(state)
+        return StreamState(recording=resumed, roast_id=roast_id)
+    if open_roast:
+        state = replace(state, recording=replace(state.recording, watch=resumed.watch, rate=resumed.rate))
     return state
+
+
+def _expecting(machine_id: str, state: StreamState) -> StreamState:
+    """With what earlier roasts of this machine lead us to expect."""
+    bean = Roast.objects.filter(pk=state.roast_id).values_list("bean", flat=True).first() or ""
+    expectation = crack_store.expectation_of(machine_id, bean)
+    return replace(state, recording=recorder.expect(state.recording, expectation))
+
+
+def _caught_up(kept: Kept, admitted: Admission) -> StreamState | None:
+    """Our older state, and the samples that another process has filed since. None where more than samples came."""
+    kept_roast = kept.state.recording.roast
+    try:
+        there = stream_state.decode(admission.stored_state(admitted.state))
+    except stream_state.UnreadableState:
+        return None
+    now_roast = there.recording.roast
+    if kept_roast is None or now_roast is None or kept_roast.offset_ms != now_roast.offset_ms:
+        return None
+    behind = admitted.last_sequence - kept.admitted.last_sequence
+    if not 0 < behind <= MAX_BEHIND or there.missing != kept.state.missing:
+        return None
+    readings = late.readings_after(kept.state.roast_id, kept_roast.last_elapsed_ms, kept_roast.offset_ms)
+    state = catch_up(kept.state, readings)
+    caught, stands = state.recording.roast, there.recording.roast
+    if caught is None or stands is None or caught.last_elapsed_ms != stands.last_elapsed_ms:
+        return None
+    return replace(there, recording=replace(state.recording, last_clock_s=there.recording.last_clock_s))
 
 
 def _is_same_moment(kept: Kept, admitted: Admission) -> bool:
@@ -311,11 +359,18 @@ def _told(refusal: Refusal) -> dict[str, Any]:
 
 
 def _act(machine_id: str, taken: Taken, received_at: dt.datetime) -> None:
-    """The recorder's decisions, in order, as the machine loop's are filed."""
+    """The recorder's decisions, in order, as the machine loop's are filed; a roast says from its birth where it came
+    from, for once closed it says nothing new.
+    """
     machine = Machine.objects.select_related("organization").get(pk=machine_id)
-    roast_services.file_decisions(machine, taken.acts, now=received_at)
-    opened = {filing.roast_id for filing in taken.acts}
-    Roast.objects.filter(pk__in=opened, source=RoastSource.RECORDED.value).update(source=RoastSource.TELEMETRY.value)
+    waiting: list[Filing] = []
+    for filing in taken.acts:
+        waiting.append(filing)
+        if isinstance(filing.decision, OpenRoast):
+            roast_services.file_decisions(machine, waiting, now=received_at)
+            Roast.objects.filter(pk=filing.roast_id).update(source=RoastSource.TELEMETRY.value)
+            waiting = []
+    roast_services.file_decisions(machine, waiting, now=received_at)
     for roast_id, why in taken.closed_by.items():
         Roast.objects.filter(pk=roast_id).update(close_reason=why)
 
@@ -398,3 +453,54 @@ def _publish(admitted: Admission, taken: Taken, received_at: dt.datetime) -> Non
     }
     organization_id, machine_id = admitted.organization_id, admitted.machine_id
     transaction.on_commit(lambda: live.publish_reading(organization_id, machine_id, payload))
+
+
+def open_by_person(principal: Principal, machine: Machine, *, now: dt.datetime) -> Roast:
+    """Open a roast as of the newest point's time. Conflict: one is open, or the machine says itself when it roasts."""
+    with transaction.atomic():
+        _admitted, state = _for_a_person(principal, machine)
+        if state.roast_id:
+            raise Conflict("roast_open", "A roast is open on this machine.", "Close it first.", roast_id=state.roast_id)
+        if state.is_stated:
+            raise Conflict(
+                "machine_says_itself", "This machine says itself when it roasts.", "Charge it: the roast opens by that."
+            )
+        at = state.recording.last_at or now
+        taken = open_by_hand(state, at, roast_services.new_roast_id)
+        filings = [each for each in taken.acts if not isinstance(each.decision, MarkEvent)]
+        roast_services.file_decisions(machine, filings, now=now)
+        roast = Roast.objects.select_related("organization", "machine").get(pk=taken.state.roast_id)
+        Roast.objects.filter(pk=roast.pk).update(source=RoastSource.TELEMETRY.value)
+        roast_services.mark_event(principal, roast, kind=EventKind.CHARGE.value, elapsed_ms=0, now=now)
+        _keep_state(machine.pk, taken.state)
+    return roast
+
+
+def close_by_person(
+    principal: Principal, machine: Machine, *, is_aborted: bool, reason: str, now: dt.datetime
+) -> Roast:
+    """Close the open roast as of its newest point. Conflict `no_roast`."""
+    with transaction.atomic():
+        _admitted, state = _for_a_person(principal, machine)
+        if not state.roast_id:
+            raise Conflict("no_roast", "No roast is open on this machine.", "Nothing is left to do.")
+        roast_id, ended_at = state.roast_id, state.recording.last_at or now
+        status = RoastStatus.ABORTED if is_aborted else RoastStatus.FINISHED
+        roast_services.close_roast(machine, roast_id, status=status.value, ended_at=ended_at, now=now)
+        Roast.objects.filter(pk=roast_id).update(close_reason="person")
+        payload = {"machine_id": machine.pk, "reason": reason, "is_aborted": is_aborted}
+        audit.record(machine.organization, principal, "roast_closed_by_hand", "roast", roast_id, payload, now=now)
+        _keep_state(machine.pk, close_by_hand(state))
+    return Roast.objects.get(pk=roast_id)
+
+
+def _for_a_person(principal: Principal, machine: Machine) -> tuple[Admission, StreamState]:
+    """The locked stream, for somebody who may operate. Forbidden, NotFound, Conflict."""
+    if not principal.may("operate"):
+        raise Forbidden("not_allowed", f"{principal.name} may not operate here.", "Ask an operator.")
+    admitted = admission.admit(machine.organization_id, machine.pk, "")
+    return admitted, _state(admitted, None)
+
+
+def _keep_state(machine_id: str, state: StreamState) -> None:
+    TelemetryStream.objects.filter(machine_id=machine_id).update(state=stream_state.encode(state))

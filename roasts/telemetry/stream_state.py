@@ -1,6 +1,8 @@
 """A stream's state as JSON and back: frozen dataclasses by their fields, whatever the recorder grows. Pure.
 
-What is not compared (the rate's window) is not kept: it is filled again from the newest samples.
+Kept is what cannot be had from the rows. What inference watches, and the rate's window, are read again from the open
+roast's samples (they are large, and change with every second); only a machine that tells no state and does not roast
+keeps them here, for its readings have no rows. Fields that hold their default are left out.
 """
 
 from __future__ import annotations
@@ -8,14 +10,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import types
 import typing
 from collections import deque
 from typing import Any
 
+from roasts.recorder import RecorderState
 from roasts.telemetry.following import StreamState
 
 VERSION = 1
+_NOTHING = RecorderState()
+_NO_DEFAULT = object()
 
 
 class UnreadableState(ValueError):
@@ -24,12 +30,20 @@ class UnreadableState(ValueError):
 
 def encode(state: StreamState) -> dict[str, Any]:
     """JSON values."""
-    return {"version": VERSION, "stream": _plain(state)}
+    recording = state.recording
+    if recording.roast is not None or state.is_stated:
+        recording = dataclasses.replace(recording, watch=_NOTHING.watch, recent=())
+    recording = dataclasses.replace(recording, expectation=_NOTHING.expectation)
+    return {"version": VERSION, "stream": _plain(dataclasses.replace(state, recording=recording))}
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+        return {
+            name: _plain(kept)
+            for name, default in _defaults(type(value))
+            if (kept := getattr(value, name)) is not default and (default is _NO_DEFAULT or kept != default)
+        }
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dt.datetime):
@@ -39,6 +53,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(_plain(key)): _plain(item) for key, item in value.items()}
     return value
+
+
+@functools.cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    """Names of the fields that are kept, each with the value that need not be written."""
+    found = []
+    for each in dataclasses.fields(kind):
+        default = each.default
+        if default is dataclasses.MISSING:
+            made = each.default_factory
+            default = _NO_DEFAULT if made is dataclasses.MISSING else made()
+        if each.compare:
+            found.append((each.name, default))
+    return tuple(found)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def decode(data: Any) -> StreamState:
@@ -67,7 +100,7 @@ def _read(kind: Any, value: Any) -> Any:
         key, item = typing.get_args(kind)
         return {_read(key, name): _read(item, inner) for name, inner in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         known = {f.name for f in dataclasses.fields(kind)}
         return kind(**{name: _read(hints[name], item) for name, item in value.items() if name in known})
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named tuple: its fields in order, plain values

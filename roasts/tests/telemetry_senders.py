@@ -10,7 +10,7 @@ from roasts.telemetry import signing
 from roasts.telemetry.envelope import SCHEMA, read
 
 BEGUN = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
-CHARGE_S, DROP_S, COOLED_S = 10.0, 600.0, 700.0
+CHARGE_S, DROP_S, COOLED_S = 10.0, 300.0, 360.0
 PRIVATE_KEY = bytes(range(32))
 
 
@@ -57,10 +57,10 @@ def span(from_s: float, to_s: float, every_s: float = 1.0, **values: Any) -> lis
 
 def envelope(machine_id: str, sequence: int, points: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     """Unsigned; ``at`` is the newest point's time unless given."""
-    newest = max((p["at"] for p in points), default=text(BEGUN))
-    return {
-        "schema": SCHEMA, "machine_id": machine_id, "sequence": sequence, "at": newest, "points": points, **fields,
-    }  # fmt: skip
+    made = {"schema": SCHEMA, "machine_id": machine_id, "sequence": sequence, "points": points, **fields}
+    if "at" not in made:
+        made["at"] = max((each["at"] for each in points), default=text(BEGUN))
+    return made
 
 
 def statement_of(organization_id: str, body: dict[str, Any]) -> signing.Statement:
