@@ -18,7 +18,7 @@
   }
   function temperatureRange(u, low, high) {
     var step = roastops.isFahrenheit ? 20 : 10;
-    return [Math.floor(((low === null ? 50 : low) - 2) / step) * step, Math.ceil(((high === null ? 240 : high) + 2) / step) * step];
+    return [Math.floor(((low === null ? 50 : low) - 2) / step) * step, Math.ceil(((high === null ? 240 : high) + 0.9 * step) / step) * step];
   }
   /** Steps at every row from the moves [elapsed_s, step]. */
   function atRows(times, moves) {

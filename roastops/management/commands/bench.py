@@ -8,11 +8,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, ingest, page, poll, propose, stop
+from roastops.benches import decode, ingest, library, page, poll, propose, stop
 
 BENCHES = {
+    "curve": library.run_curve,
     "decode": decode.run,
     "ingest": ingest.run,
+    "library": library.run,
     "page": page.run,
     "poll": poll.run,
     "propose": propose.run,
