@@ -26,6 +26,8 @@ PURE = frozenset(
     drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
     kernel.canonical
     roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
+    roasts.crack_history roasts.crack_shape roasts.crack_track
+    roasts.inference roasts.inference_marks roasts.inference_phases
     roasts.rate_of_rise roasts.recorder
     roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing roasts.telemetry.stream_state
     """.split()

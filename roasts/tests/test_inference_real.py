@@ -137,7 +137,7 @@ def test_what_is_inferred_of_a_roast_does_not_hang_on_later_ones() -> None:
 def test_before_the_drop_marks_move_and_after_it_they_stand() -> None:
     """A mark is withdrawn only before it is confirmed, and every roast ends with one that is."""
     moved = 0
-    for decisions in decided():
+    for decisions in decided(is_all=True):
         of_crack = [d for d in decisions if getattr(d, "mark", None) and d.mark.kind == "first_crack_start"]
         moved += sum(isinstance(decision, inference.Withdrawn) for decision in of_crack)
         confirmed = [place for place, decision in enumerate(of_crack) if isinstance(decision, inference.Confirmed)]

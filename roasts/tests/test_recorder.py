@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.port import MachineState, Reading
-from roasts import decision_json, recorder
+from roasts import decision_json, inference, recorder
 from roasts.recorder import RecorderState
 from roasts.tests import real_logs
+from roasts.tests.event_roasts import DROP_S, at, made_up
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 S = MachineState
@@ -272,3 +274,90 @@ def test_marks_of_a_real_log_agree_with_artisans_summary(path) -> None:
 
 def test_the_real_logs_are_there_where_they_must_be() -> None:
     real_logs.need_logs()
+
+
+# --- a machine that tells no states ---
+
+
+def silent(end_s: float = 700, charge_ms: int = 20_000) -> list[Reading]:
+    return list(made_up(charge_ms=charge_ms, end_s=end_s, step_ms=500))
+
+
+def test_a_machine_without_states_opens_its_roast_at_the_inferred_charge_and_loses_no_reading() -> None:
+    _, decisions = run(silent())
+    opened = of(recorder.OpenRoast, decisions)[0]
+    assert opened.device_start_ms == pytest.approx(20_000, abs=3000)
+    samples = of(recorder.RecordSample, decisions)
+    elapsed = [sample.elapsed_ms for sample in samples]
+    assert elapsed[0] < 500 and all(b - a == 500 for a, b in zip(elapsed, elapsed[1:], strict=False))
+    assert all(sample.reading.device_ms - opened.device_start_ms == sample.elapsed_ms for sample in samples)
+    charge = next(mark for mark in of(recorder.MarkEvent, decisions) if mark.kind == "charge")
+    assert (charge.elapsed_ms, charge.source) == (0, "inferred")
+
+
+def test_it_is_dropped_and_closed_by_inference_too() -> None:
+    readings = silent(end_s=900)
+    state, decisions = run(readings)
+    drop = next(mark for mark in of(recorder.MarkEvent, decisions) if mark.kind == "drop")
+    start_ms = of(recorder.OpenRoast, decisions)[0].device_start_ms
+    assert drop.elapsed_ms + start_ms == pytest.approx(20_000 + 1000 * DROP_S, abs=3000)
+    assert [s.status for s in of(recorder.SetStatus, decisions)] == ["roasting", "cooling"]
+    assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["finished"]
+    assert state.roast is None
+
+
+def test_a_charge_that_was_none_aborts_the_roast_it_opened() -> None:
+    temps = [160.0] * 10 + [158.0, 156.0, 154.0, 153.0, 154.0, 156.0, 158.0, *[160.0] * 20]
+    state, decisions = run([at(1000 * n, temp_c) for n, temp_c in enumerate(temps)])
+    assert [type(d).__name__ for d in decisions if not isinstance(d, recorder.RecordSample | recorder.SetStatus)] == [
+        "OpenRoast", "MarkEvent", "WithdrawMark", "CloseRoast",
+    ]  # fmt: skip
+    assert of(recorder.CloseRoast, decisions)[0].status == "aborted" and state.roast is None
+
+
+def test_two_roasts_of_a_machine_without_states_are_two() -> None:
+    first = silent(end_s=900)
+    again_ms = first[-1].device_ms + 1000
+    heated = [at(again_ms + 1000 * n, min(160.0, 60.0 + n)) for n in range(130)]
+    begin_ms = heated[-1].device_ms + 1000
+    second = [replace(one, device_ms=one.device_ms + begin_ms, at=one.at + dt.timedelta(milliseconds=begin_ms))
+              for one in silent(end_s=900)]  # fmt: skip
+    _, decisions = run([*first, *heated, *second])
+    assert len(of(recorder.OpenRoast, decisions)) == 2
+    assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["finished", "finished"]
+
+
+def test_a_machine_that_tells_states_opens_no_roast_by_its_temperatures() -> None:
+    _, decisions = run([replace(one, state=S.OFF) for one in silent()])
+    assert decisions == []
+
+
+def test_a_hole_in_mid_roast_moves_no_mark() -> None:
+    """Another connection, device time anew: inference goes on by the roast's own time."""
+    whole = list(_clocked())
+    _, unbroken = run(whole)
+    cut = 2 * 300
+    state, before = run(whole[:cut])
+    moved = [replace(one, device_ms=one.device_ms - whole[cut].device_ms + 7) for one in whole[cut:]]
+    _, after = run(moved, state, "boot2")
+    found, wanted = marks([*before, *after]), marks(unbroken)
+    for kind in ("turning_point", "dry_end", "drop"):
+        assert found[kind] == pytest.approx(wanted[kind], abs=1500), kind
+
+
+def _clocked() -> Iterable[Reading]:
+    """The made-up roast of a machine with states and a roast clock."""
+    for one in silent():
+        since_s = (one.device_ms - 20_000) / 1000
+        state = S.CHARGE if since_s < 0 else S.ROASTING if since_s < DROP_S else S.COOLING
+        yield replace(one, state=state, roast_clock_s=max(0, int(since_s)))
+
+
+def test_what_is_expected_reaches_the_open_roast_and_the_next() -> None:
+    expectation = inference.Expectation(dry_end_c=140.0)
+    state, _ = run(list(_clocked())[:200])
+    assert recorder.expect(state, expectation).watch.known.expectation == expectation
+    state = recorder.expect(RecorderState(), expectation)
+    _, decisions = run(_clocked(), state)
+    _, usual = run(_clocked())
+    assert marks(decisions)["dry_end"] < marks(usual)["dry_end"] - 10_000
