@@ -27,6 +27,7 @@ from kernel import draining, log_files
 from kernel.sealer import SealerThread
 from kernel.stream import stream_asgi
 from roastops.wsgi_threads import WsgiInThreads
+from roasts import artisan_socket
 from roasts.telemetry import asgi as telemetry
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     """Dispatch by path."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
+    elif scope["type"] == "websocket" and scope["path"].startswith(artisan_socket.PREFIX):
+        await artisan_socket.artisan_asgi(scope, receive, send)
     elif scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1000})
     elif STOP_PATH.match(scope["path"]) and scope["method"] == "POST":

@@ -12,8 +12,8 @@ from kernel.errors import Unprocessable
 from roasts import stored_curve
 from roasts.curve import Column, Curve
 from roasts.formats.imported import MACHINE_RATE, Channel, ImportedRoast, Metadata, SpecialEvent
-from roasts.importing import NUMBERS, TEXTS
 from roasts.models import ImportedFile, Roast, Sample
+from roasts.services_imports import NUMBERS, TEXTS
 
 #: A setting's change as a person would have pressed it in Artisan: the slider's name, and its scale of a step.
 SLIDERS = (("Fan", "fan_step"), ("Drum", "drum_step"), ("Heater", "heater_step"))
@@ -53,7 +53,8 @@ def _metadata(roast: Roast, file: ImportedFile | None, curve: Curve) -> Metadata
     known = {name: value for name, value in said.items() if name in kept}
     # a title cut to our column, or borrowed from the batch, gives way to the file's own words
     corrected = {name: value for name, value in ours.items() if not _is_same(name, value, known, roast)}
-    return Metadata(**{"machine_name": roast.machine.name, "source_version": "RoastOps"} | known | corrected)
+    own = {} if file else {"machine_name": roast.machine.name, "source_version": "RoastOps"}
+    return Metadata(**own | known | corrected)
 
 
 def _is_same(name: str, value: Any, said: dict[str, Any], roast: Roast) -> bool:

@@ -17,6 +17,7 @@ from roasts import importing
 from roasts.formats.imported import MAX_FILE_BYTES
 from roasts.formats.reading import NAMES
 from roasts.models import Machine
+from roasts.services_imports import IMPORTED_MACHINE
 
 SUFFIXES = frozenset({".alog", ".csv", ".json", ".ndjson"})
 MAX_FILES = 100_000
@@ -31,7 +32,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
         parser.add_argument("--organization", required=True, help="its slug")
-        parser.add_argument("--machine", help=f"id or name; “{importing.IMPORTED_MACHINE}” when left out")
+        parser.add_argument("--machine", help=f"id or name; “{IMPORTED_MACHINE}” when left out")
 
     def handle(self, *args: Any, **options: Any) -> None:
         organization = Organization.objects.filter(slug=options["organization"]).first()
