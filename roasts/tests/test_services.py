@@ -102,7 +102,8 @@ def test_a_restart_resumes_the_open_roast_and_misses_nothing(machine: Machine) -
     assert list(Sample.objects.order_by("elapsed_ms").values_list("elapsed_ms", flat=True)) == list(
         range(0, 175_001, 100)
     )
-    assert dict(RoastEvent.objects.values_list("kind", "elapsed_ms"))["turning_point"] == pytest.approx(60_000, abs=1000)
+    marks = dict(RoastEvent.objects.values_list("kind", "elapsed_ms"))
+    assert marks["turning_point"] == pytest.approx(60_000, abs=1000)
     assert last.roast is None
 
 
