@@ -104,7 +104,7 @@ class MachineLoop:
     def begin(cls, machine_id: str) -> MachineLoop | None:
         """Take the machine's lease and get ready; None where somebody else tends it or it is gone."""
         machine = Machine.objects.select_related("organization").filter(pk=machine_id, is_archived=False).first()
-        if machine is None:
+        if machine is None or machine.is_remote:
             return None
         owner = f"{settings.HOST_NAME}:{os.getpid()}:{ids.new('own')[-6:]}"
         token = lease.take_lease(machine_id, owner=owner, now=clock.now())

@@ -31,6 +31,8 @@ READING_FIELDS = (
 #: A link that says "up" but has not been written for this long is nobody's word.
 UNTENDED_AFTER = dt.timedelta(seconds=5)
 STALE_AFTER_MS = 3000
+#: A bridge's envelopes hold up to 5 s, and one may have to be sent again.
+BRIDGE_SILENT_AFTER_MS = 20_000
 COLD_C = 60.0
 
 
@@ -100,6 +102,8 @@ def link_of(
     """
     if latest is None or latest.written_at is None:
         return MachineReading.Link.NEVER.value, "", "Nobody has spoken to this machine yet."
+    if machine.is_remote:
+        return _link_of_remote(latest, reading)
     lease = getattr(machine, "lease", None)
     is_tended = lease is not None and now - lease.expires_at < UNTENDED_AFTER
     if not is_tended:
@@ -108,6 +112,13 @@ def link_of(
     if link == MachineReading.Link.UP.value and reading is not None and reading["age_ms"] > STALE_AFTER_MS:
         return MachineReading.Link.STALE.value, "stale_reading", "The newest reading is old."
     return link, code, message
+
+
+def _link_of_remote(latest: MachineReading, reading: dict[str, Any] | None) -> tuple[str, str, str]:
+    """A bridge sends every few seconds; when it is silent, nobody here knows more."""
+    if reading is None or reading["age_ms"] > BRIDGE_SILENT_AFTER_MS:
+        return MachineReading.Link.STALE.value, "bridge_silent", "The bridge of this machine is silent."
+    return latest.link, latest.link_code, latest.link_message
 
 
 def render_envelope(machine: Machine) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) ->
     if not principal.may("propose"):
         raise Forbidden("not_allowed", f"{principal.name} may not order here.", "Ask for the role, or the key's scope.")
     _require_same_organization(principal, asked.machine)
+    _require_loop(asked.machine)
     begun_s = clock.monotonic()
     for _ in range(MAX_TRIES):
         looked = _look(principal, asked, now)
@@ -145,6 +146,16 @@ def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) ->
 def _require_same_organization(principal: Principal, machine: Machine) -> None:
     if principal.organization is None or machine.organization_id != principal.organization.pk:
         raise NotFound()
+
+
+def _require_loop(machine: Machine) -> None:
+    """A machine that a bridge feeds is watched, not steered: nothing here reaches it."""
+    if machine.is_remote:
+        raise Conflict(
+            "machine_is_remote",
+            f"{machine.name} is fed by a bridge: it is watched here, and no order reaches it.",
+            "Set it at the machine itself, or where its own RoastOps runs.",
+        )
 
 
 def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:

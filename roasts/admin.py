@@ -45,10 +45,12 @@ class MachineForm(forms.ModelForm):
         model = Machine
         fields = [
             "name", "site", "driver_kind", "driver_options", "host", "silence_policy", "max_bean_temp_c",
-            "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s", "is_virtual", "is_archived",
+            "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s", "is_remote",
+            "is_virtual", "is_archived",
         ]  # fmt: skip
         help_texts = {
             "host": "The host the cable is plugged into (its ROASTOPS_HOST_NAME); empty: any.",
+            "is_remote": "Fed by a bridge (`manage.py bridge`): watched here, and no order reaches it.",
             "silence_policy": "What the keeper does when nobody speaks to it for 2 seconds.",
         }
 
@@ -160,3 +162,6 @@ class MachineAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+from roasts import admin_telemetry  # noqa: F401  (Django looks for admin classes here)

@@ -22,7 +22,7 @@ from kernel.permissions import MemberOnly, require
 from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, nearest_hint, read_body, read_filters
-from roasts import services
+from roasts import services, stored_samples
 from roasts.models import EventKind, Gap, Roast, RoastEvent, RoastStatus
 
 #: Columns of a sample that may be asked for, in the order they are answered.
@@ -223,12 +223,14 @@ class RoastSamples(APIView):
         roast = roast_or_404(request, roast_id)
         filters = read_filters(SampleFilters, request)
         names = _sample_fields(filters.get("fields"))
-        rows = roast.samples.order_by("elapsed_ms")
-        if "from_ms" in filters:
-            rows = rows.filter(elapsed_ms__gte=filters["from_ms"])
-        if "to_ms" in filters:
-            rows = rows.filter(elapsed_ms__lte=filters["to_ms"])
-        values = list(rows.values_list("elapsed_ms", *names)[:MAX_SAMPLES])[:: filters["step"]]
+        rows = stored_samples.read_rows(
+            roast.pk,
+            ("elapsed_ms", *names),
+            from_ms=filters.get("from_ms"),
+            to_ms=filters.get("to_ms"),
+            limit=MAX_SAMPLES,
+        )
+        values = rows[:: filters["step"]]
         columns = list(zip(*values, strict=True)) if values else [()] * (len(names) + 1)
         return Response(
             {

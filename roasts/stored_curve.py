@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from roasts import stored_samples
 from roasts.curve import Column, Curve, Mark, Marks
 from roasts.models import ImportedFile, Roast, RoastSource, Sample
 
@@ -22,11 +23,9 @@ MAX_ROWS = 200_000
 
 def load_curve(roast: Roast) -> Curve:
     """The whole roast. Seconds since charge; a channel that never had a value is None."""
-    rows = list(
-        Sample.objects.filter(roast=roast).order_by("elapsed_ms").values_list("elapsed_ms", "state", *FIELDS)[:MAX_ROWS]
-    )
+    rows = stored_samples.read_rows(roast.pk, ("elapsed_ms", "state", *FIELDS), limit=MAX_ROWS)
     if not rows:
-        return _packed_curve(roast)
+        return Curve(elapsed_s=np.empty(0), bean_temp_c=np.empty(0))
     elapsed_ms, states, *columns = zip(*rows, strict=True)
     found = {name: _column(values) for name, values in zip(FIELDS, columns, strict=True)}
     elapsed_s = np.asarray(elapsed_ms, dtype=float) / 1000
@@ -53,15 +52,19 @@ def _column(values: Sequence[float | None]) -> Column:
 
 def _leave_out_doubted(roast: Roast, elapsed_s: Column, columns: dict[str, Column]) -> None:
     for name in DOUBTED:
-        doubted = Sample.objects.filter(roast=roast, quality__has_key=name).values_list("elapsed_ms", flat=True)
-        moments_s = np.asarray(list(doubted), dtype=float) / 1000
+        moments_s = np.asarray(_doubted_ms(roast, name), dtype=float) / 1000
         if len(moments_s):
             columns[name][np.isin(elapsed_s, moments_s)] = np.nan
 
 
-def _packed_curve(roast: Roast) -> Curve:
-    """What the packed object holds; an empty curve where there is none."""
-    return Curve(elapsed_s=np.empty(0), bean_temp_c=np.empty(0))
+def _doubted_ms(roast: Roast, name: str) -> list[int]:
+    """When a reading called this field stale or absent; from the packed object where the rows are gone."""
+    doubted = list(Sample.objects.filter(roast=roast, quality__has_key=name).values_list("elapsed_ms", flat=True))
+    content = None if doubted else stored_samples.thinned_content(roast.pk)
+    if content is None:
+        return doubted
+    pairs = zip(content.columns["elapsed_ms"], content.columns["quality"], strict=True)
+    return [elapsed_ms for elapsed_ms, quality in pairs if name in quality]
 
 
 def load_marks(roast: Roast) -> Marks:

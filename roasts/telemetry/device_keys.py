@@ -104,6 +104,18 @@ def as_public_half(key: DeviceKey) -> signing.PublicHalf:
     )
 
 
+def add_remote_machine(principal: Principal, machine: Machine, *, now: dt.datetime) -> Machine:
+    """File a machine that a bridge will feed. It has no envelope: no order reaches it. Forbidden: only a lead."""
+    _require_lead(principal)
+    organization = _organization(principal)
+    with transaction.atomic():
+        machine.organization, machine.is_remote, machine.created_at = organization, True, now
+        machine.save(force_insert=True)
+        payload = {"name": machine.name, "driver_kind": machine.driver_kind, "is_remote": True}
+        audit.record(organization, principal, "machine_added", "machine", machine.pk, payload, now=now)
+    return machine
+
+
 def _create(
     principal: Principal,
     machine: Machine,
