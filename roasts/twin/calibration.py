@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from roasts.twin import fitting, lanes
+from roasts.twin import fitting, judging, lanes
 from roasts.twin.fitting import RoastError
+from roasts.twin.judging import CrackError
 from roasts.twin.lanes import Grid
-from roasts.twin.parameters import ErrorGrowth, FittedRange, TwinParameters, constants_of
+from roasts.twin.parameters import ErrorGrowth, FittedRange, Remembered, TwinParameters, constants_of, pack
 from roasts.twin.physics import Vector
 from roasts.twin.values import CrackTemperature, TwinError, TwinRoast
 
 FEWEST_ROASTS = 3
 USUAL_CRACK = CrackTemperature(188.0, 4.0, 0)
-GROWTH_AHEAD_S = (0.0, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 450.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """A fit and what it was judged by: ``judged[i]`` are parameters that do not know ``roasts[i]`` (oldest first)."""
+
+    parameters: TwinParameters
+    roasts: tuple[TwinRoast, ...]
+    judged: tuple[TwinParameters, ...]
+    held_out: tuple[RoastError, ...]
 
 
 def fit(
@@ -30,38 +41,105 @@ def fit(
 ) -> TwinParameters:
     """Parameters fitted on all the roasts (each once), with a report of errors on roasts held out in turn.
 
-    ``fold_count`` 0 leaves the held-out report away (and the band is then the priors' own).
+    ``fold_count`` 0 leaves the held-out report away (and the band is then the usual one). A minute or more.
 
     Raises:
         TwinError: fewer than three different roasts, or a roast that cannot be laid out.
     """
-    different = lanes.unique(roasts)
+    return calibrate(roasts, crack=crack, fold_count=fold_count, seed=seed, origin=origin).parameters
+
+
+def calibrate(
+    roasts: Sequence[TwinRoast],
+    *,
+    crack: CrackTemperature | None = None,
+    fold_count: int = 10,
+    seed: int = 0,
+    origin: str = "",
+) -> Calibration:
+    """As :func:`fit`, with what pictures and further judging need."""
+    different = sorted(lanes.unique(roasts), key=lambda roast: roast.began_s or 0.0)
     if len(different) < FEWEST_ROASTS:
         raise TwinError(f"a twin needs at least {FEWEST_ROASTS} different roasts, not {len(different)}")
     grid = lanes.lay_out(different)
-    whole = fitting.fit_vector(grid)
-    held_out = cross_validate(grid, min(fold_count, len(grid)), seed) if fold_count else []
-    constants, gains = constants_of(whole.vector)
-    return TwinParameters(
+    vector = fitting.fit_vector(grid).vector
+    constants, gains = constants_of(vector)
+    bare = TwinParameters(
         constants=constants,
         gains=gains,
         fitted=fitted_range(different, grid),
         growth=ErrorGrowth(),
-        crack=USUAL_CRACK if crack is None else crack,
+        crack=crack_of(different) if crack is None else crack,
         origin=origin or f"fitted on {len(different)} roasts",
         roast_count=len(different),
         data_digest=data_digest(different),
-        report=report_of(held_out, fitting.errors_of(grid, whole.vector, range(len(grid))), fold_count, seed),
+        report={},
+        memory=memory_of(grid, vector),
     )
+    in_sample = fitting.errors_of(grid, vector, range(len(grid)))
+    if not fold_count:
+        return Calibration(replace(bare, report=report_of([], in_sample, 0, seed)), tuple(different), (), ())
+    return _judged(bare, different, grid, in_sample, min(fold_count, len(grid)), seed)
 
 
-def cross_validate(grid: Grid, fold_count: int, seed: int) -> list[RoastError]:
-    """Errors of every roast under parameters fitted without its fold, in the grid's order; fits start at the priors."""
-    found: dict[int, RoastError] = {}
+def _judged(
+    bare: TwinParameters,
+    roasts: Sequence[TwinRoast],
+    grid: Grid,
+    in_sample: Sequence[RoastError],
+    fold_count: int,
+    seed: int,
+) -> Calibration:
+    """The held-out side: every roast under parameters fitted without it."""
+    vectors = held_out_vectors(grid, fold_count, seed)
+    held_out = [fitting.errors_of(grid, vector, [number])[0] for number, vector in enumerate(vectors)]
+    judged = [_under(bare, grid, vector) for vector in vectors]
+    growth = judging.growth_of(roasts, judged, held_out)
+    judged = [replace(each, growth=growth) for each in judged]
+    cracks = judging.crack_report(judging.crack_errors(roasts, judged))
+    report = report_of(held_out, in_sample, fold_count, seed) | {"first_crack": cracks}
+    return Calibration(replace(bare, growth=growth, report=report), tuple(roasts), tuple(judged), tuple(held_out))
+
+
+def judge(
+    parameters: TwinParameters, roasts: Sequence[TwinRoast], others: Sequence[TwinRoast] = ()
+) -> tuple[list[RoastError], list[CrackError]]:
+    """Errors on other roasts than those it was fitted on. What began earlier lends its opening and its crack mark:
+    of these roasts, of the parameters' memory, and of ``others`` (the roasts it was fitted on).
+    """
+    different = sorted(lanes.unique(roasts), key=lambda roast: roast.began_s or 0.0)
+    grid = lanes.lay_out(different)
+    vector = pack(parameters.constants, parameters.gains)
+    errors = fitting.errors_of(grid, vector, range(len(grid)), parameters.memory)
+    return errors, judging.crack_errors(different, [parameters] * len(different), lanes.unique(others))
+
+
+def held_out_vectors(grid: Grid, fold_count: int, seed: int) -> list[Vector]:
+    """For every roast the parameters fitted without its fold, in the grid's order; every fit starts at the priors."""
+    found: dict[int, Vector] = {}
     for held_out in fitting.folds(len(grid), fold_count, seed):
         vector = fitting.fit_vector(grid, [i for i in range(len(grid)) if i not in held_out]).vector
-        found |= dict(zip(held_out, fitting.errors_of(grid, vector, held_out), strict=True))
+        found |= dict.fromkeys(held_out, vector)
     return [found[number] for number in range(len(grid))]
+
+
+def memory_of(grid: Grid, vector: Vector) -> tuple[Remembered, ...]:
+    """What each roast's opening said, oldest first; roasts without a time are left out."""
+    found = lanes.openings(grid, vector)
+    dated = [i for i in np.argsort(grid.began_s) if np.isfinite(grid.began_s[i])]
+    return tuple(Remembered(float(grid.began_s[i]), tuple(float(v) for v in found[:, i])) for i in dated)
+
+
+def crack_of(roasts: Sequence[TwinRoast]) -> CrackTemperature:
+    """The machine's first-crack temperature from these roasts' own marks; the usual one where nobody marked."""
+    history = judging.crack_history_of(roasts)
+    return judging.crack_temperature_of(history) if history else USUAL_CRACK
+
+
+def _under(bare: TwinParameters, grid: Grid, vector: Vector) -> TwinParameters:
+    """The same machine under another vector, with its memory as that vector sees it."""
+    constants, gains = constants_of(vector)
+    return replace(bare, constants=constants, gains=gains, memory=memory_of(grid, vector))
 
 
 def data_digest(roasts: Sequence[TwinRoast]) -> str:

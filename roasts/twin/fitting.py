@@ -7,7 +7,7 @@ went in, and with nothing after charge. Jacobians are finite differences run as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 
 from roasts.twin import lanes
 from roasts.twin.lanes import Grid
-from roasts.twin.parameters import prior_spreads, prior_vector
+from roasts.twin.parameters import Remembered, prior_spreads, prior_vector
 from roasts.twin.physics import Vector
 
 #: How many independent °C a roast is worth against one prior: its residuals are strongly correlated.
@@ -25,7 +25,7 @@ INFRARED_WEIGHT = 0.7
 COMPARED_EVERY_ROWS = 5
 DIFFERENCE = 1e-4  # finite difference, as a share of the prior's spread
 LARGE_RESIDUAL_C = 3.0  # from here on a residual counts linearly (soft L1)
-MOST_STEPS = 20
+MOST_STEPS, MOST_MORE_STEPS = 20, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,8 @@ class RoastError:
     """Root mean square errors of one roast, °C.
 
     ``known``: readings up to 90 s after charge went in, compared from there to the drop.
-    ``blind``: nothing after charge went in, compared from the turning point to the drop.
+    ``blind``: nothing after charge went in, compared from the turning point to the drop; ``alone``: nor what
+    the machine's earlier roasts showed.
     """
 
     name: str
@@ -50,6 +51,7 @@ class RoastError:
     known_infrared_c: float
     blind_probe_c: float
     blind_infrared_c: float
+    alone_probe_c: float
 
 
 class Problem:
@@ -116,27 +118,32 @@ def soft(off_c: Vector) -> Vector:
 
 
 def fit_vector(grid: Grid, which: Sequence[int] | None = None, start: Vector | None = None, most: int = 0) -> Fitted:
-    """The vector that explains the roasts ``which`` of the grid best (all when left out), starting at ``start``."""
+    """The vector that explains the roasts ``which`` of the grid best (all when left out), starting at ``start``.
+
+    Two passes: what earlier roasts let expect depends on the vector, so the second fits with the first's memory.
+    """
     chosen = np.arange(len(grid)) if which is None else np.asarray(which, dtype=np.int64)
-    problem = Problem(grid, chosen)
+    first = _solved(Problem(grid, chosen), prior_vector() if start is None else start, most or MOST_STEPS)
+    second = _solved(Problem(lanes.with_memory(grid, first.vector), chosen), first.vector, most or MOST_MORE_STEPS)
+    return Fitted(second.vector, second.cost, first.evaluations + second.evaluations)
+
+
+def _solved(problem: Problem, start: Vector, most: int) -> Fitted:
     found = least_squares(
-        problem.residuals,
-        problem.centre if start is None else start,
-        problem.jacobian,
-        x_scale=problem.spread,
-        max_nfev=most or MOST_STEPS,
-        ftol=1e-4,
-        xtol=1e-4,
+        problem.residuals, start, problem.jacobian, x_scale=problem.spread, max_nfev=most, ftol=1e-4, xtol=1e-4
     )
     return Fitted(np.asarray(found.x), float(found.cost), int(found.nfev))
 
 
-def errors_of(grid: Grid, vector: Vector, which: Sequence[int]) -> list[RoastError]:
-    """How far the model is off on roasts it runs open loop."""
+def errors_of(grid: Grid, vector: Vector, which: Sequence[int], memory: Sequence[Remembered] = ()) -> list[RoastError]:
+    """How far the model is off on roasts it runs open loop; earlier roasts, of the grid or in ``memory``, lend
+    their openings.
+    """
     chosen = np.asarray(which, dtype=np.int64)
     repeated = np.repeat(vector[None], len(chosen), axis=0)
     known = lanes.run(grid, repeated, chosen, is_corrected=True)
-    blind = lanes.run(grid, repeated, chosen, is_corrected=False)
+    blind = lanes.run(lanes.with_memory(grid, vector, memory), repeated, chosen, is_corrected=False)
+    alone = lanes.run(replace(grid, expected=np.zeros_like(grid.expected)), repeated, chosen, is_corrected=False)
     found = []
     for lane, roast in enumerate(chosen):
         last = int(grid.rows[roast]) + 1
@@ -149,6 +156,7 @@ def errors_of(grid: Grid, vector: Vector, which: Sequence[int]) -> list[RoastErr
                 _rmse((known[1][:last, lane] - infrared)[after:]),
                 _rmse((blind[0][:last, lane] - probe)[turn:]),
                 _rmse((blind[1][:last, lane] - infrared)[turn:]),
+                _rmse((alone[0][:last, lane] - probe)[turn:]),
             )
         )
     return found

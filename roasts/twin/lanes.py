@@ -7,15 +7,16 @@ Jacobian by finite differences costs one run.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roasts.curve import Curve
 from roasts.twin import physics
-from roasts.twin.parameters import CORRECTED, unpack
+from roasts.twin.parameters import CORRECTED, INNOVATIONS, Remembered, unpack
 from roasts.twin.physics import Knobs, NodeState, Vector
 from roasts.twin.values import KNOWN_UNTIL_S, TwinError, TwinRoast
 
@@ -25,6 +26,10 @@ UPDATE_ROW = round(KNOWN_UNTIL_S / STEP_S)
 EYE_OPENS_ROW = 20
 LONGEST_S = 3600.0
 USUAL_PREHEAT_C = 238.0
+#: Where what earlier roasts showed goes in, while this one's own opening does not.
+MEMORY_ROW = 60
+#: An earlier roast's word fades over this (days); so many of them count as much as the model's own.
+MEMORY_DAYS, MEMORY_DOUBT = 6.0, 0.5
 #: Rows whose means are compared at 90 s, and how far apart in time their middles are.
 LATE, EARLY, LATE_AFTER_EARLY_S = slice(84, 89), slice(58, 63), 26.0
 
@@ -43,6 +48,8 @@ class Grid:
     mass_kg: Vector
     preheat_c: Vector
     probe_charge_c: Vector
+    began_s: Vector  # unix seconds; NaN where nobody knows
+    expected: Vector  # innovations × roasts: what earlier roasts let expect; 0 without
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,6 +133,8 @@ def lay_out(roasts: Sequence[TwinRoast]) -> Grid:
         mass_kg=np.array([roast.mass_kg for roast in roasts]),
         preheat_c=np.array([USUAL_PREHEAT_C if found is None else found for found in preheats]),
         probe_charge_c=np.array(probes),
+        began_s=np.array([math.nan if roast.began_s is None else roast.began_s for roast in roasts]),
+        expected=np.zeros((len(INNOVATIONS), len(roasts))),
     )
 
 
@@ -184,7 +193,8 @@ def corrected(state: NodeState, gains: Vector, found: tuple[Vector, ...], probe_
 def run(grid: Grid, vectors: Vector, which: NDArray[np.int64], *, is_corrected: bool) -> tuple[Vector, Vector]:
     """Probe and infrared (rows × lanes) of lanes: lane i is roast ``which[i]`` under ``vectors[i]``, charge to drop.
 
-    ``is_corrected``: readings up to 90 s after charge go in; otherwise nothing after charge does.
+    ``is_corrected``: readings up to 90 s after charge go in; otherwise nothing after charge does, but what
+    earlier roasts let expect (``grid.expected``).
     """
     p, gains = unpack(vectors)
     mass_kg = grid.mass_kg[which]
@@ -197,8 +207,41 @@ def run(grid: Grid, vectors: Vector, which: NDArray[np.int64], *, is_corrected: 
         if is_corrected and row == UPDATE_ROW:
             found = innovations(grid.probe_c[:row, which], grid.infrared_c[:row, which], probe[:row], infrared[:row])
             state = corrected(state, gains, found, p.probe_core_s)
+        elif not is_corrected and row == MEMORY_ROW:
+            state = corrected(state, gains, tuple(grid.expected[:, which]), p.probe_core_s)
         beans_in = np.clip(row + 1.0 - p.fall_s, 0.0, 1.0)
         knobs = Knobs(heater[row], fan[row], volts[row], beans_in)
         after = physics.advance(state, knobs, p, mass_kg, STEP_S, np.exp)
         state = after if row >= 5 else after._replace(infrared_temp_c=state.infrared_temp_c)
     return probe, infrared
+
+
+def openings(grid: Grid, vector: Vector) -> Vector:
+    """What each roast's first 90 seconds said beyond the model: innovations × roasts, °C."""
+    alone = replace(grid, expected=np.zeros_like(grid.expected), rows=np.minimum(grid.rows, UPDATE_ROW))
+    made = run(alone, np.repeat(vector[None], len(grid), axis=0), np.arange(len(grid)), is_corrected=False)
+    return np.stack(
+        innovations(grid.probe_c[:UPDATE_ROW], grid.infrared_c[:UPDATE_ROW], made[0][:UPDATE_ROW], made[1][:UPDATE_ROW])
+    )
+
+
+def expected_from(began_s: Vector, found: Vector, at_s: float) -> Vector:
+    """What roasts begun before ``at_s`` let expect of one begun then: their openings, fading with days, drawn to 0.
+
+    ``began_s`` per roast (NaN: unknown, does not count), ``found`` innovations × roasts.
+    """
+    if not math.isfinite(at_s) or not len(began_s):
+        return np.zeros(len(INNOVATIONS))
+    age_days = np.where(np.isfinite(began_s), (at_s - began_s) / 86400.0, -1.0)
+    weights = np.where(age_days > 0.0, np.exp(-np.maximum(age_days, 0.0) / MEMORY_DAYS), 0.0)
+    return np.asarray((found * weights).sum(axis=1) / (weights.sum() + MEMORY_DOUBT))
+
+
+def with_memory(grid: Grid, vector: Vector, memory: Sequence[Remembered] = ()) -> Grid:
+    """The grid, each roast with what the roasts before it let expect under these parameters: those of the grid,
+    and those in ``memory``.
+    """
+    found = np.concatenate([openings(grid, vector), *(np.array([entry.found]).T for entry in memory)], axis=1)
+    began_s = np.concatenate([grid.began_s, [entry.began_s for entry in memory]])
+    expected = [expected_from(began_s, found, float(at_s)) for at_s in grid.began_s]
+    return replace(grid, expected=np.stack(expected, axis=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,26 @@ class FittedRange:
 
 @dataclass(frozen=True, slots=True)
 class ErrorGrowth:
-    """Held-out error of the probe by how far ahead was predicted: 80 % of it lies within ``within_c``."""
+    """Held-out error of the probe by how far ahead was predicted: 80 % of it lies within ``within_c``.
 
-    ahead_s: tuple[float, ...] = (0.0, 30.0, 60.0, 120.0, 180.0, 300.0, 500.0)
-    within_c: tuple[float, ...] = (0.3, 0.8, 1.4, 2.4, 3.2, 4.0, 4.5)
+    ``unopened_c``: the same for a roast whose first 90 seconds are not in yet, whatever the horizon beyond a minute.
+    """
+
+    ahead_s: tuple[float, ...] = (0.0, 30.0, 60.0, 120.0, 180.0, 300.0)
+    within_c: tuple[float, ...] = (0.4, 1.0, 1.6, 2.6, 3.4, 4.5)
+    unopened_c: float = 6.0
 
     def at(self, ahead_s: Any) -> Any:
         """°C within which 80 % of the truth lay ``ahead_s`` seconds ahead (float or array)."""
         return np.interp(ahead_s, self.ahead_s, self.within_c)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What one earlier roast's opening said beyond the model (lanes.innovations), and when it was charged."""
+
+    began_s: float
+    found: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,7 @@ class TwinParameters:
     roast_count: int
     data_digest: str
     report: Mapping[str, Any]
+    memory: tuple[Remembered, ...] = ()  # oldest first
 
     @property
     def is_shipped_default(self) -> bool:
@@ -122,12 +135,9 @@ def parameters_to_json(parameters: TwinParameters) -> dict[str, Any]:
         "innovations": list(INNOVATIONS),
         "gains": [list(row) for row in parameters.gains],
         "fitted": {name: list(getattr(parameters.fitted, name)) for name in FittedRange.__slots__},
-        "growth": {"ahead_s": list(parameters.growth.ahead_s), "within_c": list(parameters.growth.within_c)},
-        "crack": {
-            "mean_c": parameters.crack.mean_c,
-            "spread_c": parameters.crack.spread_c,
-            "count": parameters.crack.count,
-        },
+        "growth": asdict(parameters.growth),
+        "crack": asdict(parameters.crack),
+        "memory": [asdict(entry) for entry in parameters.memory],
         "report": dict(parameters.report),
     }
 
@@ -146,11 +156,12 @@ def parameters_from_json(record: Mapping[str, Any]) -> TwinParameters:
         if [len(row) for row in gains] != [len(INNOVATIONS)] * len(CORRECTED):
             raise TwinError("the gains have the wrong shape: fit the machine again")
         fitted = FittedRange(*[_pair(record["fitted"][name], name) for name in FittedRange.__slots__])
-        growth = ErrorGrowth(*[tuple(float(v) for v in record["growth"][key]) for key in ("ahead_s", "within_c")])
+        growth = _growth(record["growth"])
+        memory = tuple(Remembered(e["began_s"], tuple(float(f) for f in e["found"])) for e in record["memory"])
         crack = CrackTemperature(**record["crack"])
         return TwinParameters(
             constants, gains, fitted, growth, crack, str(record["origin"]),
-            int(record["roast_count"]), str(record["data_digest"]), dict(record["report"]),
+            int(record["roast_count"]), str(record["data_digest"]), dict(record["report"]), memory,
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise TwinError(f"these are no twin parameters: {error}") from error
@@ -159,6 +170,13 @@ def parameters_from_json(record: Mapping[str, Any]) -> TwinParameters:
 def relabelled(parameters: TwinParameters, origin: str) -> TwinParameters:
     """The same numbers under another origin."""
     return replace(parameters, origin=origin)
+
+
+def _growth(record: Mapping[str, Any]) -> ErrorGrowth:
+    ahead_s, within_c = (tuple(float(v) for v in record[key]) for key in ("ahead_s", "within_c"))
+    if not ahead_s or len(ahead_s) != len(within_c):
+        raise TwinError("the error's growth has the wrong shape: fit the machine again")
+    return ErrorGrowth(ahead_s, within_c, _finite(record["unopened_c"], "unopened_c"))
 
 
 def _finite(value: Any, name: str) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import ndtr
 
 from roasts.twin import simulation
 from roasts.twin.estimator import GAP_S, TwinState
@@ -18,6 +18,8 @@ LONGEST_HORIZON_S = 900.0
 CONFIDENCE = 0.8
 #: 80 % of a normal distribution lies within this many standard deviations.
 NORMAL_80 = 1.2816
+HABIT_SPREAD_C = 0.3  # a rule of marking is kept to within a reading
+LATEST_CHANCE = 0.97  # beyond, the crack is overdue and the distribution says nothing more
 
 
 def predict(state: TwinState, horizon_s: float = 180.0, controls: Controls | None = None) -> Band:
@@ -30,7 +32,7 @@ def predict(state: TwinState, horizon_s: float = 180.0, controls: Controls | Non
         raise TwinError(f"a prediction reaches 1 to {LONGEST_HORIZON_S:.0f} s ahead, not {horizon_s}")
     probe, infrared = _ahead(state, horizon_s, controls)
     ahead_s: Vector = np.asarray(np.arange(len(probe)) * STEP_S, dtype=np.float64)
-    within_c = state.parameters.growth.at(ahead_s)
+    within_c = _within_c(state, ahead_s)
     why = why_extrapolating(state, horizon_s, controls)
     return Band(
         state.elapsed_s + ahead_s, probe, probe - within_c, probe + within_c, infrared, CONFIDENCE, bool(why), why
@@ -64,24 +66,43 @@ def ordered(setting: Setting, order: Order) -> Setting:
 def first_crack(
     state: TwinState, crack: CrackTemperature | None = None, controls: Controls | None = None, horizon_s: float = 600.0
 ) -> Eta:
-    """When the probe will reach this machine's first-crack temperature (``crack``; else the parameters' own).
+    """When first crack will be marked, given that it was not yet: the middle and the 80 % bounds of the chance by time.
 
-    The band joins the prediction's error with the spread of the crack temperature itself.
+    ``crack`` is the machine's history (``judging.crack_temperature_of``); without, the parameters' own. The
+    chance joins the prediction's error with the spread of the crack temperature and the habit of marking.
     """
     at = state.parameters.crack if crack is None else crack
     probe, _ = _ahead(state, horizon_s, controls)
-    ahead_s = np.arange(len(probe)) * STEP_S
-    within_c = np.hypot(state.parameters.growth.at(ahead_s), NORMAL_80 * at.spread_c)
+    within_c = _within_c(state, np.arange(len(probe), dtype=np.float64) * STEP_S)
+    chance = np.maximum.accumulate(_crack_chance(probe, within_c / NORMAL_80, at))
+    if chance[0] < LATEST_CHANCE:
+        chance = (chance - chance[0]) / (1.0 - chance[0])
+    low_s, middle_s, high_s = (_reached(state, chance, share) for share in (0.1, 0.5, 0.9))
     why = why_extrapolating(state, horizon_s, controls)
-    return Eta(
-        _crossing(state, probe, at.mean_c),
-        _crossing(state, probe + within_c, at.mean_c),
-        _crossing(state, probe - within_c, at.mean_c),
-        "prediction",
-        CONFIDENCE,
-        f"first crack at {at.mean_c:.1f} °C on the probe",
-        bool(why),
-    )
+    label = f"first crack at {at.mean_c:.1f} °C on the probe"
+    return Eta(middle_s, low_s, high_s, "prediction", CONFIDENCE, label, bool(why))
+
+
+def _crack_chance(probe_c: Vector, error_sd_c: Vector, at: CrackTemperature) -> Vector:
+    """The chance that the crack was marked by each second: what is heard, and the habit of a round temperature."""
+    chance = (1.0 - at.habit_share) * _below(probe_c - at.mean_c, np.hypot(error_sd_c, at.spread_c))
+    if at.habit_c is not None:
+        chance = chance + at.habit_share * _below(probe_c - at.habit_c, np.hypot(error_sd_c, HABIT_SPREAD_C))
+    return chance
+
+
+def _below(over_c: Vector, sd_c: Vector) -> Vector:
+    """The normal distribution's share below ``over_c`` at a standard deviation of ``sd_c`` (each at least 0.05 °C)."""
+    return np.asarray(ndtr(over_c / np.maximum(sd_c, 0.05)))
+
+
+def _within_c(state: TwinState, ahead_s: Vector) -> Vector:
+    """°C within which 80 % of the truth lies, by how far ahead; wider while the first 90 seconds are not in."""
+    growth = state.parameters.growth
+    within_c = np.asarray(growth.at(ahead_s))
+    if state.is_opened:
+        return within_c
+    return np.asarray(np.maximum(within_c, growth.unopened_c * np.minimum(1.0, ahead_s / 60.0)))
 
 
 def drop(
@@ -167,17 +188,16 @@ def _ahead(state: TwinState, horizon_s: float, controls: Controls | None) -> tup
     return np.array(probe), np.array(infrared)
 
 
-def _crossing(state: TwinState, curve_c: Vector, at_c: float) -> float | None:
-    """Elapsed seconds where a curve first reaches a temperature; now, when it is there already; None within it not."""
-    above = np.nonzero(curve_c >= at_c)[0]
+def _reached(state: TwinState, rising: Vector, level: float) -> float | None:
+    """Elapsed seconds where a curve first reaches a level: now, when it has; None where it does not within it."""
+    above = np.nonzero(rising >= level)[0]
     if not len(above):
         return None
     row = int(above[0])
     if row == 0:
         return state.elapsed_s
-    share = (at_c - curve_c[row - 1]) / max(1e-9, curve_c[row] - curve_c[row - 1])
-    moment = state.elapsed_s + (row - 1 + float(share)) * STEP_S
-    return moment if math.isfinite(moment) else None
+    share = (level - rising[row - 1]) / max(1e-9, rising[row] - rising[row - 1])
+    return float(state.elapsed_s + (row - 1 + float(share)) * STEP_S)
 
 
 def _moments(eta: Eta) -> tuple[float | None, float | None, float | None]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from roasts.curve import Curve
 from roasts.twin import lanes, physics
-from roasts.twin.parameters import TwinParameters
+from roasts.twin.parameters import INNOVATIONS, TwinParameters
 from roasts.twin.physics import HeatConstants, Knobs, NodeState, Vector
 from roasts.twin.values import KNOWN_UNTIL_S, Controls, Initial, Setting, TwinError
 
@@ -110,6 +110,8 @@ def simulate(
         if row == lanes.UPDATE_ROW and initial.known is not None:
             opening = opening_of(initial.known, np.array(probe), np.array(infrared))
             state = opened(state, opening, parameters)
+        elif row == lanes.MEMORY_ROW and initial.known is None:
+            state = opened(state, remembered(parameters, initial.began_s), parameters)
         setting = setting_at(controls, elapsed_s)
         settings.append(setting)
         state = stepped(state, setting, p, mass_kg, elapsed_s)
@@ -126,6 +128,15 @@ def opening_of(known: Curve, probe_made_c: Vector, infrared_made_c: Vector) -> O
     infrared = lanes.measured(times_s, eye, at_s)
     made = (probe_made_c[: len(at_s), None], infrared_made_c[: len(at_s), None])
     return Opening(tuple(float(row[0]) for row in lanes.innovations(probe[:, None], infrared[:, None], *made)))
+
+
+def remembered(parameters: TwinParameters, began_s: float | None) -> Opening:
+    """What this machine's earlier roasts let expect of one charged at ``began_s`` (unix seconds; None: nothing)."""
+    if began_s is None or not parameters.memory:
+        return Opening((0.0,) * len(INNOVATIONS))
+    when = np.array([entry.began_s for entry in parameters.memory])
+    found = np.array([entry.found for entry in parameters.memory]).T
+    return Opening(tuple(float(value) for value in lanes.expected_from(when, found, began_s)))
 
 
 def opened(state: NodeState, opening: Opening, parameters: TwinParameters) -> NodeState:

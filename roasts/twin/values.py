@@ -49,23 +49,28 @@ class Initial:
     """What is known at charge. ``known`` may hold readings up to 90 s after charge; later ones are not looked at.
 
     ``preheat_temp_c`` is the infrared before charge (a Bullet's set-point); None: the machine's usual.
+    ``began_s`` (unix seconds of the charge) lets what this machine's last roasts showed go in, while ``known`` is not.
     """
 
     mass_kg: float
     probe_temp_c: float
     preheat_temp_c: float | None = None
     known: Curve | None = None
+    began_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TwinRoast:
-    """One recorded roast to fit on or to be judged on. ``drop_s`` is seconds after charge."""
+    """One recorded roast to fit on or to be judged on. ``drop_s`` is seconds after charge, ``began_s`` unix seconds."""
 
     curve: Curve
     mass_kg: float
     drop_s: float
     machine_key: str = ""
     name: str = ""
+    began_s: float | None = None
+    crack_s: float | None = None  # a person's first-crack mark, seconds after charge
+    bean: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +134,14 @@ class Eta:
 
 @dataclass(frozen=True, slots=True)
 class CrackTemperature:
-    """Probe temperature at which this machine's first crack is marked, over ``count`` earlier roasts."""
+    """Probe temperature at which this machine's first crack is marked, over ``count`` earlier roasts.
+
+    A crack that is heard: ``mean_c`` ± ``spread_c``. With probability ``habit_share`` the mark follows a rule
+    instead, at the round temperature ``habit_c`` (nearly half of the marks in real logs sit on 190.0 °C).
+    """
 
     mean_c: float
     spread_c: float
     count: int = 0
+    habit_c: float | None = None
+    habit_share: float = 0.0

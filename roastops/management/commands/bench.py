@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, ingest, library, page, poll, propose, stop
+from roastops.benches import decode, ingest, library, page, poll, propose, stop, twin
 
 BENCHES = {
     "curve": library.run_curve,
@@ -19,6 +19,7 @@ BENCHES = {
     "poll": poll.run,
     "propose": propose.run,
     "stop": stop.run,
+    "twin": twin.run,
 }
 
 
