@@ -171,7 +171,7 @@ def test_a_release_beside_a_stop_leaves_the_latch(held: Keeper, monkeypatch: pyt
 
 
 def test_heat_off_is_not_proved_while_a_step_may_be_about_to_leave(turned: ManualClock) -> None:
-    rig = bullet_rig(turned)
+    rig = bullet_rig("bullet-r1", turned)
     rig.driver.open()
     rig.driver.is_order_leaving = True  # its thread stands between the last look and the wire
     receipt = rig.driver.make_safe(3.0)
@@ -246,7 +246,7 @@ def test_half_characters_in_a_token_are_no_token() -> None:
 
 def test_a_step_up_that_is_not_echoed_yet_does_not_make_stop_wait(turned: ManualClock) -> None:
     """The last reading says 0, and an order's first step up from there has just left."""
-    rig = bullet_rig(turned)
+    rig = bullet_rig("bullet-r1", turned)
     rig.driver.open()
     assert rig.driver.make_safe(3.0).outcome is Outcome.PROVED
     turned.advance(1.0)
