@@ -9,15 +9,20 @@ from roasts import library_search
 
 def _index_words(apps, schema_editor):
     if schema_editor.connection.vendor == "postgresql":
-        words = library_search.postgres_words()
+        column, words = library_search.WORDS_COLUMN, library_search.postgres_words()
         schema_editor.execute(
-            f"CREATE INDEX {library_search.INDEX_NAME} ON roasts_roast USING gin (({words}))", params=None
+            f"ALTER TABLE roasts_roast ADD COLUMN {column} tsvector GENERATED ALWAYS AS ({words}) STORED", params=None
+        )
+        schema_editor.execute(
+            f"CREATE INDEX {library_search.INDEX_NAME} ON roasts_roast USING gin ({column})", params=None
         )
 
 
 def _forget_words(apps, schema_editor):
     if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(f"DROP INDEX IF EXISTS {library_search.INDEX_NAME}", params=None)
+        schema_editor.execute(
+            f"ALTER TABLE roasts_roast DROP COLUMN IF EXISTS {library_search.WORDS_COLUMN}", params=None
+        )
 
 
 class Migration(migrations.Migration):
