@@ -383,6 +383,9 @@ def _moments(curve: Curve, marks: Marks, dry_end_c: float) -> _Moments:
     moments = _Moments(charge_s, end_s, drop_s is not None, crack)
     moments = replace(moments, turning=_turning(curve, marks, moments))
     moments = replace(moments, dry_end=_dry_end(curve, marks, moments, dry_end_c))
+    if moments.dry_end is not None and moments.turning is not None and moments.dry_end.source == "curve":
+        if dry_end_c < curve.bean_temp_c[row_at(curve, moments.turning.elapsed_s)]:
+            remarks.append(f"drying is set to end at {dry_end_c:g} °C, colder than the beans ever were")
     return replace(moments, remarks=tuple(remarks))
 
 

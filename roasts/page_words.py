@@ -185,4 +185,4 @@ def warnings_of(summary: dict[str, Any]) -> list[str]:
         f"{flick['for_s']:.0f} s."
         for flick in summary.get("flicks", [])
     ]
-    return found + [f"Note: {remark}." for remark in summary.get("remarks", [])]
+    return found + [f"{remark[:1].upper()}{remark[1:]}." for remark in summary.get("remarks", [])]

@@ -19,7 +19,7 @@ import numpy as np
 
 from roasts import curve_rates
 from roasts.comparison import temps_at
-from roasts.curve import Column, Curve, CurveSummary, Marks, row_at, summarise
+from roasts.curve import DRY_END_C, Column, Curve, CurveSettings, CurveSummary, Marks, row_at, summarise
 
 SCHEMA = "profile/1"
 GRID_S = 2.0
@@ -151,7 +151,10 @@ class GoodRoast:
     summary: CurveSummary | None = None
 
     def counted(self) -> CurveSummary:
-        return self.summary if self.summary is not None else summarise(self.curve, self.marks)
+        """With one dry end for all of them, whatever each file was set to."""
+        if self.summary is not None:
+            return self.summary
+        return summarise(self.curve, self.marks, CurveSettings(dry_end_c=DRY_END_C))
 
 
 def from_roasts(roasts: Sequence[GoodRoast], sensor: Sensor) -> ProfileDocument:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -171,6 +172,16 @@ def timed(act: Callable[[], Any], rounds: int) -> list[float]:
     return found
 
 
+def spent(act: Callable[[], Any], rounds: int) -> list[float]:
+    """Milliseconds of this process's own CPU, on average of the rounds: hardly longer on a busy machine."""
+    act()
+    before = os.times()
+    for _ in range(rounds):
+        act()
+    after = os.times()
+    return [(after.user + after.system - before.user - before.system) / rounds * 1000]
+
+
 def opened(client: Any, path: str, words: str = "") -> Any:
     """A page, which must be there and hold the words."""
     answer = client.get(path)
@@ -199,6 +210,7 @@ def measure_curve(rounds: int) -> dict[str, list[float]]:
         "page": timed(lambda: opened(client, page, "Development"), rounds),
         "curve": timed(lambda: opened(client, columns), rounds),
         "both": timed(both, rounds),
+        "cpu of both": spent(both, rounds),
         "summarise": timed(lambda: summarise(curve, marks), rounds),
         "one pass of the causal rate": timed(
             lambda: curve_rates.causal_rate(curve.elapsed_s, curve.bean_temp_c), rounds
@@ -232,7 +244,14 @@ def measure_library(count: int, rounds: int) -> dict[str, list[float]]:
         "by bean": "/roasts/?order=bean",
     }
     found = {name: timed(lambda path=path: opened(client, path), rounds) for name, path in asked.items()}  # type: ignore[misc]
+    worst = max(asked, key=lambda name: middle(found[name]))
+    found["cpu of the slowest"] = spent(lambda: opened(client, asked[worst]), rounds)
     return found | {"me": timed(lambda: opened(client, "/v1/me"), rounds)}
+
+
+def middle(values_ms: list[float]) -> float:
+    """The median, which a busy moment hardly moves."""
+    return sorted(values_ms)[len(values_ms) // 2]
 
 
 def next_page(answer: Any) -> str:

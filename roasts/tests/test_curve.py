@@ -91,7 +91,9 @@ def test_dry_end_is_the_reading_nearest_to_its_temperature_between_turning_point
     marks = (Mark("first_crack_start", 5), Mark("drop", 6))
     assert summarise(curve, marks).dry_phase_s == 3
     assert summarise(curve, marks, CurveSettings(dry_end_c=152)).dry_phase_s == 4
-    assert summarise(curve, marks, CurveSettings(dry_end_c=18)).dry_phase_s == 1, "nearest of all is the turning point"
+    cold = summarise(curve, marks, CurveSettings(dry_end_c=18))
+    assert cold.dry_phase_s == 1, "nearest of all is the turning point"
+    assert "18 °C" in cold.remarks[0] and summarise(curve, marks).remarks == ()
 
 
 def test_what_the_source_says_of_dry_end_holds_unless_overruled() -> None:

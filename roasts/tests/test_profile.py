@@ -89,6 +89,13 @@ def test_a_crack_that_comes_late_does_not_make_the_development_late() -> None:
     assert document.golden_at(601, first_crack_s=510) is None, "90 s after the crack the golden roast is dropped"
 
 
+def test_one_dry_end_holds_for_all_whatever_a_file_was_set_to() -> None:
+    roast = roast_of(1)
+    cold = Curve(roast.curve.elapsed_s, roast.curve.bean_temp_c, dry_end_c=18.0)
+    document = from_roasts([GoodRoast("rst_1", cold, roast.marks)], SENSOR)
+    assert document.landmarks_s["dry_end"] == 310, "150 °C"
+
+
 def test_the_control_plan_is_the_leading_roasts_in_native_steps() -> None:
     document = from_roasts([roast_of(1), roast_of(2, faster=1.1)], SENSOR)
     assert document.plan == (PlannedSetting(0.0, "heater", 7), PlannedSetting(400.0, "heater", 5))
