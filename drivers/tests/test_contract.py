@@ -215,9 +215,16 @@ def test_making_safe_twice_sends_no_step_below_zero(make_rig: Callable[..., Rig]
     assert (rig.sent(rig.facts.heater_down), rig.truth(Control.HEATER)) == (downs, 0)
 
 
-@corners
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("begins_s", [0.0, 0.25])
+#: Every corner meets every fault in mid-order; the first and the last of a kind meet it at the first byte too.
+FAULTED = [
+    (kind, corner, fault, begins_s)
+    for kind in RIGS for corner in matrix(kind) for fault in FAULTS for begins_s in (0.0, 0.25)
+    if begins_s or corner.name in (matrix(kind)[0].name, matrix(kind)[-1].name)
+]
+
+
+@pytest.mark.parametrize(("kind", "corner", "fault", "begins_s"), FAULTED,
+                         ids=[f"{kind}-{corner.name}-{fault}-{at}" for kind, corner, fault, at in FAULTED])
 def test_no_fault_makes_a_receipt_lie(
     make_rig: Callable[..., Rig], kind: str, corner: Any, fault: str, begins_s: float,
 ) -> None:
