@@ -17,7 +17,7 @@ from kernel import audit, ids, live
 from kernel.errors import Forbidden
 from kernel.models import Organization, Site
 from kernel.principals import Principal
-from roasts import curve_rates, sample_rows, summaries
+from roasts import crack_store, curve_rates, inference, sample_rows, summaries
 from roasts.curve import Column, Mark, first_of
 from roasts.formats.imported import MACHINE_RATE, ImportedRoast
 from roasts.models import (
@@ -95,7 +95,7 @@ def file_roast(
         insert_samples(columns)
         _create_events(roast, imported, now=now)
         file = _create_file(roast, imported, warnings, principal, file_name=file_name, size_bytes=size_bytes, now=now)
-        summaries.summarise_roast(roast, now=now)
+        summaries.summarise_roast(roast, now=now, counted=_counted(roast, imported, columns))
         payload = {"file_name": file.file_name, "digest": digest, "machine_id": machine.pk, "samples": len(columns)}
         audit.record(organization, principal, "roast_imported", "roast", roast.pk, payload, now=now)
         live.publish_decision(organization, "roast", roast.pk, machine.pk, {"verb": "roast_imported"}, now=now)
@@ -266,8 +266,18 @@ def _create_events(roast: Roast, imported: ImportedRoast, *, now: dt.datetime) -
             text=mark.text[:500],
             at=now,
         )
-        for mark in [*imported.marks, *notes[:MAX_NOTES]]
+        for mark in [*_marks_of(roast, imported), *notes[:MAX_NOTES]]
     )
+
+
+def _marks_of(roast: Roast, imported: ImportedRoast) -> list[Mark]:
+    """The file's marks; where it has none but the charge, what inference reads off the curve."""
+    known = {mark.kind for mark in imported.marks}
+    if known - {EventKind.CHARGE.value, EventKind.NOTE.value}:
+        return list(imported.marks)
+    expectation = crack_store.expectation_of(roast.machine_id, roast.bean)
+    found = inference.infer_roast(imported.curve, expectation)
+    return [*imported.marks, *(mark for mark in found if mark.kind not in known)]
 
 
 def _create_file(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -15,9 +16,11 @@ from django.test.utils import CaptureQueriesContext
 from drivers.port import MachineState, Reading
 from kernel.models import Membership, Organization, Site, StreamEvent
 from kernel.principals import Principal, for_user
-from roasts import crack_store, inference, recorder, services
+from roasts import crack_store, inference, recorder, services, services_imports
 from roasts.api import effective_events
+from roasts.curve import Curve, Mark
 from roasts.filing import Filing
+from roasts.formats.imported import ImportedRoast
 from roasts.models import Machine, MachineReading, Roast, RoastEvent, Sample
 from roasts.tests.event_roasts import DROP_S, made_up, probe_c
 
@@ -174,6 +177,23 @@ def test_a_machine_without_states_resumes_its_roast_too(machine: Machine) -> Non
     file(machine, whole[300:], state, roast_id)
     found = dict(RoastEvent.objects.filter(withdrawn_at__isnull=True).values_list("kind", "source"))
     assert found["drop"] == "inferred" and Roast.objects.count() == 1
+
+
+def test_a_file_without_marks_gets_inferred_ones_and_one_with_marks_keeps_its_own(
+    machine: Machine, operator: Principal
+) -> None:
+    times_s = np.arange(-5.0, 580.0)
+    curve = Curve(times_s, np.array([round(probe_c(at_s), 1) for at_s in times_s]))
+    bare = ImportedRoast("alog", curve, marks=(Mark("charge", 0.0),))
+    told = ImportedRoast("alog", curve, marks=(Mark("charge", 0.0), Mark("first_crack_start", 400.0)))
+    for number, imported in enumerate((bare, told)):
+        services_imports.file_roast(
+            operator, imported, digest=f"{number}" * 64, file_name="a", size_bytes=1, machine=machine, now=NOW
+        )
+    first, second = Roast.objects.filter(source="imported").order_by("source_digest")
+    found = dict(first.events.values_list("kind", "source"))
+    assert found["charge"] == "person" and found["drop"] == found["turning_point"] == "inferred"
+    assert set(second.events.values_list("kind", flat=True)) == {"charge", "first_crack_start"}
 
 
 # --- history ---
