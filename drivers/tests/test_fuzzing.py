@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from drivers import fuzzing
 from drivers.fuzzing import Broken, FuzzFigures, Noise, fuzz
@@ -41,6 +43,15 @@ def test_a_machine_that_moves_for_nonsense_is_found(monkeypatch: pytest.MonkeyPa
     targets._orders = [Noise(5, sorted(targets._machines[0][1]))]
     with pytest.raises(Broken, match="moved"):
         targets._feed_machines(20_000, FuzzFigures())
+
+
+def test_the_command_prints_figure_rate_and_digest() -> None:
+    out = io.StringIO()
+    call_command("fuzzcodecs", "--frames", "2000", "--seed", "3", stdout=out)
+    assert fuzz(2000, seed=3).digest in out.getvalue()
+    assert "nothing raised but ProtocolError, no control moved" in out.getvalue() and "/s)" in out.getvalue()
+    with pytest.raises(CommandError, match="--frames"):
+        call_command("fuzzcodecs", "--frames", "0")
 
 
 def drivers_r2_settings(**options: Any) -> Any:

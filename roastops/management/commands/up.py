@@ -76,6 +76,8 @@ def readable_log(path: str, *, is_demo: bool) -> Path:
     """The log to play. CommandError before anything is started."""
     if not is_demo:
         raise CommandError("--replay is played by the demo's virtual roaster, and there is to be no demo.")
+    if settings.ENVIRONMENT.demo_machine != "bullet-r1":
+        raise CommandError("--replay plays logs of a Bullet R1: unset ROASTOPS_DEMO_MACHINE.")
     try:
         expected_rows(path)
     except UnreadableLog as error:
@@ -217,6 +219,7 @@ class House:
             timeout_graceful_shutdown=GRACE_S,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=32_768,
+            ws_max_size=65_536,
             forwarded_allow_ips="127.0.0.1" if settings.ENVIRONMENT.behind_proxy else "",
         )
         self.server = Server(config)
