@@ -23,10 +23,10 @@ STEP_S = lanes.STEP_S
 SHOWS_PREHEAT_C = 150.0  # an infrared above this at charge still shows the empty drum
 GAP_S = 20.0  # without readings for longer the twin says so
 #: Spread of each node at 90 s (wall, body, bean, water, shell, probe, infrared, uptake, power).
-SPREAD_AT_OPENING = np.array([3.2, 4.0, 0.8, 0.0008, 0.6, 0.04, 0.2, 0.012, 0.012])
+SPREAD_AT_OPENING = np.array([8.0, 10.0, 2.0, 0.002, 1.5, 0.1, 0.5, 0.03, 0.03])
 #: What a second adds to each (standard deviation). Chosen on predictions of recorded roasts; the optimum is flat.
-WANDER_PER_S = np.array([0.45, 0.15, 0.09, 1e-6, 0.05, 0.02, 0.1, 0.0024, 0.0024]) ** 2
-PROBE_NOISE_C, INFRARED_NOISE_C = 0.3, 4.0  # with what the model does not explain from second to second
+WANDER_PER_S = np.array([0.15, 0.05, 0.03, 1e-6, 0.05, 0.02, 0.1, 0.0008, 0.0008]) ** 2
+PROBE_NOISE_C, INFRARED_NOISE_C = 0.15, 2.5  # with what the model does not explain from second to second
 #: The filter never believes more than this: a stuck sensor must not invent another machine.
 MOST_UPTAKE_LN, MOST_POWER_LN = 0.25, 0.25
 DIFFERENCE = np.array([0.5, 0.5, 0.1, 1e-4, 0.1, 0.1, 0.1, 0.002, 0.002])

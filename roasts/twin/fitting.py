@@ -25,7 +25,7 @@ INFRARED_WEIGHT = 0.7
 COMPARED_EVERY_ROWS = 5
 DIFFERENCE = 1e-4  # finite difference, as a share of the prior's spread
 LARGE_RESIDUAL_C = 3.0  # from here on a residual counts linearly (soft L1)
-MOST_STEPS, MOST_MORE_STEPS = 20, 8
+MOST_STEPS, MOST_MORE_STEPS = 40, 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)

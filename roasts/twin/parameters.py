@@ -45,9 +45,9 @@ class ErrorGrowth:
     ``unopened_c``: the same for a roast whose first 90 seconds are not in yet, whatever the horizon beyond a minute.
     """
 
-    ahead_s: tuple[float, ...] = (0.0, 30.0, 60.0, 120.0, 180.0, 300.0)
-    within_c: tuple[float, ...] = (0.4, 1.0, 1.6, 2.6, 3.4, 4.5)
-    unopened_c: float = 6.0
+    ahead_s: tuple[float, ...] = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0)
+    within_c: tuple[float, ...] = (0.25, 0.45, 0.7, 1.2, 2.0, 2.5, 3.5)
+    unopened_c: float = 6.5
 
     def at(self, ahead_s: Any) -> Any:
         """°C within which 80 % of the truth lay ``ahead_s`` seconds ahead (float or array)."""
