@@ -287,8 +287,18 @@ class ProposalTimeline(APIView):
             {"at": shapes.render_time(row.at), "kind": "stage", "what": row.stage, "actor": None, "detail": row.detail}
             for row in ExecutionStage.objects.filter(execution__proposal=proposal).order_by("id")
         ]
-        entries = sorted(moves + stages, key=lambda entry: entry["at"] or "")
+        entries = sorted(moves + stages, key=_place)
         return Response({"proposal_id": proposal.pk, "entries": entries})
+
+
+#: Told in one breath with the last stage, and after it: the wire first, then what was concluded from it.
+_ENDINGS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.IN_DOUBT.value})
+
+
+def _place(entry: dict[str, Any]) -> tuple[str, int]:
+    """By time; of one moment, moves before the wire, then its stages, then the ending."""
+    rank = 1 if entry["kind"] == "stage" else 2 if entry["what"] in _ENDINGS else 0
+    return entry["at"] or "", rank
 
 
 class GrantList(APIView):

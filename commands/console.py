@@ -196,7 +196,8 @@ def gather_hands(principal: Principal, machine: Machine, now: dt.datetime) -> di
     suspension = held.select_related("taken_by").first()
     latest = words.latest_of(machine)
     controls = words.control_views(latest, list(ControlLimit.objects.filter(machine=machine)))
-    return {"suspension": suspension, "controls": controls, "latest": latest}
+    acts = words.STATE_ACTS.get(latest.state if latest else "", ())
+    return {"suspension": suspension, "controls": controls, "latest": latest, "state_acts": acts}
 
 
 def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Reads what it is given (with its prefetches) and asks the database nothing. `con
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from commands.models import Halt, OrderType, Proposal, Status
@@ -29,6 +29,31 @@ ORDER_TYPE_OF = {
     "fan": OrderType.SET_FAN.value,
     "drum": OrderType.SET_DRUM.value,
 }
+@dataclass(frozen=True, slots=True)
+class StateAct:
+    """A press of the machine's own button that a person may ask for from here."""
+
+    order_type: str
+    word: str
+    hint: str
+    done: str
+
+
+#: Machine state → what may be asked for in it. Charging stays a hand's work: the machine starts when beans fall in.
+STATE_ACTS = {
+    "off": (
+        StateAct(
+            OrderType.PREHEAT.value, "Preheat", "Presses the button once: the machine heats by itself.",
+            "Preheat asked for.",
+        ),
+    ),
+    "roasting": (
+        StateAct(
+            OrderType.DROP.value, "Drop: end the roast", "Presses the button once; open the flap by hand.",
+            "Drop asked for. Open the flap.",
+        ),
+    ),
+}  # fmt: skip
 STATE_WORDS = {
     "off": "Off",
     "preheating": "Preheating",
@@ -79,6 +104,7 @@ STATUS_WORDS = {
     Status.TIMEOUT.value: ("Expired", "clock"),
     Status.IN_DOUBT.value: ("In doubt", "question"),
 }
+MINUS = "\u2212"
 MINUTES_FROM_MS = 10_000  # longer spans of an agent's evidence are shown as m:ss
 ABNORMAL_STATUSES = frozenset({Status.FAILED.value, Status.IN_DOUBT.value})
 LEVEL_WORDS = (
@@ -410,11 +436,11 @@ _DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "a
 
 
 def _write_words(writes: Any) -> str:
-    """`1 write: heater -1 3402aaaa`: how many, and what the first one said."""
+    """`2 writes: heater −1`: how many, and what the first one meant. (The bytes themselves are in the wire log.)"""
     count = len(writes) if isinstance(writes, list) else writes
     words = f"{count} write{'' if count == 1 else 's'}"
-    if isinstance(writes, list) and isinstance(writes[0], dict):
-        words += f": {writes[0].get('meaning', '')} {writes[0].get('data_hex', '')}".rstrip()
+    if isinstance(writes, list) and isinstance(writes[0], dict) and writes[0].get("meaning"):
+        words += f": {writes[0]['meaning'].replace('-', MINUS)}"
     return words
 
 
@@ -451,12 +477,20 @@ def order_steps(proposal: Proposal) -> tuple[Step, ...]:
         steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal, rank))
     execution = getattr(proposal, "execution", None)
     if execution is not None and execution.first_byte_at is not None:
-        steps.append(Step(execution.first_byte_at, "First byte on the wire"))
+        steps.append(Step(execution.first_byte_at, "First byte on the wire", rank=1))
     for stage in execution.stages.all() if execution else ():
         word = _STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " "))
         abnormal = stage.stage in ("contradicted", "in_doubt")
         steps.append(Step(stage.at, word, "", _detail_words(stage.detail), abnormal, 1))
-    return tuple(sorted(steps, key=lambda step: (step.at, step.rank)))
+    return tuple(sorted(_in_order(steps), key=lambda step: (step.at, step.rank)))
+
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """What is on the wire comes after its taking up, whatever two clocks a few milliseconds apart say."""
+    taken_up = next((step.at for step in steps if step.word == _TRANSITION_WORDS[Status.EXECUTING.value]), None)
+    if taken_up is None:
+        return steps
+    return [replace(step, at=max(step.at, taken_up)) if step.rank == 1 else step for step in steps]
 
 
 def proposer_name(proposal: Proposal) -> str:

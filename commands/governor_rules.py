@@ -308,8 +308,10 @@ def _check_asked_states(constraints: Constraints, state: str) -> Iterator[Reason
 
 
 def check_beans(situation: Situation) -> Iterator[Reason]:
-    """An agent heats up only with beans proved in the drum."""
-    if situation.order.is_by_agent and situation.is_heat_up and not situation.are_beans_proved:
+    """An agent turns the heater up only with beans proved in the drum. (A preheat is of an empty one; a charge
+    brings them.)"""
+    is_heater = situation.order.control == "heater"
+    if situation.order.is_by_agent and is_heater and situation.is_heat_up and not situation.are_beans_proved:
         yield _refuse(
             Code.BEANS_NOT_PROVED,
             "No beans are proved in the drum: an agent may not add heat.",

@@ -54,7 +54,10 @@ def _opened_at(note: HaltNote) -> dt.datetime | None:
 
 
 def _says_more(note: HaltNote, halt: Halt) -> bool:
-    """A second press does not overwrite the first one's proof, unless heat is unproved now."""
+    """A second press does not overwrite the first one's proof, unless heat is unproved now. Of one press a proof
+    stands: its "not proved yet" may arrive late, from the journal."""
+    if halt.pk == note.stop_id and halt.result == "heat_off" and note.result == "unproved":
+        return False
     return halt.pk == note.stop_id or halt.result in ("", "unproved") or note.result == "unproved"
 
 

@@ -31,7 +31,7 @@ from commands.loop_notes import (
 )
 from commands.stop_wire import outcome_of, stop_through_keeper
 from drivers import keeper_process, wire_json
-from drivers.keeper_client import KeeperClient
+from drivers.keeper_client import KeeperClient, KeeperRefused
 from drivers.keeper_config import KeeperConfig
 from drivers.port import DriverError, ProtocolError, Quality, Reading
 from kernel import clock, ids, live, metrics
@@ -48,6 +48,7 @@ CLIENT_TIMEOUT_S = 1.0
 RETRY_S = 0.25
 MAX_EVENTS = 20_000
 EVENTS_PER_TICK = 500
+MAX_NOTES = 1000
 LIVE_MAX_AGE_S = 2.0
 CATCH_UP_MAX_S = 10.0  # reading what was missed may take this long; after that old is old
 KNOWN_LINKS = frozenset({"up", "stale", "down"})
@@ -84,7 +85,7 @@ class KeeperSide:
         self.facts = facts
         self.config = config
         self.view = View(boot_id=resume.boot_id, processed_sequence=resume.sequence, roast_id=resume.roast_id)
-        self.notes: deque[Note] = deque(maxlen=1000)
+        self.notes: deque[Note] = deque()
         self.is_fenced = False
         self._token = token
         self._data_dir = data_dir
@@ -101,6 +102,7 @@ class KeeperSide:
         self._newest_sequence = 0  # the keeper's newest reading when we came: before it, all we take is old
         self._came_s = float("-inf")
         self._safety: threading.Thread | None = None
+        self._are_limits_due = True  # a keeper that lives on may have been started under an older envelope
 
     # --- following (its own thread) ---
 
@@ -142,6 +144,18 @@ class KeeperSide:
             self._look(now_s)
         return worked
 
+    def _tell(self, note: Note) -> None:
+        """Queue a note for the store. A full queue forgets what can be seen again, never that orders are paused."""
+        if len(self.notes) >= MAX_NOTES:
+            # The store's thread may be writing the first one; what it reads anew from readings goes first.
+            for place in range(1, len(self.notes)):
+                if isinstance(self.notes[place], MovedAtMachine):
+                    del self.notes[place]
+                    break
+            else:
+                logger.error("%d notes wait for the store", len(self.notes))
+        self.notes.append(note)
+
     def _take_events(self) -> bool:
         """Up to EVENTS_PER_TICK events; waits a moment for the first."""
         for number in range(EVENTS_PER_TICK):
@@ -168,7 +182,7 @@ class KeeperSide:
         elif kind == "latch":
             self.view = replace(self.view, latch=event.get("latched"))
         elif kind == "moved":
-            self.notes.append(MovedAtMachine(str(event["control"]), event.get("from"), event.get("to"), clock.now()))
+            self._tell(MovedAtMachine(str(event["control"]), event.get("from"), event.get("to"), clock.now()))
         elif kind == "fenced":
             self.is_fenced = True
 
@@ -251,14 +265,14 @@ class KeeperSide:
         """Queue one decision for the store, under the roast it belongs to."""
         if isinstance(decision, recorder.OpenRoast):
             self.view = replace(self.view, roast_id=ids.new("rst"))
-            self.notes.append(ClearAlarm(interlocks.ROAST_BROKEN_OFF.code, clock.now()))
+            self._tell(ClearAlarm(interlocks.ROAST_BROKEN_OFF.code, clock.now()))
         self._backlog.put(Filing(self.view.roast_id, self.view.boot_id, reading.sequence, decision))
         if isinstance(decision, recorder.BeansStillInDrum):
-            self.notes.append(RaiseAlarm(interlocks.BEANS_STILL_IN_DRUM, clock.now()))
+            self._tell(RaiseAlarm(interlocks.BEANS_STILL_IN_DRUM, clock.now()))
         if isinstance(decision, recorder.CloseRoast):
-            self.notes.append(ClearAlarm(interlocks.BEANS_STILL_IN_DRUM.code, clock.now()))
+            self._tell(ClearAlarm(interlocks.BEANS_STILL_IN_DRUM.code, clock.now()))
             if decision.status == "aborted":
-                self.notes.append(RaiseAlarm(interlocks.ROAST_BROKEN_OFF, clock.now()))
+                self._tell(RaiseAlarm(interlocks.ROAST_BROKEN_OFF, clock.now()))
             self.view = replace(self.view, roast_id="")
 
     def _beat(self) -> None:
@@ -270,6 +284,7 @@ class KeeperSide:
                 self._beat_client = self._make_client(self.config)
                 self._beat_client.hello(self._token)
             answer = self._beat_client.beat(self._token)
+            self._push_limits()
             self.view = replace(self.view, latch=answer.get("latched"), is_heard=True)
         except (DriverError, OSError) as error:
             if getattr(error, "code", "") == "fenced":
@@ -277,6 +292,22 @@ class KeeperSide:
             self.close()
             if self.view.is_keeper_up:
                 self._on_keeper_gone(str(error))
+
+    def set_limits(self, facts: MachineFacts, config: KeeperConfig) -> None:
+        """The envelope was changed: our interlocks use it from the next look, the keeper's with the next beat."""
+        self.facts, self.config = facts, config
+        self._are_limits_due = True
+
+    def _push_limits(self) -> None:
+        """A keeper that does not know the request (an older one) keeps its limits until it is started again."""
+        client = self._beat_client
+        if client is None or not self._are_limits_due:
+            return
+        self._are_limits_due = False
+        try:
+            client.set_limits(self._token, self.config.limits)
+        except KeeperRefused as error:
+            logger.error("the keeper of %s keeps its old limits: %s", self.facts.machine_id, error)
 
     def close(self) -> None:
         """Let the heartbeat's connection go."""
@@ -316,7 +347,7 @@ class KeeperSide:
         for trip in step.trips:
             self._on_trip(trip)
         for code in step.cleared:
-            self.notes.append(ClearAlarm(code, clock.now()))
+            self._tell(ClearAlarm(code, clock.now()))
         self.view = replace(
             self.view, is_heat_up_allowed=step.is_heat_up_allowed, standing=interlocks.standing(step.state)
         )
@@ -330,14 +361,14 @@ class KeeperSide:
             self._make_safe(trip.alarm.code, str(latch.get("stop_id") or ids.new("hlt")), is_new=False)
         elif trip.act is Act.HALT_AGENTS:
             self._halt_agents(trip)
-        self.notes.append(RaiseAlarm(trip.alarm, clock.now()))
+        self._tell(RaiseAlarm(trip.alarm, clock.now()))
 
     def _halt_agents(self, trip: Trip) -> None:
         """No wire to act on, or nothing to act on: a halt that the operator who looked clears."""
         if trip.alarm.code == "lost_device":
             if not self._was_link_up:
                 return  # it was away when we came: an alarm is enough
-            self.notes.append(PauseOrders(trip.alarm.code, clock.now()))
+            self._tell(PauseOrders(trip.alarm.code, clock.now()))
             if not interlocks.is_heat_possible(self.view.reading):
                 return
         self._write_note(

@@ -16,7 +16,9 @@ from commands.interlocks import believed
 from commands.journal import HaltNote
 from commands.loop_keeper_side import KeeperSide
 from commands.loop_notes import ClearAlarm, MovedAtMachine, Note, PauseOrders, RaiseAlarm, View
+from commands.machine_facts import config_of, facts_of
 from commands.models import Halt
+from drivers import keeper_config
 from drivers.port import MachineState
 from kernel import clock, ids
 from roasts import crack_store
@@ -37,6 +39,8 @@ LATCH_GRACE_S = 1.5
 #: A halt stands in the store but the keeper is not latched: after this long it is latched again.
 RELATCH_AFTER_S = 3.0
 COLD_BEANS_C = 60.0
+ENVELOPE_EVERY_S = 1.0
+_BOUNDS = ("max_bean_temp_c", "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s")
 SYSTEM_LATCHERS = frozenset({"keeper", "machine_loop"})
 
 
@@ -67,6 +71,8 @@ class StoreSide:
         self._latch_seen_s = 0.0
         self._recorded_s = float("-inf")  # when an open halt for a latch was last there
         self._unlatched_since_s: float | None = None
+        self._envelope_at_s = float("-inf")
+        self._bounds = tuple(getattr(machine, name) for name in _BOUNDS)
         self.last_ok_s = clock.monotonic()
 
     def tick(self, now: dt.datetime) -> bool:
@@ -85,6 +91,7 @@ class StoreSide:
         if now_s - self._expected_at_s >= EXPECT_EVERY_S:
             self._expected_at_s = now_s
             self._look_back()
+        self._watch_envelope(now_s)
         self.last_ok_s = clock.monotonic()
         return worked
 
@@ -173,6 +180,23 @@ class StoreSide:
         if view.identity and view.identity != self._identity:
             roast_services.note_identity(self.machine.pk, view.identity)
             self._identity = view.identity
+
+    def _watch_envelope(self, now_s: float) -> None:
+        """A lead who lowers a maximum in mid-roast is heard at once, by our interlocks and the keeper's."""
+        if now_s - self._envelope_at_s < ENVELOPE_EVERY_S:
+            return
+        self._envelope_at_s = now_s
+        bounds = Machine.objects.filter(pk=self.machine.pk).values_list(*_BOUNDS).first()
+        if bounds is None or bounds == self._bounds:
+            return
+        for name, value in zip(_BOUNDS, bounds, strict=True):
+            setattr(self.machine, name, value)
+        run_dir = Path(self._keeper_side.config.lock_file).parent
+        config = config_of(self.machine, run_dir)
+        keeper_config.write(run_dir, config)
+        self._keeper_side.set_limits(facts_of(self.machine), config)
+        self._bounds = bounds
+        logger.info("%s has new limits: %s", self.machine.pk, dict(zip(_BOUNDS, bounds, strict=True)))
 
     # --- halts ---
 

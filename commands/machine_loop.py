@@ -9,7 +9,6 @@ keeper says *fenced*, it lets go at once.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 from collections.abc import Callable
@@ -20,10 +19,9 @@ from django.db import DatabaseError, connection
 
 from commands import lease
 from commands.execution import Executor
-from commands.interlocks import WARMING_HEATER_STEP, Limits
 from commands.loop_keeper_side import KeeperSide, Resume
-from commands.loop_notes import MachineFacts
 from commands.loop_store_side import LeaseLost, StoreSide
+from commands.machine_facts import config_of, facts_of
 from drivers import keeper_config
 from drivers.keeper_client import KeeperClient
 from drivers.keeper_config import KeeperConfig
@@ -33,48 +31,12 @@ from kernel import clock, ids, live
 from kernel.log_lines import add_log_ids
 from roasts import services as roast_services
 from roasts.backlog import Backlog
-from roasts.models import ControlLimit, Machine, MachineReading
+from roasts.models import Machine, MachineReading
 
 logger = logging.getLogger(__name__)
 STORE_EVERY_S = 0.1
 EXECUTE_EVERY_S = 0.1
 BACKOFF_S = 0.5
-
-
-def config_of(machine: Machine, run_dir: Path) -> KeeperConfig:
-    """The keeper's config as the machine's row says it."""
-    return keeper_config.make(
-        run_dir,
-        machine_id=machine.pk,
-        name=machine.name,
-        driver_kind=machine.driver_kind,
-        driver_options=machine.driver_options,
-        silence_policy=machine.silence_policy,
-        limits=keeper_config.Limits(machine.max_bean_temp_c, machine.max_infrared_temp_c, machine.max_heat_time_s),
-        organization_id=machine.organization_id,
-    )
-
-
-def facts_of(machine: Machine) -> MachineFacts:
-    """What the keeper side must know without the store."""
-    return MachineFacts(
-        machine_id=machine.pk,
-        organization_id=machine.organization_id,
-        name=machine.name,
-        limits=Limits(
-            max_bean_temp_c=machine.max_bean_temp_c,
-            max_infrared_temp_c=machine.max_infrared_temp_c,
-            max_rate_of_rise_c_per_min=machine.max_rate_of_rise_c_per_min,
-            max_heat_time_s=machine.max_heat_time_s,
-            warming_heater_step=_warming_step(machine),
-        ),
-    )
-
-
-def _warming_step(machine: Machine) -> int:
-    """From which heater step on the beans must warm: 5 of 9 on the machine's own scale (56 where it is percent)."""
-    full = ControlLimit.objects.filter(machine=machine, control="heater").values_list("full_scale_step", flat=True)
-    return math.ceil((full.first() or 9) * WARMING_HEATER_STEP / 9)
 
 
 class MachineLoop:

@@ -39,4 +39,5 @@ def order_of(proposal: Proposal, view: View) -> SettingOrder | StateOrder:
         order_id=proposal.pk,
         target_state=STATE_OF[proposal.order_type],
         from_state=reading.state if reading is not None else None,
+        preheat_target_c=proposal.asked_value if proposal.asked_unit == "celsius" else None,
     )

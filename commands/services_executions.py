@@ -151,7 +151,7 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
                 outcome=receipt.outcome.value,
                 receipt=document,
                 concluded_at=now,
-                first_byte_at=_first_byte_at(receipt, now),
+                first_byte_at=_first_byte_at(receipt),
             )
             _stage(
                 execution,
@@ -197,11 +197,12 @@ def _outcome_code(receipt: Receipt, to: Status) -> str:
     return (receipt.reason or fallback)[:40]
 
 
-def _first_byte_at(receipt: Receipt, now: dt.datetime) -> dt.datetime | None:
-    """Wall time of the first byte: this host's monotonic clock leads back to it."""
+def _first_byte_at(receipt: Receipt) -> dt.datetime | None:
+    """Wall time of the first byte: this host's monotonic clock leads back to it, from one look at both clocks
+    (the caller's ``now`` may be older by the time it waited for the database: then the byte came before its claim)."""
     if receipt.first_byte_monotonic_s is None:
         return None
-    ago_s = clock.monotonic() - receipt.first_byte_monotonic_s
+    ago_s, now = clock.monotonic() - receipt.first_byte_monotonic_s, clock.now()
     return now - dt.timedelta(seconds=ago_s) if 0 <= ago_s < 86_400 else None
 
 

@@ -135,7 +135,7 @@ def standing_stop_id(config: KeeperConfig) -> str:
 def outcome_of(answer: StopAnswer, begun_s: float) -> dict[str, Any]:
     """What a halt records of a stop that began at ``begun_s`` (monotonic): result, times in ms, by hand, proof."""
     receipt = answer.receipt
-    first_s = answer.first_byte_monotonic_s
+    first_s = answer.first_byte_monotonic_s if begins_with_heat(receipt) else None
     return {
         "result": HEAT_OFF if receipt.outcome is Outcome.PROVED else UNPROVED,
         "first_byte_ms": _since_ms(first_s, begun_s),
@@ -143,6 +143,11 @@ def outcome_of(answer: StopAnswer, begun_s: float) -> dict[str, Any]:
         "by_hand": [*receipt.by_hand, *([DROP_BY_HAND] if may_hold_beans(receipt) else [])],
         "proof": proof_of(receipt),
     }
+
+
+def begins_with_heat(receipt: Receipt) -> bool:
+    """Whether the first byte was heat going down; with heat at 0 already it is the fan's, and proves nothing."""
+    return not receipt.writes or "heater" in receipt.writes[0].meaning or receipt.writes[0].data_hex[:2] == "34"
 
 
 def may_hold_beans(receipt: Receipt) -> bool:

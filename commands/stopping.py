@@ -50,7 +50,7 @@ RECORD_WAIT_S = 0.3
 # Pools of their own: a busy web pool, or a frozen database, never stands before a STOP.
 _records = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop-record")
 _notes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stop-note")
-_revivals = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop-revive")
+_revivals = ThreadPoolExecutor(max_workers=64, thread_name_prefix="stop-revive")
 _left_behind: set[asyncio.Task[StopAnswer]] = set()
 _lookups = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stop-lookup")
 
@@ -252,8 +252,7 @@ async def _without_keeper(note: HaltNote, config: KeeperConfig, by: str, begun_s
     try:
         ended = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(trying)), ANSWER_WITHOUT_KEEPER_S)
     except TimeoutError:
-        trying.add_done_callback(lambda done: _records.submit(_keep_and_file, done.result()))
-        ended = note.ended(**_failed("keeper_dead"))
+        return await _recorded(note.ended(**_failed("keeper_dead")), _halt_id(config, note.stop_id), later=trying)
     return await _recorded(ended, _halt_id(config, note.stop_id))
 
 
@@ -278,17 +277,28 @@ def _failed(reason: str, message: str = "") -> dict[str, Any]:
     }
 
 
-async def _recorded(note: HaltNote, halt_id: str, *, after: list[Future[Any]] | None = None) -> dict[str, Any]:
-    """Journal, then file; the answer waits for the store RECORD_WAIT_S at most."""
+async def _recorded(
+    note: HaltNote,
+    halt_id: str,
+    *,
+    after: list[Future[Any]] | None = None,
+    later: Future[HaltNote] | None = None,
+) -> dict[str, Any]:
+    """Journal, then file; the answer waits for the store RECORD_WAIT_S at most. What comes ``later`` is filed after
+    it: the newest word stands."""
     loop = asyncio.get_running_loop()
     is_recorded = False
-    filing = loop.run_in_executor(_records, _keep_and_file, note, after or [])
+    filing = _records.submit(_keep_and_file, note, after or [])
+    if later is not None:
+        later.add_done_callback(lambda done: _records.submit(_keep_and_file, done.result(), [filing]))
     try:
-        filed_id = await asyncio.wait_for(asyncio.shield(filing), RECORD_WAIT_S)
+        filed_id = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(filing)), RECORD_WAIT_S)
         is_recorded, halt_id = bool(filed_id), filed_id or halt_id
     except TimeoutError:
-        # The pool may be full of jobs that wait for a frozen database: the note goes to disk past it.
-        await loop.run_in_executor(_notes, _keep, note)
+        # The pool may be full of jobs that wait for a frozen database: the note goes to disk past it. (A job that
+        # has begun wrote it already, and may have filed a later one since.)
+        if not filing.running() and not filing.done():
+            await loop.run_in_executor(_notes, _keep, note)
     return {
         "result": note.result,
         "halt_id": halt_id,

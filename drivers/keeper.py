@@ -8,6 +8,7 @@ writes down what it puts on the wire before it does (`keeper_record`).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fcntl
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers import keeper_config
-from drivers.keeper_config import KeeperConfig
+from drivers.keeper_config import KeeperConfig, Limits
 from drivers.keeper_events import EventRing, MoveWatch, reading_event
 from drivers.keeper_record import Latch, LatchFile, WireLog
 from drivers.keeper_socket import KeeperServer
@@ -116,6 +117,11 @@ class Keeper:
         self.stops.close()
         self.driver.close()
         self.wire_log.close()
+
+    def set_limits(self, limits: Limits) -> None:
+        """The bounds of our own interlocks have been changed: they hold at once."""
+        self._watch.set_limits(limits)
+        self.log_line("limits", **dataclasses.asdict(limits))
 
     # -- what the driver tells (Hooks) --
 

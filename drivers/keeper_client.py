@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drivers import stop_token
-from drivers.keeper_config import KeeperConfig
+from drivers.keeper_config import KeeperConfig, Limits
 from drivers.port import DriverError, Receipt, SettingOrder, StateOrder
 from drivers.wire_json import order_kind, order_to_json, receipt_from_json
 from kernel import clock
@@ -66,6 +67,10 @@ class KeeperClient:
     def beat(self, token: int) -> dict[str, Any]:
         """I am here (at most 0.5 s apart)."""
         return self._ask({"op": "beat", "token": token})
+
+    def set_limits(self, token: int, limits: Limits) -> None:
+        """New bounds for the keeper's own interlocks; they hold from now on. KeeperRefused, KeeperUnreachable."""
+        self._ask({"op": "limits", "token": token, "limits": dataclasses.asdict(limits)})
 
     def apply(self, order: SettingOrder | StateOrder, *, token: int, deadline_s: float = 5.0) -> Receipt:
         """Carry out an order at most once. KeeperRefused: nothing was sent. KeeperUnreachable: in doubt."""

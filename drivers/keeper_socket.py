@@ -1,11 +1,12 @@
 """The keeper's local socket: newline JSON, one thread per client, bounded in clients, line length and send time.
 
 ``{"id": n, "op": …}`` → ``{"id": n, "ok": true, …}`` or ``{"id": n, "ok": false, "error": code, "message": …,
-"how_to_fix": …}``. Ops: status, hello, beat, follow, apply, stop, release, trace.
+"how_to_fix": …}``. Ops: status, hello, beat, limits, follow, apply, stop, release, trace.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivers import stop_token
-from drivers.keeper_config import BadConfig
+from drivers.keeper_config import BadConfig, Limits
 from drivers.port import DriverError, ProtocolError
 from drivers.wire_json import (
     capabilities_to_json,
@@ -133,7 +134,8 @@ class Client:
         self._is_open = True
         self.token: int | None = None
         self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
-            "status": self._status, "hello": self._hello, "beat": self._beat, "follow": self._follow,
+            "status": self._status, "hello": self._hello, "beat": self._beat, "limits": self._limits,
+            "follow": self._follow,
             "apply": self._apply, "stop": self._stop, "release": self._release, "trace": self._trace,
         }
 
@@ -241,6 +243,18 @@ class Client:
         latch = self._keeper.latches.latch
         return {"boot_id": self._keeper.boot_id, "latched": latch.to_json() if latch else None}
 
+    def _limits(self, request: dict[str, Any]) -> dict[str, Any]:
+        """New bounds for the keeper's own interlocks, from the loop that holds us."""
+        self._keeper.see_token(_token(request), is_beat=True)
+        given = request.get("limits")
+        names = {field.name for field in dataclasses.fields(Limits)}
+        if not isinstance(given, dict) or given.keys() != names:
+            raise BadRequest("limits is an object", f"Give exactly {', '.join(sorted(names))}.")
+        if not all(_is_bound(value) for value in given.values()):
+            raise BadRequest("a limit is null or a number above 0")
+        self._keeper.set_limits(Limits(**given))
+        return {"limits": given}
+
     def _follow(self, request: dict[str, Any]) -> None:
         """Answers, then pushes events on this connection until the client hangs up."""
         after = request.get("after_sequence", 0)
@@ -338,6 +352,12 @@ def _parse(line: bytes) -> dict[str, Any]:
     if not isinstance(request_id, (int, str, type(None))) or len(str(request_id)) > 64:
         raise BadRequest("an id is a number or a short text")
     return request
+
+
+def _is_bound(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
 
 
 def _token(request: dict[str, Any]) -> int:

@@ -51,6 +51,10 @@ class Watch:
         self._heat_since_ms: int | None = None
         self._moved_at_s: float | None = None  # the last reading that was not the same frame again
 
+    def set_limits(self, limits: Limits) -> None:
+        """From the next tick on. What it remembers (since when it heats) stays."""
+        self._limits = limits
+
     def tick(self, view: View) -> Reason | None:
         """The reason to make safe and latch now, or None. Silent while already latched."""
         self._follow(view.reading)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from kernel.models import Agent, ApiKey, AuditEntry, Membership, Site
+from kernel import audit, clock, principals
+from kernel.models import Agent, ApiKey, AuditEntry, Membership, Organization, Site
 
 
 class HouseAdmin(admin.ModelAdmin):
@@ -28,6 +33,41 @@ class HouseAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+admin.site.unregister(Group)  # roles are memberships; a group would grant what nobody audits
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class AuditedUserAdmin(UserAdmin):
+    """Django's own page of accounts, for superusers; what they do there is in the trail of everybody it concerns."""
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record(request, obj, "user_added", message)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record(request, obj, "user_changed", message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for user in queryset:
+            self._record(request, user, "user_deleted", "")
+        return super().log_deletions(request, queryset)
+
+    def _record(self, request: HttpRequest, user: User, verb: str, message: Any) -> None:
+        """In the trails of the user's organisations, else in the actor's own. ``message`` names fields, not values."""
+        actor = getattr(request, "principal", None)
+        if actor is None:
+            raise PermissionDenied("nobody whose act could be written down")
+        concerned = list(Organization.objects.filter(memberships__user=user).distinct())
+        if not concerned and actor.organization is not None:
+            concerned = [actor.organization]
+        payload = {"username": user.get_username(), "changes": message}
+        with transaction.atomic():
+            for organization in concerned:
+                audit.record(organization, actor, verb, "user", principals.person_id(user), payload, now=clock.now())
 
 
 @admin.register(Site)

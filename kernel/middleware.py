@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from kernel import authentication, draining, error_pages, ids, keys
+from kernel import authentication, draining, error_pages, ids, keys, operator_pins
 from kernel.errors import ApiError
 from kernel.log_lines import add_log_ids, log_context
 
@@ -21,6 +21,7 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Parameter of an address → the id that log lines of its request carry.
 _LOG_IDS = {"machine_id": "machine_id", "proposal_id": "order_id", "roast_id": "roast_id"}
+ADMIN_PATH = "/admin/"
 _STOP_PATH = re.compile(r"^/v1/machines/[^/]+/stop/?$")
 
 
@@ -89,6 +90,21 @@ class DrainMiddleware:
             )
             response["Retry-After"] = "2"
             return response
+        return self.get_response(request)
+
+
+class AdminByPasswordMiddleware:
+    """A PIN on a shared tablet opens the console, not the admin: for that the person signs in with the password."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path.startswith(ADMIN_PATH) and operator_pins.is_switched(request):
+            return error_pages.answer(
+                request, 403, "password_needed", "The admin opens with a password, not with a PIN.",
+                "Sign out, sign in with your password, and come back.",
+            )  # fmt: skip
         return self.get_response(request)
 
 

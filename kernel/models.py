@@ -122,6 +122,7 @@ class Preferences(models.Model):
     language = models.CharField(max_length=8, choices=Language.choices, default=Language.ENGLISH.value)
 
     class Meta:
+        verbose_name = verbose_name_plural = "preferences"
         constraints = [
             models.CheckConstraint(condition=Q(temperature_unit__in=["C", "F"]), name="preferences_known_temperature"),
             models.CheckConstraint(condition=Q(mass_unit__in=["g", "lb"]), name="preferences_known_mass"),
@@ -226,6 +227,7 @@ class AuditEntry(models.Model):
     objects = TenantQuerySet.as_manager()
 
     class Meta:
+        verbose_name_plural = "audit entries"
         indexes = [models.Index(fields=["organization", "subject_kind", "subject_id", "at"], name="audit_by_subject")]
         ordering = ["at", "id"]
 

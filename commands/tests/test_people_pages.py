@@ -475,3 +475,36 @@ def test_no_inline_script_or_style(scene: Any, second: Any, address: str) -> Non
     assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>", body)
     assert not re.search(r"<[^>]+\s(style|on[a-z]+)=", body)
     assert "unsafe" not in answer["Content-Security-Policy"]
+
+
+def test_a_pin_does_not_open_the_admin_and_a_password_does(scene: Any, second: Any) -> None:
+    for user in (second, scene.operator):
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])
+    client = with_password(scene.operator)
+    assert client.get("/admin/").status_code == 200
+    assert "Admin</a>" in text_of(client.get("/"))
+    switch(client, second)
+    for path in ("/admin/", "/admin/commands/proposal/", "/admin/password_change/"):
+        answer = client.get(path)
+        assert answer.status_code == 403 and "password" in text_of(answer), path
+        assert client.post(path).status_code == 403
+    assert "Admin</a>" not in text_of(client.get("/"))
+    assert client.get("/").status_code == 200
+
+
+def test_what_a_superuser_does_to_accounts_is_in_the_trail_and_groups_are_not_offered(scene: Any) -> None:
+    scene.lead.is_staff = scene.lead.is_superuser = True
+    scene.lead.save(update_fields=["is_staff", "is_superuser"])
+    client = Client()
+    client.force_login(scene.lead)
+    assert client.get("/admin/auth/group/").status_code == 404
+    page = f"/admin/auth/user/{scene.operator.pk}/change/"
+    form = client.get(page).context["adminform"].form
+    values = {name: value for name, value in form.initial.items() if isinstance(value, str | int) and value != ""}
+    values |= {"first_name": "Anna", "is_active": "on", "date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}
+    answer = client.post(page, {name: value for name, value in values.items() if name != "password"})
+    assert answer.status_code == 302, answer.context["adminform"].form.errors if answer.context else answer
+    entry = AuditEntry.objects.get(verb="user_changed")
+    assert entry.subject_id == f"usr_{scene.operator.pk}" and entry.actor_name == scene.lead.username
+    assert "Anna" not in entry.payload and "First name" in entry.payload

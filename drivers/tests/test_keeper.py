@@ -465,3 +465,19 @@ def test_stop_latency_holds_the_bars() -> None:
     figures = benches.bench_stop_keeper(5)
     assert figures.proved == 5
     assert figures.first_byte_p99_ms <= 50.0 and figures.written_max_s <= 1.2 and figures.proved_max_s <= 2.0
+
+
+def test_new_limits_hold_at_once_and_only_whole_ones_are_taken(bench: Bench, panel: Panel) -> None:
+    """A lead lowers the maximum under what the beans have: within a moment the keeper makes it safe by itself."""
+    temp_c = bench.client.status()["reading"]["bean_temp_c"]
+    for wrong in ({}, {"max_bean_temp_c": 200}, {**NO_LIMITS, "max_bean_temp_c": "hot"}, {**NO_LIMITS, "x": 1}):
+        with pytest.raises(KeeperRefused):
+            bench.client._ask({"op": "limits", "token": 1, "limits": wrong})
+    assert bench.client.status()["latched"] is None
+    bench.client.set_limits(1, Limits(max_bean_temp_c=temp_c - 20))
+    eventually(lambda: bench.client.status()["latched"], 4.0, "the keeper's own interlock")
+    assert bench.client.status()["latched"]["reason"] == "bean_above_maximum"
+    eventually(lambda: panel.status()["heater_step"] == 0, 4.0, "heat off")
+
+
+NO_LIMITS = {"max_bean_temp_c": None, "max_infrared_temp_c": None, "max_heat_time_s": None}

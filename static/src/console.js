@@ -152,15 +152,20 @@
   window.addEventListener("blur", pressed);
   document.addEventListener("focusout", function () { setTimeout(catchUp, 50); });
   document.addEventListener("htmx:beforeSwap", function (event) {
-    var open = Array.from(event.detail.target.querySelectorAll("details[open][id]"), function (d) { return d.id; });
-    var shut = Array.from(event.detail.target.querySelectorAll("details:not([open])[id]"), function (d) { return d.id; });
-    event.detail.target.roastopsOpen = open;
-    event.detail.target.roastopsShut = shut;
+    var kept = Array.from(event.detail.target.querySelectorAll("details[id][data-by-hand]"), function (d) { return [d.id, d.open]; });
+    event.detail.target.roastopsKept = kept;
+  });
+  // What a person opened or shut stays so; what the page opened by itself (the newest order) makes room for the next.
+  document.addEventListener("click", function (event) {
+    var summary = event.target.closest && event.target.closest("summary");
+    if (summary && summary.parentElement.matches("details[id]")) summary.parentElement.dataset.byHand = "yes";
   });
   document.addEventListener("htmx:afterSwap", function (event) {
     var target = event.detail.target;
-    (target.roastopsOpen || []).forEach(function (id) { var d = document.getElementById(id); if (d) d.open = true; });
-    (target.roastopsShut || []).forEach(function (id) { var d = document.getElementById(id); if (d) d.open = false; });
+    (target.roastopsKept || []).forEach(function (kept) {
+      var d = document.getElementById(kept[0]);
+      if (d) { d.open = kept[1]; d.dataset.byHand = "yes"; }
+    });
     dress(target);
     roastops.refreshListeners.forEach(function (listener) { listener(target); });
   });
@@ -343,6 +348,7 @@
     var details = document.querySelector("[data-held] details.reject");
     if (!details) return roastops.say("No order to reject.");
     details.open = true;
+    details.dataset.byHand = "yes";
     details.querySelector(".reasons button").focus();
   };
   document.addEventListener("keydown", function (event) {

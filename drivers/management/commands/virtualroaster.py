@@ -38,6 +38,9 @@ class Command(BaseCommand):
         if options["kind"] in line_server.KINDS:
             sys.exit(self._serve_line(options))
         if options["socket"]:
+            folder = Path(options["socket"]).absolute().parent
+            if not folder.is_dir():
+                raise CommandError(f"--serve {options['socket']}: there is no folder {folder}. Make it first.")
             if options["machine"]:
                 raise CommandError("--machine chooses a machine of the running house; it does not go with --serve.")
             sys.exit(server.serve(argparse.Namespace(**options)))

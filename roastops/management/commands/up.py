@@ -33,6 +33,8 @@ GRACE_S = 3  # for requests under way
 WORKER_GRACE_S = 4.0  # for tasks under way: a machine loop hands over within a tick
 LAST_RESORT_S = 9.5
 HELD_WITHIN_S = 30.0  # the machine loop starts the keeper a moment after the door is open
+GUARD_EVERY_S = 1.0
+RESTARTS, RESTARTS_BACK = 3, 1 / 60  # a child that cannot live is started thrice; a minute of life gives one back
 NOTICE_S = 0.2  # readiness says "draining" before the door closes
 
 
@@ -63,6 +65,8 @@ class Command(BaseCommand):
         if options["replay"]:
             house.replay = readable_log(options["replay"], is_demo=house.is_demo)
         log_files.keep(settings.DATA_DIR)
+        if options["own_terminal"]:
+            quieten_terminal(settings.DATA_DIR)
         with own_terminal() if options["own_terminal"] else contextlib.nullcontext():
             status = house.run()
         log_files.close()
@@ -83,6 +87,14 @@ def readable_log(path: str, *, is_demo: bool) -> Path:
     except UnreadableLog as error:
         raise CommandError(str(error)) from error
     return Path(path).absolute()
+
+
+def quieten_terminal(data_dir: Path) -> None:
+    """A person reads this terminal: only what went wrong, in words. Every line is in the log on disk."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setLevel(logging.ERROR)
+            handler.setFormatter(logging.Formatter(f"%(levelname)s: %(message)s   (more in {data_dir / 'logs'})"))
 
 
 @contextlib.contextmanager
@@ -226,7 +238,20 @@ class House:
         if self.leaving.is_set():
             return
         threading.Thread(target=self._announce, args=(logins,), name="announce", daemon=True).start()
+        threading.Thread(target=self._guard, name="guard", daemon=True).start()
         self.server.run(sockets=[door])
+
+    def _guard(self) -> None:
+        """A virtual roaster or demo agent that died is started again: at most RESTARTS in a row, then left alone."""
+        left: dict[str, float] = {}
+        while not clock.wait(self.leaving, GUARD_EVERY_S):
+            for child in [*self.machines, *([self.agent] if self.agent is not None else [])]:
+                if child.living_pid() is not None:
+                    left[child.name] = min(RESTARTS, left.get(child.name, RESTARTS) + RESTARTS_BACK)
+                elif left.get(child.name, RESTARTS) >= 1 and not self.leaving.is_set():
+                    left[child.name] = left.get(child.name, RESTARTS) - 1
+                    logger.warning("%s ended by itself; starting it again", child.name)
+                    child.ensure()
 
     def _announce(self, logins: dict[str, Any] | None) -> None:
         """Once the door is open: the agent, the address, the logins."""
