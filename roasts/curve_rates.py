@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roasts.rate_of_rise import WINDOW_S, RateOfRise
+from roasts.rate_of_rise import FULL_SHARE, MAX_GAP_S, MAX_POINTS, WINDOW_S
 
 Column = NDArray[np.float64]
 
@@ -52,14 +52,33 @@ class Flick:
 def causal_rate(times_s: Column, temps_c: Column, *, window_s: float = WINDOW_S, from_s: float = -np.inf) -> Column:
     """The rate everything is decided by (`roasts.rate_of_rise`), at every row; NaN where it has none.
 
-    It starts over at ``from_s`` (the charge), as the recorder's does.
+    It starts over at ``from_s`` (the charge), as the recorder's does. All rows at once: what `RateOfRise.step` says one
+    after the other (held together by a test), thirty times as fast.
     """
-    rate = RateOfRise(window_s=window_s)
     found = np.full(len(times_s), np.nan)
-    for row in range(int(np.searchsorted(times_s, from_s)), len(times_s)):
-        value = rate.step(round(float(times_s[row]) * 1000), float(temps_c[row]))
-        found[row] = np.nan if value is None else value
+    first = int(np.searchsorted(times_s, from_s))
+    rows_ms, temps = np.round(times_s[first:] * 1000), temps_c[first:]
+    good = np.flatnonzero(np.isfinite(temps))
+    good = good[np.concatenate(([True], np.diff(rows_ms[good]) > 0))] if len(good) else good
+    if len(good) < 3:
+        return found
+    rates = _causal_at(rows_ms[good], temps[good], window_s * 1000)
+    # a row without a reading keeps the last rate, until the silence is a gap
+    last = np.searchsorted(good, np.arange(len(rows_ms)), side="right") - 1
+    is_held = (last >= 0) & (rows_ms - rows_ms[good[last]] <= MAX_GAP_S * 1000)
+    found[first:] = np.where(is_held, rates[last], np.nan)
     return found
+
+
+def _causal_at(times_ms: Column, temps_c: Column, window_ms: float) -> Column:
+    """The causal rate at each reading: over its window, but not over a gap and not over more than MAX_POINTS."""
+    places = np.arange(len(times_ms))
+    after_gap = np.concatenate(([True], np.diff(times_ms) > MAX_GAP_S * 1000))
+    segment = np.maximum.accumulate(np.where(after_gap, places, 0))
+    low = np.maximum(np.searchsorted(times_ms, times_ms - window_ms), np.maximum(segment, places - MAX_POINTS + 1))
+    # counted from the first reading, not from the mean: no digit of a rate comes from the future
+    slopes = _slopes((times_ms - times_ms[0]) / 1000, temps_c - temps_c[0], low, places + 1)
+    return np.where(times_ms - times_ms[low] >= FULL_SHARE * window_ms, slopes, np.nan)
 
 
 def centred_rate(times_s: Column, temps_c: Column, *, half_s: float = CENTRED_HALF_S) -> Column:

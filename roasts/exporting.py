@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from kernel.errors import Unprocessable
-from roasts import stored_curve
+from roasts import stored_curve, stored_samples
 from roasts.curve import Column, Curve
 from roasts.formats.imported import MACHINE_RATE, Channel, ImportedRoast, Metadata, SpecialEvent
-from roasts.models import ImportedFile, Roast, Sample
+from roasts.models import ImportedFile, Roast
 from roasts.services_imports import NUMBERS, TEXTS
 
 #: A setting's change as a person would have pressed it in Artisan: the slider's name, and its scale of a step.
@@ -89,8 +89,7 @@ def _channels(roast: Roast, file: ImportedFile | None, curve: Curve) -> tuple[Ch
     described = file.channels if file else [{"name": MACHINE_RATE, "unit": "c_per_min", "device": 85, "slot": 1}]
     if not described:
         return ()
-    samples = Sample.objects.filter(roast=roast).order_by("elapsed_ms")
-    rows = list(samples.values_list("machine_rate_c_per_min", "extras"))
+    rows = stored_samples.read_rows(roast.pk, ("machine_rate_c_per_min", "extras"), limit=stored_curve.MAX_ROWS)
     if len(rows) != len(curve):
         return ()
     channels = []

@@ -17,8 +17,8 @@ from kernel import audit, ids, live
 from kernel.errors import Forbidden
 from kernel.models import Organization, Site
 from kernel.principals import Principal
-from roasts import crack_store, curve_rates, inference, sample_rows, summaries
-from roasts.curve import Column, Mark, first_of
+from roasts import crack_store, curve_rates, inference, sample_rows, stored_curve, summaries
+from roasts.curve import Column, CurveSummary, Mark, first_of, summarise
 from roasts.formats.imported import MACHINE_RATE, ImportedRoast
 from roasts.models import (
     EventKind,
@@ -93,9 +93,10 @@ def file_roast(
         roast = _create_roast(organization, machine, imported, digest=digest, now=now)
         columns = sample_columns(roast, imported)
         insert_samples(columns)
-        _create_events(roast, imported, now=now)
+        marks = _marks_of(roast, imported)
+        _create_events(roast, marks, now=now)
         file = _create_file(roast, imported, warnings, principal, file_name=file_name, size_bytes=size_bytes, now=now)
-        summaries.summarise_roast(roast, now=now, counted=_counted(roast, imported, columns))
+        summaries.summarise_roast(roast, now=now, counted=_counted(roast, imported, marks, columns))
         payload = {"file_name": file.file_name, "digest": digest, "machine_id": machine.pk, "samples": len(columns)}
         audit.record(organization, principal, "roast_imported", "roast", roast.pk, payload, now=now)
         live.publish_decision(organization, "roast", roast.pk, machine.pk, {"verb": "roast_imported"}, now=now)
@@ -199,6 +200,17 @@ def sample_columns(roast: Roast, imported: ImportedRoast) -> SampleColumns:
     )
 
 
+def _counted(roast: Roast, imported: ImportedRoast, marks: Sequence[Mark], columns: SampleColumns) -> CurveSummary:
+    """The summary of what was just stored, without reading it back."""
+    named = {name: columns.temperatures[name] for name in TEMPERATURES}
+    named |= {name: sample_rows.within(values, sample_rows.SMALL) for name, values in columns.smalls.items()}
+    named |= {name: sample_rows.within(values, sample_rows.WHOLE) for name, values in columns.wholes.items()}
+    curve = stored_curve.curve_of(columns.elapsed_ms / 1000, named, columns.state)
+    stored_marks = tuple(dataclasses.replace(mark, elapsed_s=round(mark.elapsed_s * 1000) / 1000) for mark in marks)
+    stored = dataclasses.replace(curve, dry_end_c=imported.curve.dry_end_c)
+    return summarise(stored, stored_marks, summaries.settings_of(roast), summaries.weights_of(roast))
+
+
 def _extras(imported: ImportedRoast) -> list[str] | None:
     """Further channels of each row as JSON: ``{"0": 21.5}`` by their place in `ImportedFile.channels`."""
     named = [(place, channel) for place, channel in enumerate(imported.channels) if channel.name != MACHINE_RATE]
@@ -249,13 +261,7 @@ def _plain(values: Column, *, whole: bool = False) -> list[Any]:
     return [None if not math.isfinite(value) else int(value) if whole else value for value in values.tolist()]
 
 
-def _create_events(roast: Roast, imported: ImportedRoast, *, now: dt.datetime) -> None:
-    """Marks, and what somebody wrote on an untyped button as notes."""
-    notes = [
-        Mark(EventKind.NOTE.value, event.elapsed_s, text=event.text)
-        for event in imported.special_events
-        if not event.kind and event.text
-    ]
+def _create_events(roast: Roast, marks: Sequence[Mark], *, now: dt.datetime) -> None:
     RoastEvent.objects.bulk_create(
         RoastEvent(
             roast=roast,
@@ -266,18 +272,26 @@ def _create_events(roast: Roast, imported: ImportedRoast, *, now: dt.datetime) -
             text=mark.text[:500],
             at=now,
         )
-        for mark in [*_marks_of(roast, imported), *notes[:MAX_NOTES]]
+        for mark in marks
     )
 
 
 def _marks_of(roast: Roast, imported: ImportedRoast) -> list[Mark]:
-    """The file's marks; where it has none but the charge, what inference reads off the curve."""
+    """The file's marks, and what somebody wrote on an untyped button as notes; where the file marks nothing but the
+    charge, what inference reads off the curve.
+    """
+    buttons = [
+        Mark(EventKind.NOTE.value, event.elapsed_s, text=event.text)
+        for event in imported.special_events
+        if not event.kind and event.text
+    ]
+    notes = buttons[:MAX_NOTES]
     known = {mark.kind for mark in imported.marks}
     if known - {EventKind.CHARGE.value, EventKind.NOTE.value}:
-        return list(imported.marks)
+        return [*imported.marks, *notes]
     expectation = crack_store.expectation_of(roast.machine_id, roast.bean)
     found = inference.infer_roast(imported.curve, expectation)
-    return [*imported.marks, *(mark for mark in found if mark.kind not in known)]
+    return [*imported.marks, *(mark for mark in found if mark.kind not in known), *notes]
 
 
 def _create_file(

@@ -42,14 +42,15 @@ def count(roast: Roast, settings: CurveSettings | None = None) -> CurveSummary:
     return summarise(curve, marks, settings or settings_of(roast), weights_of(roast))
 
 
-def summarise_roast(roast: Roast, *, now: dt.datetime) -> CurveSummary | None:
-    """Count a closed roast and keep what came out; None (and nothing kept) while it is open.
+def summarise_roast(roast: Roast, *, now: dt.datetime, counted: CurveSummary | None = None) -> CurveSummary | None:
+    """Count a closed roast and keep what came out; None (and nothing kept) while it is open. ``counted``: by who has
+    just stored the very curve, and need not read it back.
 
     From here on the database refuses to change the roast but by corrections (`roasts.closed_guards`).
     """
     if roast.status not in CLOSED:
         return None
-    summary = count(roast)
+    summary = counted or count(roast)
     drop = summary.landmark("drop")
     values = {
         "summary": {**summary_to_json(summary), "counted_at": utc_text(now)},

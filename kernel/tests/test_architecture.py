@@ -28,7 +28,11 @@ PURE = frozenset(
     roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
     roasts.crack_history roasts.crack_shape roasts.crack_track
     roasts.inference roasts.inference_marks roasts.inference_phases
-    roasts.rate_of_rise roasts.recorder
+    roasts.rate_of_rise roasts.recorder roasts.recorder_acts
+    roasts.alog.columns roasts.alog.literal roasts.alog.marks roasts.alog.metadata roasts.alog.reading
+    roasts.alog.schema roasts.alog.writing roasts.artisan_words roasts.sample_rows
+    roasts.formats.artisan_csv roasts.formats.imported roasts.formats.own roasts.formats.reading
+    roasts.formats.roastime roasts.formats.roastime_csv roasts.formats.tables
     roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing roasts.telemetry.stream_state
     """.split()
 )
@@ -51,6 +55,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "kernel.sealer": "the sealer: one thread that chains what was committed",
         "kernel.stream": "database reads of a stream leave the event loop",
         "kernel.work": "one sender per process owns the broker connection",
+        "roasts.artisan_socket": "whether a watcher's key still holds is asked outside the event loop",
         "drivers.keeper": "poll and watch run beside each other: a device that hangs must not stop the watch",
         "drivers.keeper_record": "a disk that stalls holds up its own thread, not STOP",
         "drivers.keeper_socket": "one thread per client: STOP never waits behind another client",

@@ -25,6 +25,7 @@ Literal = dict[str, "Literal"] | list["Literal"] | str | int | float | bool | No
 
 _SPACE = re.compile(r"[ \t\r\n\f]*+")
 _NUMBER_LIST = re.compile(r"\[([0-9a-zA-Z+\-., \t\r\n]*+)\]")
+_PLAIN = re.compile(r"[0-9.,\- \n]*+")
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,4})?")
 _WORD = re.compile(r"[+-]?[A-Za-z]++")
 _TEXT = {
@@ -148,7 +149,7 @@ class _Reader:
             if any(len(piece) > MAX_NUMBER_CHARS for piece in pieces):
                 raise self.error(f"a number of more than {MAX_NUMBER_CHARS} characters", start)
             try:
-                numbers.extend(None if piece in _MISSING else _number(piece) for piece in pieces)
+                numbers.extend(_numbers(self._text[start:stop], pieces))
             except ValueError:
                 return None  # words among them: read one by one
             start = stop + 1
@@ -191,6 +192,16 @@ class _Reader:
             return _number(token), end
         except ValueError:
             raise self.error("no value that a log may hold", position) from None
+
+
+def _numbers(chunk: str, pieces: list[str]) -> list[int | float | None]:
+    """The numbers of a stretch of a list; ValueError where there is something else."""
+    if _PLAIN.fullmatch(chunk):
+        if chunk.count(".") == len(pieces) and ".." not in chunk:
+            return list(map(float, pieces))  # each has its point, or one has two and float() says so
+        if "." not in chunk:
+            return list(map(int, pieces))
+    return [None if piece in _MISSING else _number(piece) for piece in pieces]
 
 
 def _number(piece: str) -> int | float:

@@ -6,9 +6,7 @@ times are believed, the indices are not (reference/bullet-and-alog.md §4.4).
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -163,39 +161,43 @@ def write_roastime_csv(roast: ImportedRoast) -> bytes:
     fields = dictionary_of(roast, rate_hz=1.0)
     start = fields["roastStartIndex"] - 1
     end = fields["roastEndIndex"] or len(fields.get("beanTemperature", fields.get("drumTemperature", [])))
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    at = roast.metadata.roasted_at
-    rows.writerow([plain(roast.metadata.title) or "Roast"])
-    rows.writerow([f"{at:%d/%m/%Y}"] if at else [])
-    rows.writerow([plain(roast.metadata.bean)] if roast.metadata.bean else [])
-    for label, value in (("Green Weight", roast.metadata.weight_in_g), ("Roasted Weight", roast.metadata.weight_out_g)):
-        if value:
-            rows.writerow([label, f"{value:g}"])
-    rows.writerows([[], ["Milestones"]])
-    for title, first, last in (("1st Crack", *BLOCKS[0][1:]), ("2nd Crack", *BLOCKS[1][1:])):
-        rows.writerows([[title, "Start", "", "", "End"], ["", "Index", "Time", "", "Index", "Time"]])
-        rows.writerows([["", *_milestone(fields[first], start), "", *_milestone(fields[last], start)], []])
-    rows.writerows([["Yellowing", "Start index", "Start time"]])
-    rows.writerows([["", *_milestone(fields["indexYellowingStart"], start)]])
-    rows.writerows([[], list(HEADER)])
-    steps = _held_steps(fields)
     figures = [fields.get(name, []) for name in list(COLUMNS)[:4]]
+    steps = _held_steps(fields)
+    rows = _head(roast, fields, start)
     for row in range(start, end):
         cells = [f"{column[row]:.2f}" if row < len(column) else "" for column in figures]
         settings = [f"{steps[kind, row]:g}" if np.isfinite(steps[kind, row]) else "" for kind in (0, 2, 1)]
-        rows.writerow(["", row - start, _short(row - start), *cells, *settings])
-    return out.getvalue().encode("utf-8")
+        rows.append(["", str(row - start), _short(row - start), *cells, *settings])
+    return "".join(",".join(_quoted(cell) for cell in row) + "\n" for row in rows).encode("utf-8")
+
+
+def _head(roast: ImportedRoast, fields: dict[str, Any], start: int) -> list[list[str]]:
+    """Metadata, milestones, and the heading of the timeline."""
+    metadata = roast.metadata
+    rows = [[plain(metadata.title) or "Roast"], [f"{metadata.roasted_at:%d/%m/%Y}" if metadata.roasted_at else ""]]
+    rows.append([plain(metadata.bean)])
+    weights = (("Green Weight", metadata.weight_in_g), ("Roasted Weight", metadata.weight_out_g))
+    rows += [[label, f"{grams:g}"] for label, grams in weights if grams]
+    rows += [[], ["Milestones"]]
+    for title, first, last in (("1st Crack", *BLOCKS[0][1:]), ("2nd Crack", *BLOCKS[1][1:])):
+        rows += [[title, "Start", "", "", "End"], ["", "Index", "Time", "", "Index", "Time"]]
+        rows += [["", *_milestone(fields[first], start), "", *_milestone(fields[last], start)], []]
+    rows += [["Yellowing", "Start index", "Start time"], ["", *_milestone(fields["indexYellowingStart"], start)]]
+    return [*rows, [], list(HEADER)]
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if any(letter in cell for letter in ',"') else cell
 
 
 def _short(seconds: int) -> str:
     return clock(seconds).removeprefix("0")
 
 
-def _milestone(index: int, start: int) -> list[Any]:
+def _milestone(index: int, start: int) -> list[str]:
     """Index at 2 Hz and time, or dashes."""
     seconds = index - 1 - start
-    return [seconds * 2, _short(seconds)] if index else ["-", "-"]
+    return [str(seconds * 2), _short(seconds)] if index else ["-", "-"]
 
 
 def _held_steps(fields: dict[str, Any]) -> NDArray[np.float64]:

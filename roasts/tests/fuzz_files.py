@@ -134,11 +134,11 @@ def run(count: int, seed: int) -> dict[str, Any]:
     read, slowest_s, slowest = 0, 0.0, 0
     for number in range(count):
         data = mutated(rng, files)
-        signal.alarm(ALARM_S)
+        signal.setitimer(signal.ITIMER_PROF, ALARM_S)  # of our own time: a busy machine is no hang
         began_s = time.process_time()
         read += read_one(data)
         took_s = time.process_time() - began_s
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         if took_s > slowest_s:
             slowest_s, slowest = took_s, number
     peak_mb = _peak_mb()

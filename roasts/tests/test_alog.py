@@ -105,7 +105,8 @@ def test_a_real_log_gives_the_bullets_channels_as_steps_and_words() -> None:
         log, curve = real_logs.Log(file, raw), roast.curve
         for name, column in (
             ("heater", curve.heater_step), ("fan", curve.fan_step), ("drum", curve.drum_step),
-            ("et", curve.infrared_temp_c), ("voltage", curve.voltage_v), ("fan_rpm", curve.fan_rpm), ("ror", roast.channel(MACHINE_RATE)),
+            ("et", curve.infrared_temp_c), ("voltage", curve.voltage_v), ("fan_rpm", curve.fan_rpm),
+            ("ror", roast.channel(MACHINE_RATE)),
         ):  # fmt: skip
             np.testing.assert_array_equal(column, log.channel(name), err_msg=f"{file} {name}")
         assert curve.environment_temp_c is None
@@ -171,7 +172,8 @@ def test_kaleido_templates_are_read_with_their_marks_in_seconds() -> None:
 
 _PYTHON_TYPES: dict[str, Any] = {
     "text": str, "number": float, "whole": int, "yes_no": bool, "list of text": list[str],
-    "list of number": list[float], "list of whole": list[int], "list of yes_no": list[bool], "list of number or text": list[float | str],
+    "list of number": list[float], "list of whole": list[int], "list of yes_no": list[bool],
+    "list of number or text": list[float | str],
     "list of list of number": list[list[float]], "list of list of number or none": list[list[float | None]],
     "summary": dict[str, float | int | str],
 }  # fmt: skip

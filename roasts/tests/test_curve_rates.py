@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,21 @@ def test_the_causal_rate_is_the_one_the_recorder_steps(every_s: float) -> None:
             stepped.append(rate.step(round(float(time_s) * 1000), float(temp_c)))
     rates = causal_rate(times_s, temps_c, from_s=0.0)
     assert np.all(np.isnan(rates[times_s < 0]))
-    assert [None if np.isnan(value) else value for value in rates[times_s >= 0]] == stepped
+    np.testing.assert_allclose(rates[times_s >= 0], np.array(stepped, dtype=float), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_causal_rate_steps_over_gaps_silences_and_repeated_moments_as_the_recorder_does(seed: int) -> None:
+    chance = random.Random(seed)
+    lengths_s = [0.0004, 0.1, 0.1, 1.0, 1.003, 3.0, 5.0, 5.001, 30.0]
+    times_s = np.cumsum([chance.choice(lengths_s) for _ in range(chance.randint(1, 300))])
+    temps_c = np.array([np.nan if chance.random() < 0.1 else 100 + at_s / 3 + chance.gauss(0, 1) for at_s in times_s])
+    from_s = chance.choice([-np.inf, 0.0, 50.0])
+    rate, stepped = RateOfRise(), np.full(len(times_s), np.nan)
+    for row in range(int(np.searchsorted(times_s, from_s)), len(times_s)):
+        value = rate.step(round(float(times_s[row]) * 1000), float(temps_c[row]))
+        stepped[row] = np.nan if value is None else value
+    np.testing.assert_allclose(causal_rate(times_s, temps_c, from_s=from_s), stepped, rtol=0, atol=1e-7)
 
 
 def test_the_causal_rate_knows_nothing_of_the_future() -> None:

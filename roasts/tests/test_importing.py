@@ -15,10 +15,9 @@ from django.db import IntegrityError, connection, transaction
 from rest_framework.test import APIClient
 
 from conftest import People
-from kernel import clock
 from kernel.errors import ApiError, Forbidden
 from kernel.models import AuditEntry, Organization
-from roasts import exporting, importing, sample_rows, services_imports, stored_curve
+from roasts import exporting, importing, sample_rows, services_imports, stored_curve, summaries
 from roasts.alog import read_alog
 from roasts.curve import first_of
 from roasts.formats.imported import MAX_FILE_BYTES
@@ -71,6 +70,13 @@ def test_a_file_becomes_a_finished_roast_with_samples_marks_and_summary(people: 
     assert any("externalprogram" in line for line in filed.file.dropped)
 
 
+def test_the_summary_is_what_counting_the_stored_roast_again_gives(people: People) -> None:
+    for data in (file_of(), file_of(mode="F"), real_logs.need_logs()[3].read_bytes()):
+        roast = Roast.objects.get(pk=import_one(people, data).roast.pk)
+        again = summaries.summary_to_json(summaries.count(roast))
+        assert {name: value for name, value in (roast.summary or {}).items() if name != "counted_at"} == again
+
+
 def test_the_same_bytes_come_in_once_and_the_first_is_named(people: People) -> None:
     first = import_one(people, file_of())
     again = import_one(people, file_of(), file_name="copy.alog")
@@ -109,12 +115,10 @@ def test_who_may_not_operate_imports_nothing(people: People) -> None:
 
 
 def test_roasts_of_no_machine_here_go_to_one_that_nobody_tends(people: People) -> None:
-    from commands.lease import untended_machines
-
     filed = import_one(people, file_of())
-    assert (filed.roast.machine.name, filed.roast.machine.is_remote) == ("Imported", True)
+    machine = filed.roast.machine
+    assert (machine.name, machine.is_remote, machine.is_archived) == ("Imported", True, True)
     assert import_one(people, file_of(title="b")).roast.machine_id == filed.roast.machine_id
-    assert untended_machines(now=clock.now()) == []
 
 
 def test_what_came_with_a_file_is_written_once(people: People) -> None:
