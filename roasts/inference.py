@@ -42,7 +42,8 @@ from roasts.inference_phases import LOOKS, end, over, settle_at_drop
 
 __all__ = [
     "Confirmed", "Decision", "Expectation", "InferenceState", "Kind", "Made", "Over", "Standing", "Step", "Withdrawn",
-    "adopt", "begin", "expect", "expectation_of", "finish", "infer_roast", "is_waiting", "step", "waiting",
+    "adopt", "begin", "dropped", "expect", "expectation_of", "finish", "infer_roast", "is_idle", "is_waiting", "step",
+    "waiting",
 ]  # fmt: skip
 
 #: Points kept: what the phases look back on, and what the bend of a crack needs once it may have been.
@@ -105,6 +106,19 @@ def waiting(expectation: Expectation) -> InferenceState:
 def is_waiting(state: InferenceState) -> bool:
     """Whether no roast is under way."""
     return state.known.phase == Phase.WAITING
+
+
+def is_idle(state: InferenceState) -> bool:
+    """Whether the next decision about a charge may be trusted where no roast is open: none is under way, or one is
+    cooling off.
+    """
+    return state.known.phase in (Phase.WAITING, Phase.DROPPED)
+
+
+def dropped(expectation: Expectation, *, at_ms: int) -> InferenceState:
+    """The state right after somebody else closed a roast: beans may just be leaving, a falling probe is no charge."""
+    drop = Standing(Kind.DROP, at_ms, "inferred", 1.0, is_confirmed=True)
+    return InferenceState(Known(expectation, Phase.DROPPED, (drop,)))
 
 
 def begin(

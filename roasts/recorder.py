@@ -222,13 +222,13 @@ def step(state: RecorderState, reading: Reading, connection_id: str = "") -> Ste
     decisions: list[Decision] = []
     state = _continued(state, reading, connection_id, decisions)
     state = _moved(state, reading, decisions)
-    rate = state.rate.step(reading.device_ms, _believed(reading, "bean_temp_c"))
+    rate = state.rate.step(reading.device_ms, believed(reading, "bean_temp_c"))
     watch, found = _asked(state, reading)
     if found or state.roast is None:
         state = _inferred(replace(state, watch=watch), found, reading, decisions)
         watch = state.watch
     if state.roast is not None:
-        state = replace(state, roast=_followed(state.roast, reading, rate, decisions), watch=watch)
+        state = replace(state, roast=followed(state.roast, reading, rate, decisions), watch=watch)
     state = _closed(state, reading, decisions)
     clock_s = reading.roast_clock_s if reading.roast_clock_s is not None else state.last_clock_s
     state = replace(
@@ -253,7 +253,7 @@ def expect(state: RecorderState, expectation: Expectation) -> RecorderState:
     return replace(state, expectation=expectation, watch=inference.expect(state.watch, expectation))
 
 
-def _believed(reading: Reading, name: str) -> float | None:
+def believed(reading: Reading, name: str) -> float | None:
     """A field's value unless the driver marks it stale or absent."""
     return getattr(reading, name) if reading.quality.get(name, Quality.FRESH) is Quality.FRESH else None
 
@@ -361,7 +361,7 @@ def _asked(state: RecorderState, reading: Reading) -> tuple[InferenceState, tupl
         return inference.step(state.watch, reading, at_ms)
     if not _is_silent(state, reading):
         return state.watch, ()
-    watch = state.watch if inference.is_waiting(state.watch) else _fresh_watch(state)
+    watch = state.watch if inference.is_idle(state.watch) else _fresh_watch(state)
     return inference.step(watch, reading)
 
 
@@ -428,9 +428,9 @@ def _opened_by_inference(
     state.rate.reset()
     for earlier in state.recent:
         if charge.at_ms <= earlier.device_ms < reading.device_ms:
-            rate = state.rate.step(earlier.device_ms, _believed(earlier, "bean_temp_c"))
-            roast = _followed(roast, earlier, rate, decisions)
-    state.rate.step(reading.device_ms, _believed(reading, "bean_temp_c"))
+            rate = state.rate.step(earlier.device_ms, believed(earlier, "bean_temp_c"))
+            roast = followed(roast, earlier, rate, decisions)
+    state.rate.step(reading.device_ms, believed(reading, "bean_temp_c"))
     return replace(state, roast=roast, recent=())
 
 
@@ -444,14 +444,14 @@ def _ended_by_inference(
     return replace(state, roast=None)
 
 
-def _followed(roast: OpenState, reading: Reading, rate: float | None, decisions: list[Decision]) -> OpenState:
+def followed(roast: OpenState, reading: Reading, rate: float | None, decisions: list[Decision]) -> OpenState:
     """Record the reading in the open roast and draw what can be drawn from it."""
     elapsed_ms = reading.device_ms + roast.offset_ms
     if elapsed_ms <= roast.last_elapsed_ms:
         return roast
     decisions.append(RecordSample(elapsed_ms, reading, rate))
     roast = replace(roast, last_elapsed_ms=elapsed_ms)
-    bean_temp_c = _believed(reading, "bean_temp_c")
+    bean_temp_c = believed(reading, "bean_temp_c")
     if reading.state is MachineState.ROASTING or (roast.is_inferred and roast.dropped_ms is None):
         roast = replace(roast, left_ms=None)
         if bean_temp_c is not None:
@@ -480,7 +480,7 @@ def _beans(roast: OpenState, elapsed_ms: int, bean_temp_c: float) -> OpenState:
 
 def _dropped(roast: OpenState, elapsed_ms: int, reading: Reading, decisions: list[Decision]) -> OpenState:
     """The drop, and whether the beans really left."""
-    infrared_c = _believed(reading, "infrared_temp_c")
+    infrared_c = believed(reading, "infrared_temp_c")
     if roast.dropped_ms is None:
         decisions.append(MarkEvent("drop", elapsed_ms, "device", 1.0, reading.at))
         decisions.append(SetStatus("cooling"))

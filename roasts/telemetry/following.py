@@ -2,8 +2,8 @@
 
 All of it goes by event time. Points come to the recorder in the order of their times; a point older than what came
 before is *late* and goes by its own time to the roast it belongs to, past the recorder. A roast opens at charge (the
-machine's state, or the sender's event) and closes at cool end, at the next charge, or by silence: a point more than
-SILENCE_S after the last one of a dropped roast closes that roast as of its last point.
+machine's state, or the sender's event) and closes at cool end, at the next charge, or by silence
+(`roasts.recorder_acts`): a point long after the last one of a dropped roast closes that roast as of its last point.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from drivers.port import MachineState, Quality, Reading
-from roasts import inference, recorder
+from roasts import inference, recorder, recorder_acts
 from roasts.filing import Filing
 from roasts.recorder import RecorderState
 from roasts.telemetry.envelope import Envelope, Event, Point, epoch_ms
 
 #: A sample's sequence is its envelope's, and its place in it: so a row says which batch vouches for it.
 INDEX_BITS = 12
-#: After a drop, this much event time without a point ends the roast.
-SILENCE_S = 60.0
 #: A stretch without points is a gap when it is longer than this many of the sender's usual intervals …
 GAP_INTERVALS = 3.0
 #: … and, before we know that, longer than this.
@@ -119,7 +117,7 @@ def close_by_hand(state: StreamState) -> StreamState:
     """A person says the roast is over; a machine that still says *roasting* does not open another by that."""
     is_told = not state.is_stated and state.word == MachineState.ROASTING.value
     word = MachineState.OFF.value if is_told else state.word
-    return replace(state, recording=replace(state.recording, roast=None), roast_id="", word=word)
+    return replace(state, recording=recorder_acts.let_go(state.recording), roast_id="", word=word)
 
 
 def _missing(ranges: tuple[tuple[int, int], ...], sequence: int, last: int) -> tuple[tuple[int, int], ...]:
@@ -347,13 +345,10 @@ class _Follower:
             self._interval_ms += 0.1 * (min(float(passed_ms), 4 * self._interval_ms) - self._interval_ms)
 
     def note_silence(self, at: dt.datetime) -> None:
-        """Close a dropped roast whose machine said nothing for SILENCE_S before ``at``."""
-        recording = self._recording
-        if recording.roast is None or recording.roast.dropped_ms is None or recording.last_at is None:
-            return
-        if (at - recording.last_at).total_seconds() > SILENCE_S:
-            self._close(recorder.CloseRoast("finished", recording.last_at), "silence")
-            self._recording = replace(recording, roast=None)
+        """Close a dropped roast whose machine said nothing for too long before ``at``."""
+        self._recording, close = recorder_acts.close_if_silent(self._recording, at)
+        if close is not None:
+            self._close(close, "silence")
 
     # --- events ---
 
