@@ -90,7 +90,9 @@ class FiledSerializer(serializers.Serializer):
     points_received = serializers.IntegerField()
     points_filed = serializers.IntegerField(help_text="new samples of a roast")
     points_refused = serializers.IntegerField()
-    points_late = serializers.IntegerField(help_text="of those filed: after a later one, or 15 s after their time")
+    points_late = serializers.IntegerField(
+        help_text="of those filed: after a later one, or 15 s after their time, or 5 s on their way"
+    )
     points_repeated = serializers.IntegerField(help_text="of a moment that is recorded already")
     points_outside = serializers.IntegerField(help_text="while no roast was on: shown, not recorded")
     refused = RefusalSerializer(many=True)

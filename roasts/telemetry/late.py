@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drivers.port import MachineState, Quality, Reading
-from roasts import recorder
+from roasts import recorder, stored_samples
 from roasts import services as roast_services
 from roasts.filing import Filing
-from roasts.models import EventSource, Gap, Roast, Sample
+from roasts.models import EventSource, Gap, Roast, Sample, TelemetryBatch
 from roasts.recorder import MarkEvent
 from roasts.telemetry import rows
 from roasts.telemetry.envelope import Event, Point, Refusal
@@ -25,6 +25,8 @@ from roasts.telemetry.following import INDEX_BITS, NewSample, StreamState, Taken
 
 #: Holes that late points may fill, and be measured anew.
 FILLABLE = ("missing_batches", "silent", "charge_told_late")
+#: Late stretches this near each other are told as one.
+JOIN_WITHIN_MS = 15_000
 
 
 @dataclass(slots=True)
@@ -198,3 +200,33 @@ def stretches(taken: Taken, placed: Placed, *, is_late: bool) -> list[dict[str, 
         {"roast_id": roast_id, "from_ms": low, "to_ms": high, "is_late": True, "is_placed": True}
         for roast_id, (low, high) in placed.spans.items()
     ]
+
+
+def came_late(roast: Roast) -> list[dict[str, Any]]:
+    """Where the roast came late: stretches of elapsed ms, with when they reached us. Neighbours are told as one."""
+    if not roast.late_points:
+        return []
+    sequences = [sequence >> INDEX_BITS for (sequence,) in stored_samples.read_rows(roast.pk, ("sequence",))]
+    if not sequences:
+        return []
+    batches = TelemetryBatch.objects.filter(
+        machine_id=roast.machine_id, points_late__gt=0, sequence__range=(min(sequences), max(sequences))
+    )
+    told: list[dict[str, Any]] = []
+    for batch in batches.order_by("sequence").only("received_at", "response"):
+        for each in batch.response.get("stretches", []):
+            if each["roast_id"] == roast.pk and each["is_late"]:
+                told.append({"from_ms": each["from_ms"], "to_ms": each["to_ms"], "received_at": batch.received_at})
+    return _joined(sorted(told, key=lambda each: each["from_ms"]))
+
+
+def _joined(stretches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stretches with nothing between them, as one that came when its last part did."""
+    joined: list[dict[str, Any]] = []
+    for each in stretches:
+        if joined and each["from_ms"] - joined[-1]["to_ms"] <= JOIN_WITHIN_MS:
+            joined[-1]["to_ms"] = max(joined[-1]["to_ms"], each["to_ms"])
+            joined[-1]["received_at"] = max(joined[-1]["received_at"], each["received_at"])
+        else:
+            joined.append(dict(each))
+    return joined

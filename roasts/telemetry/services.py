@@ -45,6 +45,8 @@ from roasts.telemetry.signing import Statement, Verdict
 logger = logging.getLogger(__name__)
 #: Points that reach us this much after their time count as late: batches hold up to 5 s, and a retry takes its time.
 LATE_AFTER = dt.timedelta(seconds=15)
+#: … and all of an envelope that was so long on its way since it was made: the network was away.
+TRANSIT_MAX = dt.timedelta(seconds=5)
 #: States of streams that this process filed last; a stream that another process moved on is read from its row.
 KEPT_STATES = 4096
 #: Our state may be this many envelopes old and still be brought up to date instead of read anew.
@@ -142,7 +144,7 @@ def _file_swiftly(incoming: _Incoming, kept: Kept) -> Filed | None:
     taken = take(kept.state, envelope, admitted.last_sequence, roast_services.new_roast_id)
     if not swift.is_plain(taken, envelope):
         return None
-    late_points = _delayed(taken, incoming.received_at)
+    late_points = _delayed(taken, envelope, incoming.received_at)
     placed = late.Placed()
     answer = _answer(incoming, taken, placed, verdict, len(taken.samples), late_points)
     grounds = swift.Grounds(
@@ -290,8 +292,10 @@ def _is_same_moment(kept: Kept, admitted: Admission) -> bool:
     return (before.last_sequence, before.last_digest) == (admitted.last_sequence, admitted.last_digest)
 
 
-def _delayed(taken: Taken, received_at: dt.datetime) -> int:
+def _delayed(taken: Taken, envelope: Envelope, received_at: dt.datetime) -> int:
     """How many samples reached us long after their time."""
+    if received_at - envelope.at > TRANSIT_MAX:
+        return len(taken.samples)
     oldest = received_at - LATE_AFTER
     return sum(1 for each in taken.samples if each.point.at < oldest)
 
@@ -303,7 +307,7 @@ def _write(admitted: Admission, incoming: _Incoming, taken: Taken, verdict: Verd
         _act(admitted.machine_id, taken, received_at)
     new_samples = rows.insert_samples(taken.samples)
     placed = late.place(admitted.machine_id, taken, now=received_at)
-    delayed = _delayed(taken, received_at)
+    delayed = _delayed(taken, envelope, received_at)
     _count(taken, placed, verdict, delayed)
     answer = _answer(incoming, taken, placed, verdict, new_samples, delayed + placed.filed)
     TelemetryBatch.objects.create(

@@ -51,7 +51,7 @@ def verify_roast(roast: Roast, rows: Iterable[dict[str, Any]]) -> Finding:
     for batch in batches.select_related("device_key").order_by("sequence").iterator():
         finding.envelopes += 1
         _check_signature(roast, batch, before, finding)
-        _check_rows(batch, by_batch.pop(batch.sequence), finding)
+        _check_rows(roast, batch, by_batch.pop(batch.sequence), finding)
         before = batch
     finding.problems += [f"envelope {sequence}: its batch is gone" for sequence in sorted(by_batch)]
     return finding
@@ -90,11 +90,11 @@ def _check_signature(roast: Roast, batch: TelemetryBatch, before: TelemetryBatch
         finding.problems.append(f"envelope {batch.sequence}: {verdict.reason}")
 
 
-def _check_rows(batch: TelemetryBatch, rows: list[dict[str, Any]], finding: Finding) -> None:
+def _check_rows(roast: Roast, batch: TelemetryBatch, rows: list[dict[str, Any]], finding: Finding) -> None:
     told = batch.response
     rows = sorted(rows, key=lambda row: row["sequence"])
     is_whole = [row["sequence"] & _INDEX for row in rows] == list(range(int(told.get("points_received", -1))))
-    stretches = [each for each in told.get("stretches", []) if each.get("roast_id") == rows[0]["roast_id"]]
+    stretches = [each for each in told.get("stretches", []) if each.get("roast_id") == roast.pk]
     if not is_whole or told.get("points_refused") or len(stretches) != 1 or stretches[0].get("is_placed"):
         finding.rows_apart += 1
         return
