@@ -8,8 +8,8 @@ import pytest
 
 from drivers import benches
 from drivers.keeper_client import KeeperClient
-from drivers.port import MachineState, Outcome, SettingOrder, StateOrder
 from drivers.port import Control as C
+from drivers.port import MachineState, Outcome, SettingOrder, StateOrder
 from drivers.virtual.panel import Panel
 from kernel import clock
 
