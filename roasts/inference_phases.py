@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from roasts.crack_shape import Point, slope_c_per_min
-from roasts.crack_track import advance, guess
+from roasts.crack_track import Guess, advance, guess
 from roasts.inference_marks import Decision, Kind, Known, Over, Phase, confirm, confirm_all, emptied, make, withdraw
 
 #: Points further apart than this do not belong to one fall or plateau.
@@ -44,7 +44,7 @@ SURE_ABOVE_C = 2.0
 CRACK_AFTER_S = 150.0
 CRACK_SURE_AFTER_S = 150.0
 #: A mark of first crack moves when the better guess is this far off, and not more often than this.
-CRACK_MOVE_S, CRACK_MOVE_EVERY_S = 4.0, 5.0
+CRACK_MOVE_S, CRACK_MOVE_EVERY_S = 8.0, 15.0
 
 DROP_AFTER_S = 150.0
 DROP_ABOVE_C = 120.0
@@ -241,18 +241,26 @@ def _cracked(known: Known, point: Point, cut_s: float | None, decisions: list[De
         known, crack=advance(track, prior, known.points, cut_s=cut_s, is_heater_known=known.is_heater_known)
     )
     mark, best = known.mark(Kind.FIRST_CRACK), guess(known.crack, prior, point.at_s)
-    if mark is not None and (mark.is_confirmed or point.at_s - mark.at_ms / 1000 >= CRACK_SURE_AFTER_S):
-        known = confirm(known, Kind.FIRST_CRACK, best.confidence if best else mark.confidence, decisions)
-        return replace(known, crack=replace(known.crack, candidates=(), is_settled=True))
     if mark is None and best is None:
         return known
-    if mark is not None and best is not None and abs(1000 * best.at_s - mark.at_ms) < 1000 * CRACK_MOVE_S:
-        return known
-    if known.crack_moved_s is not None and point.at_s - known.crack_moved_s < CRACK_MOVE_EVERY_S:
+    if mark is not None and point.at_s - mark.at_ms / 1000 >= CRACK_SURE_AFTER_S:
+        known = _moved_crack(known, best, decisions, by_s=1.0)
+        sure = known.mark(Kind.FIRST_CRACK)
+        known = confirm(known, Kind.FIRST_CRACK, sure.confidence if sure else 0.0, decisions)
+        return replace(known, crack=replace(known.crack, candidates=(), is_settled=True))
+    is_soon = known.crack_moved_s is not None and point.at_s - known.crack_moved_s < CRACK_MOVE_EVERY_S
+    if is_soon or (mark is not None and best is not None and abs(best.at_s - mark.at_ms / 1000) < CRACK_MOVE_S):
         return known
     known = replace(withdraw(known, Kind.FIRST_CRACK, decisions), crack_moved_s=point.at_s)
-    if best is None:
+    return known if best is None else make(known, Kind.FIRST_CRACK, best.at_s, best.confidence, decisions)
+
+
+def _moved_crack(known: Known, best: Guess | None, decisions: list[Decision], *, by_s: float) -> Known:
+    """The mark of first crack where the best guess is; it stays where that is no further off than ``by_s``."""
+    mark = known.mark(Kind.FIRST_CRACK)
+    if best is None or (mark is not None and (mark.is_confirmed or abs(best.at_s - mark.at_ms / 1000) < by_s)):
         return known
+    known = withdraw(known, Kind.FIRST_CRACK, decisions)
     return make(known, Kind.FIRST_CRACK, best.at_s, best.confidence, decisions)
 
 
@@ -294,13 +302,8 @@ def _left_at(recent: list[Point], peak: Point) -> float:
 def settle_at_drop(known: Known, drop_s: float, decisions: list[Decision]) -> Known:
     """The beans are out: the last word on first crack, and on whatever else stood open."""
     best = guess(known.crack, known.expectation.crack, drop_s, is_dropped=True)
-    mark = known.mark(Kind.FIRST_CRACK)
-    if best is not None and (mark is None or not mark.is_confirmed):
-        if mark is not None and abs(1000 * best.at_s - mark.at_ms) >= 1000:
-            known = withdraw(known, Kind.FIRST_CRACK, decisions)
-            mark = None
-        if mark is None:
-            known = make(known, Kind.FIRST_CRACK, best.at_s, best.confidence, decisions)
+    known = _moved_crack(known, best, decisions, by_s=1.0)
+    if best is not None:
         known = confirm(known, Kind.FIRST_CRACK, best.confidence, decisions)
     known = confirm_all(known, decisions, but=Kind.DROP)
     return replace(known, phase=Phase.DROPPED, lowest=None)
