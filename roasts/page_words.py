@@ -52,7 +52,7 @@ def clock_words(seconds: float | None) -> str:
     """``7:05``; a dash for none, a minus before charge."""
     if seconds is None:
         return "–"
-    whole = round(abs(seconds))
+    whole = int(abs(seconds) + 0.5)
     return f"{'−' if seconds < 0 and whole else ''}{whole // 60}:{whole % 60:02d}"
 
 

@@ -189,7 +189,7 @@ def test_an_open_roast_is_counted_on_the_spot(machine: Machine, lead: Client) ->
         organization=machine.organization, machine=machine, started_at=clock.now(), device_start_ms=0, title="Now"
     )
     body = text_of(lead, f"/roasts/{opened.pk}/")
-    assert "no bean temperature" in body and ">Save</button>" in body
+    assert "No bean temperature" in body and ">Save</button>" in body
 
 
 def test_corrections_notes_and_provenance_are_on_the_page(machine: Machine, lead: Client, people: Any) -> None:
