@@ -169,7 +169,7 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
     from commands import services, services_halts
     from commands.models import Grant
     from roastops import demo
-    from roasts.models import Machine, Roast, RoastEvent
+    from roasts.models import Machine, Profile, Roast, RoastEvent
 
     settings.DATA_DIR, settings.RUN_DIR = tmp_path, tmp_path / "run"
     now = clock.now()
@@ -191,7 +191,9 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
         )
     roast = Roast.objects.filter(machine=machine).order_by("id").first()
     event = RoastEvent.objects.filter(roast=roast).order_by("id").first()
+    profile = Profile.objects.create(organization=machine.organization, name="demo-secret-profile", created_at=now)
     world["ids"] = {
+        "profile_id": profile.pk,
         "machine_id": machine.pk,
         "proposal_id": proposal.pk,
         "alarm_id": alarm.pk,
