@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+from django.db import transaction
 
 from kernel.canonical import utc_text
 from kernel.errors import ApiError, Unprocessable
+from kernel.models import Organization
 from kernel.principals import Principal
 from roasts.formats.imported import FormatError, ImportedRoast, TooLarge, clock_words
 from roasts.formats.reading import read_roast
 from roasts.models import Machine
 from roasts.services_imports import Filed, file_roast, find_duplicate, organization_of
+
+#: Files of one transaction of a bulk import; as many are read ahead.
+BATCH_FILES = 8
+
+#: A file's name, its bytes, and the roast that is being read of them.
+Waiting = tuple[str, bytes, "Future[ImportedRoast]"]
 
 
 def digest_of(data: bytes) -> str:
@@ -42,6 +54,53 @@ def import_file(
     return file_roast(
         principal, read_file(data), digest=digest, file_name=file_name, size_bytes=len(data), machine=machine, now=now
     )
+
+
+def import_files(
+    principal: Principal, files: Iterable[tuple[str, bytes]], *, machine: Machine | None = None, now: dt.datetime
+) -> Iterator[Filed | ApiError]:
+    """Many files (name, bytes), in order, BATCH_FILES to a transaction; the next are read while those are filed.
+
+    What cannot be read is answered with its refusal, and the rest goes on. A batch that a crash took is brought again:
+    what came in before is known by its digest.
+    """
+    organization = organization_of(principal)
+    remaining = iter(files)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-roast") as reader:
+
+        def read_ahead() -> list[Waiting]:
+            chosen = itertools.islice(remaining, BATCH_FILES)
+            return [(file_name, data, reader.submit(read_file, data)) for file_name, data in chosen]
+
+        batch = read_ahead()
+        while batch:
+            following = read_ahead()
+            with transaction.atomic():
+                outcomes = [_file_next(principal, organization, each, machine=machine, now=now) for each in batch]
+            yield from outcomes
+            batch = following
+
+
+def _file_next(
+    principal: Principal,
+    organization: Organization,
+    waiting: Waiting,
+    *,
+    machine: Machine | None,
+    now: dt.datetime,
+) -> Filed | ApiError:
+    file_name, data, reading = waiting
+    digest = digest_of(data)
+    known = find_duplicate(organization, digest)
+    if known is not None:
+        return known
+    try:
+        imported = reading.result()
+        return file_roast(
+            principal, imported, digest=digest, file_name=file_name, size_bytes=len(data), machine=machine, now=now
+        )
+    except ApiError as error:
+        return error
 
 
 def describe(filed: Filed) -> dict[str, Any]:

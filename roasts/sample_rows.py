@@ -20,6 +20,8 @@ TRAILER = b"\xff\xff"
 POSTGRES_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 JSONB_VERSION = b"\x01"
 LENGTH_BYTES = 4
+#: Beyond so many changes of layout a cell-by-cell mask is cheaper.
+MAX_RUNS = 60
 SMALL, WHOLE = 32_767, 2_147_483_647
 
 
@@ -64,12 +66,26 @@ def binary_copy(columns: SampleColumns) -> bytes:
         *(_nullable(within(column, WHOLE), ">i4") for column in columns.wholes.values()),
     ]
     count = np.full((rows, 1), len(fields), dtype=">i2").view(np.uint8)
-    parts = [count, *(part for field in fields for part in (field.length, field.value))]
-    kept = [np.ones_like(count, dtype=bool)]
-    for field in fields:
-        kept += [np.ones((rows, LENGTH_BYTES), dtype=bool), field.is_kept]
-    matrix, is_kept = np.hstack(parts), np.hstack(kept)
-    return HEADER + matrix[is_kept].tobytes() + TRAILER
+    matrix = np.hstack([count, *(part for field in fields for part in (field.length, field.value))])
+    return b"".join([HEADER, *_cut(matrix, fields), TRAILER])
+
+
+def _cut(matrix: Bytes, fields: Sequence[_Field]) -> list[bytes]:
+    """What counts of the matrix. Rows of one layout that follow each other are cut at once: layouts change rarely."""
+    lengths = np.stack([field.length.view(">i4")[:, 0] for field in fields], axis=1)
+    ends = np.concatenate((np.flatnonzero(np.any(lengths[1:] != lengths[:-1], axis=1)) + 1, [len(matrix)]))
+    if len(ends) > MAX_RUNS:
+        always = np.ones((len(matrix), LENGTH_BYTES), dtype=bool)
+        kept = [always[:, :2], *(part for field in fields for part in (always, field.is_kept))]
+        return [matrix[np.hstack(kept)].tobytes()]
+    parts, begin = [], 0
+    for end in ends.tolist():
+        kept_here = [np.ones(2, dtype=bool)]
+        for field in fields:
+            kept_here += [np.ones(LENGTH_BYTES, dtype=bool), field.is_kept[begin]]
+        parts.append(matrix[begin:end][:, np.concatenate(kept_here)].tobytes())
+        begin = end
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,10 @@ def file_roast(
 
 
 def _one_at_a_time(organization: Organization) -> None:
-    """Two who bring the same file: the second finds the first's."""
-    Organization.objects.select_for_update().get(pk=organization.pk)
+    """Two who bring the same file: the second finds the first's. Nobody else waits: rows that name the organisation
+    (a roast under way files many) lock its key alone.
+    """
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
 
 
 def _warnings(organization: Organization, imported: ImportedRoast) -> list[str]:

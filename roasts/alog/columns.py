@@ -224,16 +224,16 @@ def _place_states(columns: Columns, codes: Column) -> None:
     """State codes of a Bullet as words; codes that share a word are kept beside them."""
     if np.all((codes == ABSENT) | ~np.isfinite(codes)):
         return
-    words: list[str] = []
-    is_kept_apart = False
-    for code in codes:
-        is_code = np.isfinite(code) and 0 <= code <= 255 and code == int(code)
-        word = STATE_OF_CODE.get(int(code), MachineState.UNKNOWN) if is_code else MachineState.UNKNOWN
-        is_kept_apart = is_kept_apart or CODE_OF_STATE.get(word.value) != code
-        words.append(word.value)
-    columns.state = tuple(words)
-    if is_kept_apart:
+    distinct, places = np.unique(codes, return_inverse=True)
+    words = [_state_word(code) for code in distinct.tolist()]
+    columns.state = tuple(words[place] for place in places.tolist())
+    if any(CODE_OF_STATE.get(word) != code for word, code in zip(words, distinct.tolist(), strict=True)):
         columns.channels += (Channel(STATE_CODE, codes, "number", STATE_RPM, 1),)
+
+
+def _state_word(code: float) -> str:
+    is_code = 0 <= code <= 255 and code == int(code)
+    return (STATE_OF_CODE.get(int(code), MachineState.UNKNOWN) if is_code else MachineState.UNKNOWN).value
 
 
 #: A Bullet's state codes (reference §1.8); 5 and 7 are short and count with their neighbour.

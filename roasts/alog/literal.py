@@ -146,7 +146,7 @@ class _Reader:
             pieces = self._text[start:stop].split(",")
             if stop == end and not pieces[-1].strip():
                 pieces.pop()  # nothing, or a comma, before the bracket
-            if any(len(piece) > MAX_NUMBER_CHARS for piece in pieces):
+            if pieces and max(map(len, pieces)) > MAX_NUMBER_CHARS:
                 raise self.error(f"a number of more than {MAX_NUMBER_CHARS} characters", start)
             try:
                 numbers.extend(_numbers(self._text[start:stop], pieces))

@@ -193,6 +193,31 @@ def test_a_binary_copy_holds_what_rows_inserted_one_by_one_hold(people: People) 
         assert {name: getattr(theirs, name) for name in mine} == mine
 
 
+@pytest.mark.parametrize("missing_share", [0.0, 0.01, 0.5])
+def test_rows_cut_in_runs_are_the_rows_cut_cell_by_cell(missing_share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(7)
+    temps = np.where(chance.random(500) < missing_share, np.nan, 100.5)
+    columns = SampleColumns(
+        "rst_1", NOW, np.arange(500), ["off"] * 100 + ["roasting"] * 400, {"bean_temp_c": temps}, {}, {}, None
+    )
+    by_runs = sample_rows.binary_copy(columns)
+    monkeypatch.setattr(sample_rows, "MAX_RUNS", 0)
+    assert sample_rows.binary_copy(columns) == by_runs
+    monkeypatch.setattr(sample_rows, "MAX_RUNS", 1_000)
+    assert sample_rows.binary_copy(columns) == by_runs
+
+
+def test_a_bulk_import_files_what_it_can_and_answers_each_in_order(people: People) -> None:
+    files = [(f"{n}.alog", file_of(title=f"roast {n}")) for n in range(importing.BATCH_FILES + 2)]
+    files[3] = ("bad.alog", b"rubbish")
+    files[9] = ("again.alog", files[0][1])
+    found = list(importing.import_files(people.principal("operator"), files, now=NOW))
+    assert len(found) == len(files) and isinstance(found[3], ApiError)
+    filed = [each for each in found if not isinstance(each, ApiError)]
+    assert [each.is_duplicate for each in filed] == [False] * 8 + [True]
+    assert Roast.objects.count() == 8 and Sample.objects.count() == 80
+
+
 def test_the_binary_copy_is_postgresqls_format_to_the_byte() -> None:
     columns = SampleColumns(
         roast_id="r", started_at=sample_rows.POSTGRES_EPOCH, elapsed_ms=np.array([1, 2]), state=["off", "é"],

@@ -43,33 +43,40 @@ class Command(BaseCommand):
             )
         machine = _machine(organization, options["machine"]) if options["machine"] else None
         counts = {"imported": 0, "duplicate": 0, "refused": 0}
-        for path in _files(options["paths"]):
-            counts[self._import(organization, machine, path, verbosity=options["verbosity"])] += 1
-        self.stdout.write(
-            f"{counts['imported']} imported, {counts['duplicate']} came before, {counts['refused']} refused."
-        )
+        paths: list[Path] = []
+        principal = system_principal("importroasts", organization)
+        files = self._read(options["paths"], paths, counts)
+        outcomes = importing.import_files(principal, files, machine=machine, now=clock.now())
+        for number, outcome in enumerate(outcomes):
+            counts[self._tell(paths[number], outcome, verbosity=options["verbosity"])] += 1
+        told = f"{counts['imported']} imported, {counts['duplicate']} came before, {counts['refused']} refused."
+        self.stdout.write(told)
         if counts["refused"]:
             raise CommandError(f"{counts['refused']} files could not be imported; the reasons stand above.")
 
-    def _import(self, organization: Organization, machine: Machine | None, path: Path, *, verbosity: int) -> str:
-        principal = system_principal("importroasts", organization)
-        try:
-            data = _bytes_of(path)
-            filed = importing.import_file(principal, data, file_name=path.name, machine=machine, now=clock.now())
-        except OSError as error:
-            self.stderr.write(f"{path}: cannot be read: {error.strerror}")
+    def _read(self, given: list[str], paths: list[Path], counts: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+        """Each file's name and bytes; its path goes to ``paths``. One that the disk does not give is counted."""
+        for path in _files(given):
+            try:
+                data = _bytes_of(path)
+            except OSError as error:
+                self.stderr.write(f"{path}: cannot be read: {error.strerror}")
+                counts["refused"] += 1
+                continue
+            paths.append(path)
+            yield path.name, data
+
+    def _tell(self, path: Path, outcome: importing.Filed | ApiError, *, verbosity: int) -> str:
+        """Say what came of one file; the word it is counted by."""
+        if isinstance(outcome, ApiError):
+            self.stderr.write(f"{path}: {outcome.message} {outcome.how_to_fix}")
             return "refused"
-        except ApiError as error:
-            self.stderr.write(f"{path}: {error.message} {error.how_to_fix}")
-            return "refused"
-        told = importing.describe(filed)
-        if filed.is_duplicate:
+        told = importing.describe(outcome)
+        if outcome.is_duplicate:
             self.stdout.write(f"{path.name}: came before, as {told['roast_id']} ({told['file_name']})")
             return "duplicate"
-        length = told["length"] or "no drop marked"
-        self.stdout.write(
-            f"{path.name}: {told['roast_id']} ({NAMES[told['format']]}, {told['samples']} readings, {length})"
-        )
+        what = f"{NAMES[told['format']]}, {told['samples']} readings, {told['length'] or 'no drop marked'}"
+        self.stdout.write(f"{path.name}: {told['roast_id']} ({what})")
         for line in told["warnings"]:
             self.stdout.write(f"  warning: {line}")
         for name in ("understood", "dropped") if verbosity > 1 else ():
