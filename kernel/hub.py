@@ -76,10 +76,12 @@ class Viewer:
 
     async def take(self, timeout_s: float) -> list[tuple[int | None, bytes]]:
         """What has come since; empty after ``timeout_s`` seconds of silence or when the viewer must end."""
-        try:
-            await asyncio.wait_for(self._has_frames.wait(), timeout_s)
-        except TimeoutError:
-            return []
+        if not self._has_frames.is_set():
+            try:
+                async with asyncio.timeout(timeout_s):  # wait_for would make a task of it, 300 viewers times over
+                    await self._has_frames.wait()
+            except TimeoutError:
+                return []
         frames = list(self._frames)
         self._frames.clear()
         if not self.reason:

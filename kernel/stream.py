@@ -250,7 +250,8 @@ def _farewell(viewer: Viewer) -> bytes:
 
 async def _write(send: Send, body: bytes, *, more: bool = True) -> None:
     """Hand bytes to the server; a client whose socket stays full for SEND_TIMEOUT_S is gone."""
-    await asyncio.wait_for(send({"type": "http.response.body", "body": body, "more_body": more}), SEND_TIMEOUT_S)
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _watch_leaving(receive: Receive, viewer: Viewer) -> None:

@@ -43,6 +43,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 3}},
     "reports": {"task": "evals.tasks.write_due_reports", "schedule": 5.0, "options": {"expires": 10}},
     "beat-pulse": {"task": "kernel.tasks.note_beat", "schedule": 5.0, "options": {"expires": 10}},
+    "pack": {"task": "roasts.tasks.pack_closed", "schedule": 300.0, "options": {"expires": 300}},
     "prune": {"task": "kernel.tasks.prune", "schedule": 600.0, "options": {"expires": 600}},
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, ingest, library, page, poll, propose, stop, twin
+from roastops.benches import decode, ingest, library, page, poll, propose, stop, twin, viewers
 
 BENCHES = {
     "curve": library.run_curve,
@@ -20,6 +20,7 @@ BENCHES = {
     "propose": propose.run,
     "stop": stop.run,
     "twin": twin.run,
+    "viewers": viewers.run,
 }
 
 
