@@ -58,7 +58,7 @@ def binary_copy(columns: SampleColumns) -> bytes:
         _numbers(columns.elapsed_ms, ">i4"),
         _numbers(np.arange(1, rows + 1), ">i8"),
         _numbers(at_us, ">i8"),
-        _texts([state.encode() for state in columns.state]),
+        _texts(_encoded(columns.state)),
         _constant(JSONB_VERSION + b"{}", rows),
         _json(columns.extras, rows),
         *(_nullable(column, ">f8") for column in columns.temperatures.values()),
@@ -128,10 +128,16 @@ def _texts(texts: Sequence[bytes]) -> _Field:
     return _field(np.array([len(text) for text in texts], dtype=np.int64), _bytes_of(array, len(texts)))
 
 
+def _encoded(texts: Sequence[str], begin: bytes = b"") -> list[bytes]:
+    """Each text as bytes, ``begin`` before it; nothing for an empty one. The same text is encoded once."""
+    known = {text: begin + text.encode() if text else b"" for text in set(texts)}
+    return [known[text] for text in texts]
+
+
 def _json(texts: Sequence[str] | None, rows: int) -> _Field:
     if texts is None:
         return _field(np.full(rows, -1), np.empty((rows, 0), dtype=np.uint8))
-    encoded = [JSONB_VERSION + text.encode() if text else b"" for text in texts]
+    encoded = _encoded(texts, JSONB_VERSION)
     field = _texts(encoded)
     lengths = np.array([len(text) if text else -1 for text in encoded], dtype=np.int64)
     return _field(lengths, field.value)

@@ -214,16 +214,22 @@ def _counted(roast: Roast, imported: ImportedRoast, marks: Sequence[Mark], colum
 
 
 def _extras(imported: ImportedRoast) -> list[str] | None:
-    """Further channels of each row as JSON: ``{"0": 21.5}`` by their place in `ImportedFile.channels`."""
+    """Further channels of each row as JSON: ``{"0": 21.5}`` by their place in `ImportedFile.channels`.
+
+    A channel has few different values: each is written once, and each row picks its own.
+    """
     named = [(place, channel) for place, channel in enumerate(imported.channels) if channel.name != MACHINE_RATE]
     if not named:
         return None
-    rows: list[list[str]] = [[] for _ in range(len(imported.curve))]
+    listed = []
     for place, channel in named:
-        for row, value in enumerate(channel.values.tolist()):
-            if math.isfinite(value):
-                rows[row].append(f'"{place}":{value!r}')
-    return ["{" + ",".join(parts) + "}" if parts else "" for parts in rows]
+        distinct, rows = np.unique(channel.values, return_inverse=True)
+        texts = [f'"{place}":{value!r}' if math.isfinite(value) else "" for value in distinct.tolist()]
+        listed.append([texts[row] for row in rows.tolist()])
+    if len(listed) == 1:
+        return [f"{{{text}}}" if text else "" for text in listed[0]]
+    joined = (",".join(filter(None, parts)) for parts in zip(*listed, strict=True))
+    return [f"{{{text}}}" if text else "" for text in joined]
 
 
 def insert_samples(columns: SampleColumns) -> None:
