@@ -52,7 +52,11 @@ class ReadingSerializer(serializers.Serializer):
     state = serializers.CharField()
     bean_temp_c = serializers.FloatField(allow_null=True)
     infrared_temp_c = serializers.FloatField(allow_null=True)
+    environment_temp_c = serializers.FloatField(
+        allow_null=True, help_text="ET of machines that have such a probe, beside or instead of infrared"
+    )
     exhaust_temp_c = serializers.FloatField(allow_null=True)
+    ambient_temp_c = serializers.FloatField(allow_null=True)
     rate_of_rise_c_per_min = serializers.FloatField(allow_null=True)
     heater_step = serializers.IntegerField(allow_null=True)
     fan_step = serializers.IntegerField(allow_null=True)

@@ -7,6 +7,7 @@ backlog, and makes safe through the keeper where an interlock says so.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import queue
 import threading
@@ -20,10 +21,12 @@ from commands import interlocks, journal
 from commands.interlocks import Act, InterlockState, Observation, Trip
 from commands.journal import HaltNote
 from commands.loop_notes import (
+    ByPerson,
     ClearAlarm,
     MachineFacts,
     MovedAtMachine,
     Note,
+    OpenedByPerson,
     PauseOrders,
     RaiseAlarm,
     View,
@@ -33,9 +36,9 @@ from commands.stop_wire import outcome_of, stop_through_keeper
 from drivers import keeper_process, wire_json
 from drivers.keeper_client import KeeperClient, KeeperRefused
 from drivers.keeper_config import KeeperConfig
-from drivers.port import DriverError, ProtocolError, Quality, Reading
+from drivers.port import DriverError, MachineState, ProtocolError, Quality, Reading
 from kernel import clock, ids, live, metrics
-from roasts import recorder
+from roasts import recorder, recorder_acts
 from roasts.backlog import Backlog
 from roasts.filing import Filing
 from roasts.inference import Expectation
@@ -46,6 +49,8 @@ BEAT_EVERY_S = 0.4
 INTERLOCKS_EVERY_S = 0.05
 CLIENT_TIMEOUT_S = 1.0
 RETRY_S = 0.25
+SILENCE_EVERY_S = 1.0
+KNOWN_ROASTS = 50
 MAX_EVENTS = 20_000
 EVENTS_PER_TICK = 500
 MAX_NOTES = 1000
@@ -94,6 +99,9 @@ class KeeperSide:
         self._events: queue.Queue[dict[str, Any]] = queue.Queue(MAX_EVENTS)
         self._recording = resume.recording or RecorderState()
         self._expected: deque[Expectation] = deque(maxlen=1)  # from the store's side: the newest counts
+        self._by_people: deque[ByPerson] = deque()  # from the store's side, in order
+        self._known_roasts: deque[str] = deque([resume.roast_id], maxlen=KNOWN_ROASTS)
+        self._silence_at_s = 0.0
         self._interlocks = InterlockState()
         self._beat_client: KeeperClient | None = None
         self._beat_at_s = 0.0
@@ -135,6 +143,7 @@ class KeeperSide:
     def tick(self) -> bool:
         """Take what has come, beat, look at the interlocks. True when there was something."""
         worked = self._take_events()
+        self._hear_people()
         now_s = clock.monotonic()
         if now_s - self._beat_at_s >= BEAT_EVERY_S:
             self._beat_at_s = now_s
@@ -142,6 +151,9 @@ class KeeperSide:
         if self._events.empty() and now_s - self._interlocks_at_s >= INTERLOCKS_EVERY_S:
             self._interlocks_at_s = now_s
             self._look(now_s)
+        if self._events.empty() and now_s - self._silence_at_s >= SILENCE_EVERY_S:
+            self._silence_at_s = now_s
+            self._note_silence(now_s)
         return worked
 
     def _tell(self, note: Note) -> None:
@@ -205,6 +217,57 @@ class KeeperSide:
         """What earlier roasts lead us to expect; called from the store's side, used with the next reading."""
         self._expected.append(expectation)
 
+    def by_person(self, said: ByPerson) -> None:
+        """What a person did to the roast in the store; called from the store's side."""
+        self._by_people.append(said)
+
+    def _hear_people(self) -> None:
+        while self._by_people:
+            said = self._by_people.popleft()
+            if isinstance(said, OpenedByPerson):
+                self._take_over(said)
+            elif said.roast_id == self.view.roast_id:
+                self._recording = recorder_acts.let_go(self._recording)
+                self._forget_roast()
+
+    def _take_over(self, said: OpenedByPerson) -> None:
+        """Go on with a roast that a person opened; one of ours that is not filed yet wins."""
+        reading = self.view.reading
+        if said.roast_id in self._known_roasts or self._recording.roast is not None or reading is None:
+            return
+        start_ms: int | None = said.device_start_ms
+        if said.connection_id != self.view.boot_id:
+            start_ms = recorder_acts.device_ms_at(self._recording, said.at)
+        if start_ms is None:
+            return
+        self._known_roasts.append(said.roast_id)
+        self.view = replace(self.view, roast_id=said.roast_id)
+        taken = recorder_acts.take_over(self._recording, device_start_ms=start_ms)
+        self._recording = taken.state
+        for decision in taken.decisions:
+            self._keep(decision, reading)
+        self.view = replace(self.view, elapsed_ms=self._recording.elapsed_ms)
+        self._publish()
+
+    def _forget_roast(self) -> None:
+        """No roast is open any more, and no reading said so: show it."""
+        self.view = replace(self.view, roast_id="", elapsed_ms=None, turned_ms=None, are_beans_proved=False)
+        self._publish()
+
+    def _note_silence(self, now_s: float) -> None:
+        """A dropped roast whose machine says nothing any more is over; not while we read what came before us."""
+        if self.view.is_keeper_up is not None and not self._is_catching_up(now_s):
+            self._close_if_silent(clock.now())
+
+    def _close_if_silent(self, at: dt.datetime) -> None:
+        reading = self.view.reading
+        self._recording, close = recorder_acts.close_if_silent(self._recording, at)
+        if close is None:
+            return
+        if reading is not None:
+            self._keep(close, reading)
+        self._forget_roast()
+
     def _on_keeper_gone(self, message: str) -> None:
         self.view = replace(
             self.view,
@@ -234,6 +297,7 @@ class KeeperSide:
         metrics.READINGS.inc()
         if self._expected:
             self._recording = recorder.expect(self._recording, self._expected.pop())
+        self._close_if_silent(reading.at)
         taken = recorder.step(self._recording, reading, self.view.boot_id)
         self._recording = taken.state
         for decision in taken.decisions:
@@ -265,13 +329,14 @@ class KeeperSide:
         """Queue one decision for the store, under the roast it belongs to."""
         if isinstance(decision, recorder.OpenRoast):
             self.view = replace(self.view, roast_id=ids.new("rst"))
+            self._known_roasts.append(self.view.roast_id)
             self._tell(ClearAlarm(interlocks.ROAST_BROKEN_OFF.code, clock.now()))
         self._backlog.put(Filing(self.view.roast_id, self.view.boot_id, reading.sequence, decision))
         if isinstance(decision, recorder.BeansStillInDrum):
             self._tell(RaiseAlarm(interlocks.BEANS_STILL_IN_DRUM, clock.now()))
         if isinstance(decision, recorder.CloseRoast):
             self._tell(ClearAlarm(interlocks.BEANS_STILL_IN_DRUM.code, clock.now()))
-            if decision.status == "aborted":
+            if decision.status == "aborted" and reading.state is not MachineState.UNKNOWN:
                 self._tell(RaiseAlarm(interlocks.ROAST_BROKEN_OFF, clock.now()))
             self.view = replace(self.view, roast_id="")
 

@@ -83,6 +83,24 @@ class MovedAtMachine:
     at: dt.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedByPerson:
+    """The store has a roast that a person opened, charged at this device time of this keeper boot."""
+
+    roast_id: str
+    device_start_ms: int
+    connection_id: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedByPerson:
+    """The store has closed the roast that the loop goes on with."""
+
+    roast_id: str
+
+
+ByPerson = OpenedByPerson | ClosedByPerson
 Note = RaiseAlarm | ClearAlarm | PauseOrders | MovedAtMachine
 
 
@@ -126,7 +144,9 @@ def live_payload(machine_id: str, view: View, now: dt.datetime) -> dict[str, Any
         "state": reading.state.value,
         "bean_temp_c": reading.bean_temp_c,
         "infrared_temp_c": reading.infrared_temp_c,
+        "environment_temp_c": reading.environment_temp_c,
         "exhaust_temp_c": reading.exhaust_temp_c,
+        "ambient_temp_c": reading.ambient_temp_c,
         "machine_rate_c_per_min": reading.rate_of_rise_c_per_min,
         "heater_step": reading.heater_step,
         "fan_step": reading.fan_step,

@@ -10,21 +10,32 @@ import datetime as dt
 import logging
 from pathlib import Path
 
+from django.db.models import Q
+
 from commands import halt_filing, journal, lease, services, services_halts
 from commands.halt_filing import UnknownMachine
 from commands.interlocks import believed
 from commands.journal import HaltNote
 from commands.loop_keeper_side import KeeperSide
-from commands.loop_notes import ClearAlarm, MovedAtMachine, Note, PauseOrders, RaiseAlarm, View
+from commands.loop_notes import (
+    ClearAlarm,
+    ClosedByPerson,
+    MovedAtMachine,
+    Note,
+    OpenedByPerson,
+    PauseOrders,
+    RaiseAlarm,
+    View,
+)
 from commands.machine_facts import config_of, facts_of
 from commands.models import Halt
 from drivers import keeper_config
 from drivers.port import MachineState
 from kernel import clock, ids
-from roasts import crack_store
+from roasts import crack_store, summaries
 from roasts import services as roast_services
 from roasts.backlog import Backlog
-from roasts.models import Machine
+from roasts.models import Machine, Roast
 from roasts.services import LinkState
 
 logger = logging.getLogger(__name__)
@@ -42,6 +53,9 @@ COLD_BEANS_C = 60.0
 ENVELOPE_EVERY_S = 1.0
 _BOUNDS = ("max_bean_temp_c", "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s")
 SYSTEM_LATCHERS = frozenset({"keeper", "machine_loop"})
+
+
+OPEN = ~Q(status__in=list(summaries.CLOSED))
 
 
 class LeaseLost(Exception):
@@ -206,7 +220,24 @@ class StoreSide:
         if reading is not None:
             services.void_held(self.machine, reading=reading, now=now)
 
+    def _look_for_people(self) -> None:
+        """Where a machine tells no state, a person may have opened or closed its roast in the store."""
+        side, view = self._keeper_side, self._keeper_side.view
+        if view.reading is None or view.reading.state is not MachineState.UNKNOWN:
+            return
+        mine = Q(pk=view.roast_id) if view.roast_id else Q(pk__in=())
+        found = Roast.objects.filter(mine | OPEN, machine=self.machine)
+        rows = {roast.pk: roast for roast in found.only("status", "device_start_ms", "connection_id", "started_at")}
+        ours = rows.pop(view.roast_id, None)
+        if ours is not None and ours.status in summaries.CLOSED:
+            side.by_person(ClosedByPerson(ours.pk))
+        elif view.roast_id:
+            return
+        for roast in rows.values():
+            side.by_person(OpenedByPerson(roast.pk, roast.device_start_ms, roast.connection_id, roast.started_at))
+
     def _look_around(self, now: dt.datetime, now_s: float) -> None:
+        self._look_for_people()
         self._void_held(now)
         self._file_journalled(now)
         view = self._keeper_side.view

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from commands import api, api_outlook
+from commands import api, api_machine_roasts, api_outlook
 from commands.api_machines import machine_urlpatterns
 
 urlpatterns = [
@@ -22,5 +22,9 @@ urlpatterns = [
     path("envelopes", api.EnvelopeList.as_view(), name="envelopes"),
     path("alarms/<str:alarm_id>/acknowledge", api.AlarmAcknowledge.as_view(), name="alarm-acknowledge"),
     path("machines/<str:machine_id>/outlook", api_outlook.MachineOutlook.as_view(), name="machine-outlook"),
+    path("machines/<str:machine_id>/roasts", api_machine_roasts.RoastOpening.as_view(), name="machine-roast-open"),
+    path(
+        "machines/<str:machine_id>/roasts/close", api_machine_roasts.RoastClosing.as_view(), name="machine-roast-close"
+    ),
     *machine_urlpatterns,
 ]

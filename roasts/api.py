@@ -29,7 +29,9 @@ from roasts.models import EventKind, Gap, Roast, RoastEvent, RoastStatus
 SAMPLE_FIELDS = (
     "bean_temp_c",
     "infrared_temp_c",
+    "environment_temp_c",
     "exhaust_temp_c",
+    "ambient_temp_c",
     "rate_of_rise_c_per_min",
     "machine_rate_c_per_min",
     "heater_step",

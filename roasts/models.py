@@ -104,7 +104,9 @@ class MachineReading(models.Model):
     state = models.CharField(max_length=20, default="unknown")
     bean_temp_c = models.FloatField(null=True)
     infrared_temp_c = models.FloatField(null=True)
+    environment_temp_c = models.FloatField(null=True)  # ET of machines that have one beside or instead of infrared
     exhaust_temp_c = models.FloatField(null=True)
+    ambient_temp_c = models.FloatField(null=True)
     rate_of_rise_c_per_min = models.FloatField(null=True)  # ours: causal (roasts.rate_of_rise)
     heater_step = models.IntegerField(null=True)
     fan_step = models.IntegerField(null=True)

@@ -14,7 +14,7 @@ from drivers.port import MachineState, Quality, Reading
 from kernel import audit, ids, live
 from kernel.errors import Conflict, Unprocessable
 from kernel.principals import Principal, system_principal
-from roasts import crack_store, inference, recorder, summaries
+from roasts import crack_store, inference, recorder, sample_extras, summaries
 from roasts.filing import Filing
 from roasts.inference import Expectation
 from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, Roast, RoastEvent, RoastStatus, Sample
@@ -92,6 +92,7 @@ def _sample(roast_id: str, decision: recorder.RecordSample) -> Sample:
         fan_rpm=reading.fan_rpm,
         voltage_v=reading.voltage_v,
         quality=_quality(reading),
+        extras=sample_extras.kept(reading.extras),
     )
 
 
@@ -193,9 +194,9 @@ def _file_mark(machine: Machine, roast_id: str, decision: recorder.MarkEvent) ->
 
 
 def _inferred(roast_id: str, decision: recorder.WithdrawMark | recorder.ConfirmMark) -> QuerySet[RoastEvent]:
-    """The inferred mark a later decision is about."""
+    """The inferred mark a later decision is about; those of a roast that a person closed meanwhile stay."""
     return RoastEvent.objects.filter(
-        roast_id=roast_id,
+        roast__in=Roast.objects.open().filter(pk=roast_id),
         kind=decision.kind,
         source=EventSource.INFERRED.value,
         elapsed_ms=decision.elapsed_ms,
@@ -356,7 +357,9 @@ def _latest_values(reading: Reading) -> dict[str, Any]:
         "state": reading.state.value,
         "bean_temp_c": reading.bean_temp_c,
         "infrared_temp_c": reading.infrared_temp_c,
+        "environment_temp_c": reading.environment_temp_c,
         "exhaust_temp_c": reading.exhaust_temp_c,
+        "ambient_temp_c": reading.ambient_temp_c,
         "heater_step": reading.heater_step,
         "fan_step": reading.fan_step,
         "drum_step": reading.drum_step,
@@ -403,16 +406,17 @@ def _rebuilt(roast: Roast, expectation: Expectation) -> recorder.RecorderState:
         if row.bean_temp_c is not None and "bean_temp_c" not in row.quality
     ]
     early_c = [temp_c for elapsed_ms, temp_c in believed if elapsed_ms <= recorder.BEANS_WITHIN_MS]
-    is_inferred = bool(rows) and all(row.state == MachineState.UNKNOWN.value for row in rows)
+    is_inferred = _tells_no_state(roast, rows)
     is_charge_seen = bool(rows) and rows[0].elapsed_ms < CHARGE_SEEN_MS
     offset_ms = -roast.device_start_ms
+    begun_ms = roast.device_start_ms if is_inferred else None  # a person opened it, and nothing was read since
     open_state = recorder.OpenState(
         offset_ms=offset_ms,
         status=roast.status,
         last_elapsed_ms=last.elapsed_ms if last else -1,
         charge_bean_temp_c=max(early_c) if early_c else None,
         turned_ms=marks.get("turning_point"),
-        are_beans_proved=is_inferred or (bool(early_c) and _has_fallen(early_c)),
+        are_beans_proved=(is_inferred and "charge" in marks) or (bool(early_c) and _has_fallen(early_c)),
         is_charge_seen=is_charge_seen,
         dropped_ms=marks.get("drop"),
         is_jump_settled="drop" in marks,
@@ -420,14 +424,22 @@ def _rebuilt(roast: Roast, expectation: Expectation) -> recorder.RecorderState:
     )
     state = recorder.RecorderState(
         connection_id=roast.connection_id,
-        last_device_ms=last.elapsed_ms - offset_ms if last else None,
-        last_at=last.at if last else None,
+        last_device_ms=last.elapsed_ms - offset_ms if last else begun_ms,
+        last_at=last.at if last else roast.started_at if begun_ms is not None else None,
         roast=open_state,
         is_resumed=True,
         expectation=expectation,
         watch=_rewatched(rows, expectation, marks, is_late=not is_charge_seen, is_stated=not is_inferred),
     )
     return recorder.prime_rate(state, [(elapsed_ms - offset_ms, temp_c) for elapsed_ms, temp_c in believed])
+
+
+def _tells_no_state(roast: Roast, rows: Sequence[Sample]) -> bool:
+    """Whether its machine tells no states; before the first sample the newest reading says."""
+    if rows:
+        return all(row.state == MachineState.UNKNOWN.value for row in rows)
+    silent = MachineReading.objects.filter(pk=roast.machine_id, state=MachineState.UNKNOWN.value, at__isnull=False)
+    return silent.exists()
 
 
 def _rewatched(
