@@ -281,7 +281,7 @@
     });
     root.querySelectorAll('[data-show="state_word"]').forEach(function (box) {
       var word = STATE_WORDS[reading.state] || reading.state;
-      if (box.textContent !== word) { box.textContent = word; if (roastops.lastState && roastops.lastState !== reading.state) roastops.refresh("machine"); roastops.lastState = reading.state; }
+      if (box.textContent !== word) box.textContent = word;
     });
   };
 
@@ -304,7 +304,7 @@
       var before = roastops.latest[machineId];
       if (!reading.at && before) reading = Object.assign({}, before, reading);  // link lost: the old figures, getting older
       roastops.latest[machineId] = reading;
-      if (before && (before.link !== reading.link || before.link_code !== reading.link_code || before.is_latched !== reading.is_latched)) roastops.refresh("machine");
+      if (before && (before.link !== reading.link || before.link_code !== reading.link_code || before.state !== reading.state || before.is_latched !== reading.is_latched)) roastops.refresh("machine");
       roastops.readingListeners.forEach(function (listener) { listener(machineId, reading); });
     });
     source.addEventListener("decision", function (event) {
