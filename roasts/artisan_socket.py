@@ -20,7 +20,7 @@ from django.db import DatabaseError, close_old_connections
 from django.db.models import Q
 
 from kernel import clock, draining, keys, live, principals
-from kernel.hub import Viewer
+from kernel.hub import Hub, Viewer
 from kernel.stream import hub
 from roasts import artisan_words
 from roasts.models import Machine
@@ -134,7 +134,19 @@ async def _admit(machine_word: str, plain: str) -> Watcher:
 def _find_in_thread(machine_word: str, plain: str) -> Watcher:
     """In a thread of ours, which no request opens and closes connections for."""
     close_old_connections()
-    return find_watcher(machine_word, plain)
+    try:
+        return find_watcher(machine_word, plain)
+    finally:
+        close_old_connections()
+
+
+def _follow_in_thread(house: Hub, organization_id: str) -> None:
+    """From now on the hub's tail brings this organisation's decisions."""
+    close_old_connections()
+    try:
+        house.tail.follow(organization_id)
+    finally:
+        close_old_connections()
 
 
 def find_watcher(machine_word: str, plain: str) -> Watcher:
@@ -176,7 +188,8 @@ class _Connection:
         house.viewers.add(self._viewer)
         tasks = [asyncio.create_task(work()) for work in (self._answer, self._push, self._check)]
         try:
-            await asyncio.get_running_loop().run_in_executor(_threads, house.tail.follow, self._watcher.organization_id)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(_threads, _follow_in_thread, house, self._watcher.organization_id)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()

@@ -8,11 +8,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, ingest, library, page, poll, propose, stop, twin, viewers
+from roastops.benches import decode, imports, ingest, library, page, poll, propose, stop, twin, viewers
 
 BENCHES = {
     "curve": library.run_curve,
     "decode": decode.run,
+    "import": imports.run,
     "ingest": ingest.run,
     "library": library.run,
     "page": page.run,
