@@ -183,7 +183,7 @@ def test_an_order_for_more_heat_is_seen_on_the_probe_after_a_while_and_not_befor
     state = followed(240, twin.simulate(DEFAULTS, USUAL, START, duration_s=400)).state
     answer = twin.what_if(state, Order("heater", 9))
     gain_c = answer.with_c - answer.without_c
-    assert abs(gain_c[3]) < 0.05 and gain_c[120] > 1.0 and (np.diff(gain_c) >= -1e-9).all()
+    assert abs(gain_c[3]) < 0.05 and gain_c[120] > 0.7 and (np.diff(gain_c) >= -1e-9).all()
 
 
 def test_an_order_that_changes_nothing_changes_nothing() -> None:

@@ -19,13 +19,13 @@ from roasts.twin.parameters import Remembered, prior_spreads, prior_vector
 from roasts.twin.physics import Vector
 
 #: How many independent °C a roast is worth against one prior: its residuals are strongly correlated.
-ROAST_WEIGHT = 8.0
+ROAST_WEIGHT = 3.0
 CHARGE_ONLY_WEIGHT = 0.5
 INFRARED_WEIGHT = 0.7
 COMPARED_EVERY_ROWS = 5
 DIFFERENCE = 1e-4  # finite difference, as a share of the prior's spread
 LARGE_RESIDUAL_C = 3.0  # from here on a residual counts linearly (soft L1)
-MOST_STEPS, MOST_MORE_STEPS = 40, 12
+MOST_STEPS, MOST_MORE_STEPS = 20, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
