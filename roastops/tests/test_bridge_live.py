@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from drivers import keeper_config, keeper_process
+from drivers.keeper import take_lock
 from roastops.testing import servers
 from roastops.testing.processes import BASE_DIR, Fleet, Running
 
@@ -122,6 +124,13 @@ def wait_for(what: Callable[[], Any], limit_s: float, why: Callable[[], str]) ->
     raise AssertionError(why())
 
 
+def _end_keepers(run_folder: Path) -> None:
+    """The house tends its demo machine, whose keeper detaches on purpose."""
+    for path in run_folder.glob("mch_*.json"):
+        with contextlib.suppress(OSError, keeper_config.BadConfig):
+            keeper_process.stop_keeper(keeper_config.read(path))
+
+
 @pytest.fixture(scope="module")
 def far() -> Iterator[Far]:
     """All of it running, signed with `policy require`; reaped."""
@@ -132,6 +141,7 @@ def far() -> Iterator[Far]:
         database_url = ""
         if os.environ.get("DATABASE_URL"):
             database_url = held.enter_context(servers.running(servers.start_postgres)).url
+        held.callback(_end_keepers, folder / "house" / "run")
         house = held.enter_context(Fleet(folder / "house", database_url=database_url))
         there = held.enter_context(Fleet(folder / "there", ROASTOPS_SPEED=f"{SPEED:g}"))
         house.manage("migrate", "--verbosity", "0")
@@ -221,9 +231,6 @@ def test_a_bridge_killed_with_a_full_queue_goes_on_where_it_was(far: Far) -> Non
 
 
 def test_a_bridge_refuses_a_machine_that_a_keeper_here_has(tmp_path: Path) -> None:
-    from drivers import keeper_config
-    from drivers.keeper import take_lock
-
     backend, run = {"kind": "virtual-socket", "path": str(tmp_path / "r.sock")}, tmp_path / "run"
     config = keeper_config.make(
         run, machine_id="mch_here", name="Here", driver_kind="bullet-r1", driver_options={"backend": backend}
