@@ -105,6 +105,7 @@ def _copied_s(machine: Any, roast_ids: list[str]) -> float:
     """Seconds to COPY those roasts' rows once more, under roasts that are nothing but a row."""
     from django.db import connection, transaction
 
+    from kernel import ids
     from roasts.models import Roast, Sample
 
     table = connection.ops.quote_name(Sample._meta.db_table)
@@ -112,15 +113,9 @@ def _copied_s(machine: Any, roast_ids: list[str]) -> float:
     listed = ", ".join(connection.ops.quote_name(name) for name in fields)
     chunks: list[bytes] = []
     for roast_id in roast_ids:
-        template = Roast.objects.get(pk=roast_id)
-        bare = Roast.objects.bulk_create(
-            [
-                Roast(
-                    organization_id=template.organization_id, machine=machine, status=template.status,
-                    started_at=template.started_at, device_start_ms=0,
-                )
-            ]
-        )[0]  # fmt: skip
+        bare = Roast.objects.get(pk=roast_id)
+        bare.pk, bare.source_digest, bare.summary, bare.machine = ids.new("rst"), "", None, machine
+        Roast.objects.bulk_create([bare])
         selected = ", ".join("%s" if name == "roast_id" else connection.ops.quote_name(name) for name in fields)
         query = f"COPY (SELECT {selected} FROM {table} WHERE roast_id = %s) TO STDOUT (FORMAT BINARY)"
         with connection.cursor() as cursor, cursor.copy(query, [bare.pk, roast_id]) as copy:
