@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roasts import twin
@@ -83,6 +83,7 @@ def test_sagging_mains_never_make_anything_hotter(steps: list[int], volts: float
 
 @settings(max_examples=40, deadline=None)
 @given(heaters, st.floats(0.05, 2.0), st.floats(-20.0, 300.0), st.floats(0.0, 12.0), st.floats(0.0, 400.0))
+@example([9] * 10, 0.05, 300.0, 1.0, 400.0)  # hot enough that a straight heat capacity would turn negative
 def test_no_input_makes_nonsense(steps: list[int], mass_kg: float, probe_c: float, fan: float, volts: float) -> None:
     made = twin.simulate(DEFAULTS, plan(steps, fan, volts), Initial(mass_kg, probe_c), duration_s=900)
     assert np.isfinite(made.bean_temp_c).all() and np.isfinite(made.infrared_temp_c).all()

@@ -192,7 +192,9 @@ def advance(
     leaving_kg_per_s = water_kg * evaporation_per_s(p, bean_c, exp)
     bean_w = to_bean_w + bean_air * (air_c - bean_c) - leaving_kg_per_s * WATER_LATENT_J_PER_KG
     bean_w = bean_w + mass_kg * reaction_w_per_kg(p, bean_c, exp)
-    bean_j_per_k = mass_kg * exp(uptake_ln) * p.bean_j_per_kg_k * (1.0 + p.bean_j_slope * (bean_c - 120.0) / 100.0)
+    over = (bean_c - 120.0) / 100.0
+    over = over / (1.0 + (over / 3.0) ** 4) ** 0.25  # straight within any roast, at most ±3: never a negative capacity
+    bean_j_per_k = mass_kg * exp(uptake_ln) * p.bean_j_per_kg_k * (1.0 + p.bean_j_slope * over)
 
     seen_c = bean_c + p.probe_air_share * (air_c - bean_c) + p.probe_body_share * (body_c - bean_c)
     seen_c = shell_c + knobs.beans_in * (seen_c - shell_c)
