@@ -40,6 +40,9 @@ CLOCK_SLACK_MS = 2_500
 #: Wall time between two readings that counts as a hole (the Bullet is read at 10 Hz).
 GAP_S = 1.5
 
+#: No roast lasts so long: one that would was left open, or its device time jumped. (A row holds 24 days.)
+LONGEST_MS = 3 * 86_400_000
+
 #: A roast we joined late: by then, since its charge, the probe has turned (after 58 to 65 s in 40 real roasts).
 TURNED_BY_MS = 120_000
 
@@ -220,6 +223,7 @@ def step(state: RecorderState, reading: Reading, connection_id: str = "") -> Ste
     if is_same_connection and reading.device_ms == state.last_device_ms:
         return Step(state, (), state.rate.rate)
     decisions: list[Decision] = []
+    state = _outlasted(state, reading, connection_id, decisions)
     state = _continued(state, reading, connection_id, decisions)
     state = _moved(state, reading, decisions)
     rate = state.rate.step(reading.device_ms, believed(reading, "bean_temp_c"))
@@ -256,6 +260,22 @@ def expect(state: RecorderState, expectation: Expectation) -> RecorderState:
 def believed(reading: Reading, name: str) -> float | None:
     """A field's value unless the driver marks it stale or absent."""
     return getattr(reading, name) if reading.quality.get(name, Quality.FRESH) is Quality.FRESH else None
+
+
+def _outlasted(state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]) -> RecorderState:
+    """Close a roast that would be longer than any, as of its last reading; what comes now is of another."""
+    roast = state.roast
+    if roast is None:
+        return state
+    elapsed_ms = reading.device_ms + roast.offset_ms
+    if state.last_at is not None and _is_rebased(state, reading, connection_id):
+        wall_s = (reading.at - state.last_at).total_seconds()
+        elapsed_ms = roast.last_elapsed_ms + _missed_ms(state, reading, wall_s)
+    if elapsed_ms <= LONGEST_MS:
+        return state
+    status = "finished" if roast.dropped_ms is not None else "aborted"
+    decisions.append(CloseRoast(status, state.last_at or reading.at))
+    return replace(state, roast=None, last_state=None, watch=_fresh_watch(state), recent=())
 
 
 def _continued(state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]) -> RecorderState:

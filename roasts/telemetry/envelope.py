@@ -407,7 +407,7 @@ def _qualities(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > len(POINT_FIELDS):
         raise _Refused("bad_quality", "quality names fields that are stale or absent")
     for name, word in value.items():
-        if name not in POINT_FIELDS or word not in QUALITIES:
+        if name not in POINT_FIELDS or not isinstance(word, str) or word not in QUALITIES:
             raise _Refused("bad_quality", f"quality of a field is one of {', '.join(sorted(QUALITIES))}")
     return value
 

@@ -231,7 +231,7 @@ class _Follower:
         if (
             reading.state is not MachineState.ROASTING
             or elapsed_ms <= run.elapsed_ms
-            or elapsed_ms <= recorder.BEANS_WITHIN_MS
+            or not recorder.BEANS_WITHIN_MS < elapsed_ms <= recorder.LONGEST_MS
             or (reading.at - run.at).total_seconds() > recorder.GAP_S
         ):
             return False
@@ -355,6 +355,10 @@ class _Follower:
     def take_event(self, event: Event) -> None:
         """A mark of the sender. Where points carry no state, charge, drop and cool end move the machine's state too."""
         self._settled()
+        last_at = self._recording.last_at
+        if last_at is not None and (last_at - event.at).total_seconds() * 1000 > recorder.LONGEST_MS:
+            self._taken.late_events.append(event)  # of another roast than the one that is on
+            return
         if self._taken.state.is_stated or event.kind not in STATE_AFTER:
             self._mark(event)
             return
@@ -368,10 +372,12 @@ class _Follower:
         self._is_steady = is_steady(self._recording)
 
     def _device_ms(self, event: Event) -> int:
-        """The event's device time: its own, else counted on from the newest point."""
-        if event.device_ms is not None and self._taken.state.is_counted:
-            return event.device_ms
+        """The event's device time: its own where the newest point's is anywhere near, else counted on from that."""
         recording = self._recording
+        if event.device_ms is not None and self._taken.state.is_counted:
+            last_ms = recording.last_device_ms
+            if last_ms is None or abs(event.device_ms - last_ms) <= recorder.LONGEST_MS:
+                return event.device_ms
         if not self._taken.state.is_counted or recording.last_at is None or recording.last_device_ms is None:
             return epoch_ms(event.at)
         return recording.last_device_ms + round((event.at - recording.last_at).total_seconds() * 1000)
@@ -383,7 +389,7 @@ class _Follower:
             self._taken.late_events.append(event)
             return
         elapsed_ms = self._device_ms(event) + roast.offset_ms
-        if elapsed_ms < 0:
+        if not 0 <= elapsed_ms <= recorder.LONGEST_MS:
             self._taken.late_events.append(event)
             return
         mark = recorder.MarkEvent(event.kind, elapsed_ms, event.source, event.confidence, event.at)

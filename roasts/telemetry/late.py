@@ -120,7 +120,7 @@ def _elapsed_ms(roast: Roast, point: Point, known: list[tuple[dt.datetime, int]]
     place = bisect.bisect_left(known, (point.at, -1))
     before = known[place - 1] if place > 0 else (roast.started_at, -1)
     after = known[place] if place < len(known) else None
-    if before[1] < own_ms and (after is None or own_ms < after[1]):
+    if before[1] < own_ms < (recorder.LONGEST_MS if after is None else after[1]):
         return own_ms
     if after is not None and after[0] == point.at:
         return after[1]  # the same moment: it is recorded
