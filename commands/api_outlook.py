@@ -34,7 +34,9 @@ EMPTY: dict[str, Any] = {
     "next": {},
     "orders": {},
 }
+CATCHING_UP = "The twin is catching up with this roast."
 _answers: dict[str, tuple[float, dict[str, Any]]] = {}
+_asked: set[str] = set()  # machines whose answer is being worked out
 _lock = threading.Lock()
 
 
@@ -73,14 +75,26 @@ class MachineOutlook(APIView):
 
 
 def answer_for(machine: Machine) -> dict[str, Any]:
-    """The outlook as JSON, at most FRESH_FOR_S old unless the held orders changed meanwhile."""
+    """The outlook as JSON, at most FRESH_FOR_S old unless the held orders changed meanwhile.
+
+    One request at a time works it out; whoever asks meanwhile gets the answer before, and waits for nothing: threads
+    that wait here would be missing where orders come in.
+    """
     held = held_settings(machine)
     key = f"{machine.pk}|{','.join(proposal.pk for proposal in held)}"
     now_s = clock.monotonic()
-    kept = _answers.get(key)
-    if kept is not None and now_s - kept[0] < FRESH_FOR_S:
-        return kept[1]
-    found = _answer(machine, held)
+    with _lock:
+        kept = _answers.get(key)
+        if kept is not None and (now_s - kept[0] < FRESH_FOR_S or machine.pk in _asked):
+            return kept[1]
+        if machine.pk in _asked:
+            return {"machine_id": machine.pk, **EMPTY, "says": CATCHING_UP}
+        _asked.add(machine.pk)
+    try:
+        found = _answer(machine, held)
+    finally:
+        with _lock:
+            _asked.discard(machine.pk)
     with _lock:
         if len(_answers) >= MOST_KEPT:
             _answers.clear()

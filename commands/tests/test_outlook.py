@@ -240,3 +240,29 @@ def test_samples_without_controls_or_probe_do_not_break_the_outlook() -> None:
     Sample.objects.create(roast=roast, elapsed_ms=100_500, sequence=500, at=AT, state="roasting")
     state = outlook.outlook_of(machine).state
     assert isinstance(state, twin.TwinState)
+
+
+def test_nobody_waits_while_another_page_has_the_outlook_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machine_row()
+    open_roast(machine, seconds=5)
+    meanwhile: list[dict[str, Any]] = []
+    work_out = outlook.outlook_of
+
+    def asked_again(asked: Machine) -> outlook.Outlook:
+        if not meanwhile:
+            meanwhile.append(api_outlook.answer_for(asked))
+        return work_out(asked)
+
+    monkeypatch.setattr(outlook, "outlook_of", asked_again)
+    first = api_outlook.answer_for(machine)
+    assert meanwhile[0]["roast_id"] is None and meanwhile[0]["says"] == api_outlook.CATCHING_UP
+    assert first["roast_id"] is not None and api_outlook.answer_for(machine) == first
+
+
+def test_rows_without_a_probe_are_read_once() -> None:
+    machine = machine_row()
+    roast = open_roast(machine, seconds=5)
+    Sample.objects.filter(roast=roast).update(bean_temp_c=None)
+    with pytest.raises(outlook.NoOutlook):
+        outlook.outlook_of(machine)
+    assert outlook._followed[roast.pk].last_ms == 4000
