@@ -50,7 +50,9 @@ class WsgiInThreads:
         except ClientGone:
             return
         except TooLarge:
-            await _refuse(send, 413, "body_too_large", "The body is larger than what is taken here.", "Send less at once.")
+            await _refuse(
+                send, 413, "body_too_large", "The body is larger than what is taken here.", "Send less at once."
+            )
             return
         context = contextvars.copy_context()
         status, headers, content = await asyncio.get_running_loop().run_in_executor(

@@ -60,13 +60,15 @@ def triggers(vendor: str) -> list[Trigger]:
     again = f"OLD.withdrawn_at IS NOT NULL AND {_differs('withdrawn_at', vendor)}"
     thinned = f"EXISTS (SELECT 1 FROM {PACKED} p WHERE p.roast_id = OLD.roast_id AND p.thinned_at IS NOT NULL)"
     of_settled = _is_settled("OLD.roast_id")
+    rewritten, unpacked = f"{settled} AND ({frozen} OR NEW.summary IS NULL)", f"{of_settled} AND NOT {thinned}"
+    remarked = f"{of_settled} AND ({mark} OR ({again}))"
     return [
-        _row("frozen", ROAST, "UPDATE", f"{settled} AND ({frozen} OR NEW.summary IS NULL)", "a closed roast stays", vendor),
+        _row("frozen", ROAST, "UPDATE", rewritten, "a closed roast stays", vendor),
         _row("corrected", ROAST, "UPDATE", f"{settled} AND ({corrected})", "correct it with a reason", vendor),
         _row("kept", ROAST, "DELETE", settled, "a closed roast is not deleted", vendor),
         _row("sample_kept", SAMPLE, "UPDATE", of_settled, "samples of a closed roast stay", vendor),
-        _row("sample_thinned", SAMPLE, "DELETE", f"{of_settled} AND NOT {thinned}", "pack it first, then thin it", vendor),
-        _row("mark_kept", EVENT, "UPDATE", f"{of_settled} AND ({mark} OR ({again}))", "a mark is only withdrawn", vendor),
+        _row("sample_thinned", SAMPLE, "DELETE", unpacked, "pack it first, then thin it", vendor),
+        _row("mark_kept", EVENT, "UPDATE", remarked, "a mark is only withdrawn", vendor),
         _row("mark_stays", EVENT, "DELETE", of_settled, "a mark of a closed roast stays", vendor),
         _packed(vendor),
     ]  # fmt: skip

@@ -217,7 +217,8 @@ class Sample(models.Model):
     """One recorded reading of a roast, by the device's own time since charge."""
 
     pk = models.CompositePrimaryKey("roast_id", "elapsed_ms")
-    roast = models.ForeignKey(Roast, on_delete=models.CASCADE, related_name="samples", db_index=False)  # the key leads with it
+    #: No index of its own: the key leads with it.
+    roast = models.ForeignKey(Roast, on_delete=models.CASCADE, related_name="samples", db_index=False)
     elapsed_ms = models.IntegerField()
     sequence = models.BigIntegerField()
     at = models.DateTimeField()
@@ -289,18 +290,18 @@ class RoastEvent(models.Model):
         ordering = ["elapsed_ms", "id"]
 
 
-from roasts.models_library import (  # noqa: E402, F401  (Django looks for models here)
+from roasts.models_files import ImportedFile  # noqa: F401
+from roasts.models_library import (  # noqa: F401  (Django looks for models here)
     Profile,
     ProfileVersion,
     QcNote,
     RoastCorrection,
     TwinFit,
 )
-from roasts.models_provenance import (  # noqa: E402, F401
+from roasts.models_provenance import (  # noqa: F401
     DeviceKey,
     PackedRoast,
     TelemetryBatch,
     TelemetryPolicy,
     TelemetryStream,
 )
-from roasts.models_files import ImportedFile  # noqa: E402, F401

@@ -28,12 +28,13 @@ PURE = frozenset(
     roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
     roasts.crack_history roasts.crack_shape roasts.crack_track
     roasts.inference roasts.inference_marks roasts.inference_phases
-    roasts.rate_of_rise roasts.recorder roasts.recorder_acts
+    roasts.rate_of_rise roasts.recorder roasts.recorder_acts roasts.sample_extras
     roasts.alog.columns roasts.alog.literal roasts.alog.marks roasts.alog.metadata roasts.alog.reading
     roasts.alog.schema roasts.alog.writing roasts.artisan_words roasts.sample_rows
     roasts.formats.artisan_csv roasts.formats.imported roasts.formats.own roasts.formats.reading
     roasts.formats.roastime roasts.formats.roastime_csv roasts.formats.tables
-    roasts.packing roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing roasts.telemetry.stream_state
+    roasts.packing roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing
+    roasts.telemetry.stream_state
     """.split()
 )
 

@@ -80,7 +80,11 @@ class Load:
 
     def request(self, sender: Sender, slot: int) -> bytes:
         """The whole HTTP request of one batch."""
-        at = (self.begun_at + dt.timedelta(seconds=(slot + 1) * self.slot_s + sender.phase_s)).isoformat().replace("+00:00", "Z")
+        at = (
+            (self.begun_at + dt.timedelta(seconds=(slot + 1) * self.slot_s + sender.phase_s))
+            .isoformat()
+            .replace("+00:00", "Z")
+        )
         body = (
             f'{{"schema":"roastops-telemetry/1","machine_id":"{sender.machine_id}","sequence":{slot + 1},'
             f'"at":"{at}","points":'

@@ -1,4 +1,4 @@
-"""A Bullet R2 in the living product: `manage.py up`, its keeper, its pushed frames, an order, a STOP, a pulled cable."""
+"""A Bullet R2 in the living product: `manage.py up`, keeper, pushed frames, an order, a STOP, a pulled cable."""
 
 from __future__ import annotations
 

@@ -4,20 +4,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('roasts', '0002_roast_truth'),
+        ("roasts", "0002_roast_truth"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='roast',
-            name='planned_development_s',
+            model_name="roast",
+            name="planned_development_s",
             field=models.FloatField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='roast',
-            name='planned_drop_temp_c',
+            model_name="roast",
+            name="planned_drop_temp_c",
             field=models.FloatField(blank=True, null=True),
         ),
     ]
