@@ -23,6 +23,8 @@ from commands.tests.test_loop_real import tending
 from drivers import keeper_config, keeper_process
 from drivers.virtual.line_peer import LinePeer
 from drivers.virtual.line_server import TcpDoor, served
+from evals.models import RoastReport
+from evals.tasks import write_due_reports
 from kernel import clock, keys
 from kernel.models import Site
 from kernel.principals import for_user
@@ -33,14 +35,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @contextmanager
-def line_machine(settings: Any, **peer: Any) -> Iterator[tuple[LinePeer, Machine]]:
+def line_machine(
+    settings: Any, more_options: dict[str, Any] | None = None, **peer: Any
+) -> Iterator[tuple[LinePeer, Machine]]:
     """A served peer and its machine, filed as a lead files it; the keeper's process is reaped."""
     folder = Path(tempfile.mkdtemp(prefix="roastops-"))
     settings.DATA_DIR, settings.RUN_DIR = folder, folder / "run"
     made, door = LinePeer(seed=3, **peer), TcpDoor("127.0.0.1", 0)
     organization = organization_row()
     site, _ = Site.objects.get_or_create(organization=organization, name="Here")
-    options = {"host": "127.0.0.1", "port": door.port}
+    options = {"host": "127.0.0.1", "port": door.port, **(more_options or {})}
     assert machines.check_driver("tcp-line", options) is None
     machine = machines.add_machine(
         for_user(person_row("lea", "lead")), now=clock.now(),
@@ -150,3 +154,66 @@ def test_a_machine_that_is_only_read_is_recorded_and_stop_says_the_truth(setting
             assert answer["result"] == "unproved", answer
             assert any("turn its heat off at the machine" in words for words in answer["by_hand"])
         assert list(peer.told) == [] and peer.status()["heater_step"] == 55
+
+
+#: A peer 50 times as fast as life says each of its seconds.
+FAST = {"speed": 50.0, "interval_ms": 1000, "initial_state": "charge", "sends_state": False, "declares": False}
+
+
+def kinds_of(roast: Roast) -> dict[str, int]:
+    return dict(roast.events.filter(withdrawn_at__isnull=True).values_list("kind", "elapsed_ms"))
+
+
+def test_a_machine_without_states_is_roasted_from_an_inferred_charge_to_its_report(settings: Any) -> None:
+    with line_machine(settings, {"dedupe_within_ms": 5}, **FAST) as (peer, machine), tending(machine):
+        peer.act("turn_knob", control="heater", step=90)
+        wait_for(lambda: latest(machine).link == "up" and latest(machine).device_ms, what="readings")
+        wait_for(lambda: peer.status()["device_s"] > 20, what="a plateau to fall from")
+        assert not Roast.objects.exists()
+        charged_s = peer.status()["device_s"]
+        peer.act("charge_beans")
+        roast = wait_for(Roast.objects.first, what="an inferred charge")
+        assert kinds_of(roast) == {"charge": 0} and roast.events.get().source == "inferred"
+        wait_for(lambda: peer.status()["device_s"] - charged_s > 260, what="a roast")
+        peer.act("drop_beans")
+        dropped_s = peer.status()["device_s"]
+        wait_for(lambda: "drop" in kinds_of(roast), what="an inferred drop")
+        wait_for(lambda: Roast.objects.get().status == "finished", 30, "the end")
+    samples = list(roast.samples.order_by("elapsed_ms"))
+    assert len(samples) > 250 and samples[0].elapsed_ms < 3000 and {one.state for one in samples} == {"unknown"}
+    assert max(b.elapsed_ms - a.elapsed_ms for a, b in zip(samples, samples[1:], strict=False)) <= 5000
+    assert samples[9].environment_temp_c is not None and (samples[9].extras or {}).get("drum_rpm") == 42.0
+    found = kinds_of(roast)
+    assert {"charge", "turning_point", "drop"} <= set(found), found
+    assert abs(found["drop"] / 1000 - (dropped_s - charged_s)) < 60, "a bench drum cools slowly"
+    assert write_due_reports() == 1
+    report = RoastReport.objects.get()
+    assert report.roast_id == roast.pk and report.version == 1
+
+
+def asked(headers: dict[str, str], machine: Machine, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    answer = Client(headers=headers).post(f"/v1/machines/{machine.pk}/{path}", body, content_type="application/json")
+    return answer.status_code, answer.json()
+
+
+def test_a_persons_charge_and_end_of_a_machine_without_states(settings: Any) -> None:
+    headers = anna()
+    with line_machine(settings, initial_state="charge", sends_state=False) as (_, machine), tending(machine) as loop:
+        wait_for(lambda: latest(machine).link == "up" and latest(machine).device_ms, what="readings")
+        status, opened = asked(headers, machine, "roasts", {})
+        assert (status, opened["status"]) == (201, "charged"), opened
+        assert asked(headers, machine, "roasts", {})[1]["error"] == "roast_open"
+        roast = Roast.objects.get(pk=opened["roast_id"])
+        wait_for(lambda: roast.samples.count() >= 20, what="samples")
+        first = roast.samples.order_by("elapsed_ms").first()
+        assert first is not None and first.elapsed_ms <= 200, "recorded from the moment it was said"
+        assert loop.keeper_side.view.roast_id == roast.pk
+        status, closed = asked(headers, machine, "roasts/close", {"reason": "Only a trial."})
+        assert (status, closed["status"]) == (200, "finished"), closed
+        wait_for(lambda: loop.keeper_side.view.roast_id == "", what="the loop lets it go")
+        kept = roast.samples.count()
+        wait_for(lambda: latest(machine).device_ms > roast.device_start_ms + 5000, what="further readings")
+        assert abs(roast.samples.count() - kept) <= 5 and Roast.objects.count() == 1
+        assert asked(headers, machine, "roasts/close", {})[1]["error"] == "no_roast"
+        second = asked(headers, machine, "roasts", {})[1]["roast_id"]
+        wait_for(lambda: Sample.objects.filter(roast_id=second).count() >= 5, what="samples of the next")
