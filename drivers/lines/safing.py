@@ -61,6 +61,8 @@ class _Descent:
         self.seen: list[Reading] = []  # at the safe value, taken after our command, one after the other
         latest = machine.latest
         self.value_before = latest.heater_step if latest is not None else None
+        if latest is not None and self.value_before is not None and _is_believed(latest, machine, self.started_s):
+            self.safe_step = min(safe_step, self.value_before)  # heat only ever goes down: it may stand lower already
 
     def send(self, control: Control = Control.HEATER, step: int | None = None) -> None:
         """One command; a failure is remembered, never raised: the next one is tried."""
@@ -120,6 +122,12 @@ class _Descent:
         return len(self.seen) >= needed
 
 
+def _is_believed(latest: Reading, machine: LineMachine, now_s: float) -> bool:
+    """Does this reading still say where the heater stands?"""
+    is_young = latest.age_s(now_s) <= machine.stale_s()
+    return is_young and latest.quality.get("heater_step", Quality.FRESH) is Quality.FRESH
+
+
 def make_safe(machine: LineMachine, deadline_s: float, order_id: str) -> Receipt:
     """Heat to its safe value, proved by telemetry where it can be; air up after.
 
@@ -140,8 +148,8 @@ def make_safe(machine: LineMachine, deadline_s: float, order_id: str) -> Receipt
     if proof.state in FIRMWARE_OWNS_HEAT:
         return _receipt(descent, Outcome.UNPROVED, "firmware_owns_heat", BY_HAND_FIRMWARE, proof=proof)
     _move_air(descent, proof)
-    if steerable.safe_step > 0:
-        by_hand = (f"Its safe value is {steerable.safe_step} % heat, not 0: turn the rest off at the machine.",
+    if descent.safe_step > 0:
+        by_hand = (f"Its safe value is {descent.safe_step} % heat, not 0: turn the rest off at the machine.",
                    *BY_HAND_UNPROVED)
         return _receipt(descent, Outcome.UNPROVED, "safe_value_is_not_off", by_hand, proof=proof)
     return _receipt(descent, Outcome.PROVED, "", (), proof=proof, proved_at_s=proved_at_s)

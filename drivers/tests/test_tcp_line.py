@@ -6,7 +6,7 @@ import pytest
 
 from drivers import registry
 from drivers.port import Control, DriverError, NoHooks, NotFound, Outcome, Quality, Reading, SettingOrder, Unplugged
-from drivers.tests.line_machines import LINE_RIGS, HandConnector
+from drivers.tests.line_machines import LINE_RIGS, HandConnector, LineRig
 from drivers.tests.test_contract_lines import MakeRig, hand, make_rig
 from drivers.virtual.clocks import ManualClock
 from drivers.virtual.line_peer import LinePeer
@@ -159,6 +159,25 @@ def test_a_safe_value_that_is_not_off_is_never_called_heat_off(hand: ManualClock
     assert (receipt.outcome, receipt.reason) == (Outcome.UNPROVED, "safe_value_is_not_off")
     assert receipt.value_after == 10 and "10 %" in receipt.by_hand[0]
     driver.close()
+
+
+@pytest.mark.parametrize(("stands_at", "goes_to"), [(0, 0), (5, 5), (10, 10), (11, 10), (80, 10)])
+def test_making_safe_never_turns_heat_up_to_the_safe_value(hand: ManualClock, stands_at: int, goes_to: int) -> None:
+    class Pilot(LinePeer):
+        def send_line(self, line: str, delay_s: float = 0.0) -> None:
+            super().send_line(line.replace('"safe":0', '"safe":10'), delay_s)
+
+    peer = Pilot(seed=3, clock=hand)
+    rig = LineRig(registry.make_driver("tcp-line", {"connector": HandConnector(peer), "port": 1}), peer, hand)
+    rig.driver.open()
+    peer.set_step("heater", stands_at)
+    hand.advance(1.2)
+    while rig.driver.read().heater_step != stands_at:
+        hand.advance(0.1)
+    receipt = rig.driver.make_safe(3.0)
+    assert (max(rig.heats()), rig.truth(Control.HEATER)) == (goes_to, goes_to)
+    assert receipt.outcome is (Outcome.PROVED if goes_to == 0 else Outcome.UNPROVED)
+    rig.driver.close()
 
 
 def test_a_greeting_that_does_not_hold_leaves_the_machine_read_only(hand: ManualClock) -> None:
