@@ -16,6 +16,7 @@ from commands import console_words as words
 from commands import machine_state
 from commands.console_words import LinkWords, OrderView, RoastView
 from commands.models import Alarm, ExecutionStage, Grant, Halt, Proposal, ProposalTransition, Status, Suspension
+from drivers.port import MachineState
 from kernel import live
 from kernel.models import Agent
 from kernel.principals import Principal
@@ -205,7 +206,11 @@ def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> di
     roast = Roast.objects.filter(machine=machine).order_by("-started_at", "-id").first()
     latest = words.latest_of(machine)
     state = latest.state if latest else "unknown"
-    shown: dict[str, Any] = {"latest": latest, "state_word": words.STATE_WORDS.get(state, state)}
+    shown: dict[str, Any] = {
+        "latest": latest,
+        "state_word": words.STATE_WORDS.get(state, state),
+        "tells_no_state": latest is not None and latest.at is not None and state == MachineState.UNKNOWN.value,
+    }
     if roast is None:
         return {**shown, "view": None, "pressable": (), "roast_json": "null"}
     events = list(RoastEvent.objects.filter(roast=roast).select_related("marked_by").order_by("elapsed_ms", "id"))

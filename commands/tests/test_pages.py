@@ -14,6 +14,7 @@ from commands.models import Proposal
 from commands.tests import console_scene
 from drivers import keeper_config, stop_token
 from kernel import clock
+from roasts.models import MachineReading, Roast
 
 pytestmark = pytest.mark.django_db
 
@@ -444,3 +445,31 @@ def test_htmx_may_not_evaluate_and_adds_no_styles(scene):
     assert config["allowEval"] is False
     assert config["includeIndicatorStyles"] is False
     assert "django_htmx/htmx-2.min.js" in body
+
+
+# --- a machine that tells no state ---------------------------------------------------------------
+
+
+def test_a_machine_without_states_offers_charged_now_and_shows_its_environment_probe(scene, now):
+    MachineReading.objects.filter(pk=scene.machine.pk).update(
+        state="unknown", at=now, infrared_temp_c=None, environment_temp_c=214.5, ambient_temp_c=21.5
+    )
+    Roast.objects.filter(machine=scene.machine).update(status="finished")
+    page = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/"))
+    assert 'data-by-hand="open"' in page and "Charged now" in page
+    assert 'data-reading="environment_temp_c"' in page and "214.5" in page and "21.5" in page
+    assert 'data-reading="infrared_temp_c"' not in page
+    assert "data-by-hand" not in text_of(signed_in(scene.viewer).get(f"/machines/{scene.machine.pk}/"))
+
+
+@pytest.mark.parametrize(("status", "may_open"), [("charged", False), ("roasting", False), ("cooling", True)])
+def test_an_open_roast_of_a_machine_without_states_is_closed_by_a_person(scene, now, status, may_open):
+    MachineReading.objects.filter(pk=scene.machine.pk).update(state="unknown", at=now)
+    Roast.objects.filter(machine=scene.machine).update(status=status)
+    page = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/"))
+    assert 'data-by-hand="close"' in page and ('data-by-hand="open"' in page) is may_open
+
+
+def test_a_machine_with_states_offers_neither(scene):
+    page = text_of(signed_in(scene.operator).get(f"/machines/{scene.machine.pk}/"))
+    assert "data-by-hand" not in page and 'data-reading="infrared_temp_c"' in page

@@ -4,7 +4,7 @@
   "use strict";
   var GAP_S = 3;               // a longer silence is drawn as a gap, not bridged
   var LANES = [["drum", "Drum"], ["fan", "Fan"], ["heater", "Heater"]];  // from the bottom up
-  var FIELDS = ["bean_temp_c", "infrared_temp_c", "rate_of_rise_c_per_min", "heater_step", "fan_step", "drum_step"];
+  var FIELDS = ["bean_temp_c", "et_temp_c", "rate_of_rise_c_per_min", "heater_step", "fan_step", "drum_step"];
   var roastops = window.roastops;
 
   function colour(name) {
@@ -19,6 +19,16 @@
   var AXES = roastops.isFahrenheit ? { low: 120, high: 460, step: 20, rates: [-20, 80], rateSteps: [10, 20] }
     : { low: 50, high: 240, step: 10, rates: [-10, 45], rateSteps: [5, 10] };
   function clockTicks(u, splits) { return splits.map(function (s) { return roastops.mmss(s * 1000); }); }
+
+  /** ET is the infrared sensor's where there is one, else the probe's in the drum's air. */
+  function et(infrared, environment) {
+    if (infrared !== null && infrared !== undefined) return infrared;
+    return environment === undefined ? null : environment;
+  }
+  function etColumn(columns) {
+    var environment = columns.environment_temp_c;
+    return environment ? columns.infrared_temp_c.map(function (value, i) { return et(value, environment[i]); }) : columns.infrared_temp_c;
+  }
 
   function Curve(holders, limits) {
     this.holders = holders;
@@ -54,7 +64,7 @@
     }
     columns.x = broken(times.map(function (ms) { return ms / 1000; }), function (row) { return times[row - 1] / 1000 + 0.05; });
     FIELDS.forEach(function (field) {
-      var given = answer.columns[field];
+      var given = field === "et_temp_c" ? etColumn(answer.columns) : answer.columns[field];
       var shown = roastops.isFahrenheit ? given.map(function (value) { return roastops.shown(field, value); }) : given.slice();
       columns[field] = broken(shown, function () { return null; });
     });
@@ -75,7 +85,7 @@
     var columns = this.columns;
     columns.x.push(x);
     FIELDS.forEach(function (field) {
-      var value = roastops.shown(field, reading[field]);  // from here on in the person's units
+      var value = roastops.shown(field, field === "et_temp_c" ? et(reading.infrared_temp_c, reading.environment_temp_c) : reading[field]);  // from here on in the person's units
       columns[field].push(value === undefined ? null : value);
     });
   };
@@ -143,7 +153,7 @@
 
   Curve.prototype.data = function () {
     var columns = this.columns;
-    return [columns.x, columns.rate_of_rise_c_per_min, columns.infrared_temp_c, columns.bean_temp_c];
+    return [columns.x, columns.rate_of_rise_c_per_min, columns.et_temp_c, columns.bean_temp_c];
   };
   Curve.prototype.stripData = function () {
     var self = this;
@@ -292,7 +302,7 @@
     inPlot(u, function (ctx, ratio) {
       ctx.font = "600 " + ctx.font;
       var used = [];
-      [["BT", "bean_temp_c", "c", "bt"], ["ET", "infrared_temp_c", "c", "et"], ["RoR", "rate_of_rise_c_per_min", "r", "ror"]].forEach(function (line) {
+      [["BT", "bean_temp_c", "c", "bt"], ["ET", "et_temp_c", "c", "et"], ["RoR", "rate_of_rise_c_per_min", "r", "ror"]].forEach(function (line) {
         var value = columns[line[1]][last];
         if (value === null) return;
         var y = u.valToPos(value, line[2], true), x = u.valToPos(columns.x[last], "x", true) + 5 * ratio;
@@ -334,7 +344,7 @@
   function figure(value, digits) { return value === null || value === undefined ? "–" : Number(value).toFixed(digits); }
   Curve.prototype.rowWords = function (i) {
     var c = this.columns;
-    return roastops.mmss(c.x[i] * 1000) + "  BT " + figure(c.bean_temp_c[i], 1) + "  ET " + figure(c.infrared_temp_c[i], 1) + "  RoR " + figure(c.rate_of_rise_c_per_min[i], 1) +
+    return roastops.mmss(c.x[i] * 1000) + "  BT " + figure(c.bean_temp_c[i], 1) + "  ET " + figure(c.et_temp_c[i], 1) + "  RoR " + figure(c.rate_of_rise_c_per_min[i], 1) +
       "  H " + figure(c.heater_step[i], 0) + "  F " + figure(c.fan_step[i], 0) + "  D " + figure(c.drum_step[i], 0);
   };
 
@@ -348,7 +358,7 @@
     var rise = c.bean_temp_c[last] !== null && c.bean_temp_c[before] !== null ? c.bean_temp_c[last] - c.bean_temp_c[before] : null;
     var words = "At " + roastops.mmss(c.x[last] * 1000) + " after charge: bean temperature " + figure(c.bean_temp_c[last], 1) + " " + roastops.degree +
       (rise === null || before === last ? "" : ", " + (rise >= 0 ? "up " : "down ") + Math.abs(rise).toFixed(1) + " " + roastops.degree + " in the last minute") +
-      ", rate of rise " + figure(c.rate_of_rise_c_per_min[last], 1) + " " + roastops.degree + "/min, infrared " + figure(c.infrared_temp_c[last], 1) + " " + roastops.degree + ". ";
+      ", rate of rise " + figure(c.rate_of_rise_c_per_min[last], 1) + " " + roastops.degree + "/min, ET " + figure(c.et_temp_c[last], 1) + " " + roastops.degree + ". ";
     return words + this.marks.map(function (m) { return m.word + " at " + roastops.mmss(m.elapsed_ms); }).join(", ") + (this.marks.length ? "." : "");
   };
   /** Rows of the table: one every half minute and the newest. */
@@ -357,7 +367,7 @@
     for (var i = 0; i < c.x.length; i++) {
       if ((c.x[i] < next && i !== c.x.length - 1) || c.bean_temp_c[i] === null) continue;
       next = (Math.floor(c.x[i] / 30) + 1) * 30;
-      rows.push([roastops.mmss(c.x[i] * 1000), figure(c.bean_temp_c[i], 1), figure(c.infrared_temp_c[i], 1), figure(c.rate_of_rise_c_per_min[i], 1), figure(c.heater_step[i], 0), figure(c.fan_step[i], 0), figure(c.drum_step[i], 0)]);
+      rows.push([roastops.mmss(c.x[i] * 1000), figure(c.bean_temp_c[i], 1), figure(c.et_temp_c[i], 1), figure(c.rate_of_rise_c_per_min[i], 1), figure(c.heater_step[i], 0), figure(c.fan_step[i], 0), figure(c.drum_step[i], 0)]);
     }
     return rows.reverse();
   };

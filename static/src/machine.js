@@ -76,7 +76,7 @@
     isLoading = true;
     isStale = false;
     var id = roast.roast_id;
-    fetch("/v1/roasts/" + encodeURIComponent(id) + "/samples?fields=bean_temp_c,infrared_temp_c,rate_of_rise_c_per_min,heater_step,fan_step,drum_step", { headers: { Accept: "application/json" }, cache: "no-store" })
+    fetch("/v1/roasts/" + encodeURIComponent(id) + "/samples?fields=bean_temp_c,infrared_temp_c,environment_temp_c,rate_of_rise_c_per_min,heater_step,fan_step,drum_step", { headers: { Accept: "application/json" }, cache: "no-store" })
       .then(function (answer) { if (!answer.ok) throw new Error(String(answer.status)); return answer.json(); })
       .then(function (samples) {
         curve.load(samples);
@@ -182,8 +182,16 @@
     }
     if (button.dataset.withdraw) event({ action: "withdraw", event_id: button.dataset.withdraw }, button.dataset.word + " withdrawn.");
     if (button.dataset.step) nudge(button.closest("[data-control]"), Number(button.dataset.step));
+    if (button.dataset.byHand) byHand(button.dataset.byHand === "open");
     if (button.id === "have-it") have(button.dataset.suspended !== "yes");
   });
+  /** Of a machine that tells no state: the beans went in now, or this roast is over. */
+  function byHand(isOpening) {
+    roastops.post("/v1/machines/" + encodeURIComponent(machineId) + "/roasts" + (isOpening ? "" : "/close"), {}).then(function () {
+      roastops.say(isOpening ? "Charged now: the roast is open." : "The roast is closed.");
+      roastops.refresh("roast");
+    }, function (error) { roastops.notice(error.message, true); roastops.refresh("roast"); });
+  }
   function press(selector) {
     return function () { var button = document.querySelector(selector); if (button && !button.disabled) button.click(); };
   }
