@@ -71,6 +71,7 @@ def triggers(vendor: str) -> list[Trigger]:
         _row("mark_kept", EVENT, "UPDATE", remarked, "a mark is only withdrawn", vendor),
         _row("mark_stays", EVENT, "DELETE", of_settled, "a mark of a closed roast stays", vendor),
         _packed(vendor),
+        *(_replaced() if vendor == "sqlite" else []),
     ]  # fmt: skip
 
 
@@ -117,3 +118,30 @@ def _packed(vendor: str) -> Trigger:
         f"FOR EACH STATEMENT EXECUTE FUNCTION {name}()"
     )
     return Trigger(name, SAMPLE, (function, f"DROP TRIGGER IF EXISTS {name} ON {SAMPLE}", made))
+
+
+def _replaced() -> list[Trigger]:
+    """SQLite's REPLACE deletes what it collides with, and no delete trigger sees it: so nothing may collide.
+
+    A sample of a moment that a closed roast has is left out, as ON CONFLICT DO NOTHING leaves it out; the rest is
+    refused.
+    """
+    moment = f"SELECT 1 FROM {SAMPLE} s WHERE s.roast_id = NEW.roast_id AND s.elapsed_ms = NEW.elapsed_ms"
+    sample = f"EXISTS ({moment}) AND {_is_settled('NEW.roast_id')}"
+    mark = f"EXISTS (SELECT 1 FROM {EVENT} e WHERE e.id = NEW.id AND {_is_settled('e.roast_id')})"
+    same_digest = "r.source_digest <> '' AND r.source_digest = NEW.source_digest"
+    same_file = f"r.organization_id = NEW.organization_id AND {same_digest}"
+    settled = _SETTLED.format(row="r")
+    roast = f"EXISTS (SELECT 1 FROM {ROAST} r WHERE (r.id = NEW.id OR ({same_file})) AND {settled})"
+    other = f"EXISTS (SELECT 1 FROM {ROAST} r WHERE r.id <> OLD.id AND (r.id = NEW.id OR ({same_file})) AND {settled})"
+    is_moved = "(NEW.roast_id <> OLD.roast_id OR NEW.elapsed_ms <> OLD.elapsed_ms)"
+    ignored = f"{PREFIX}sample_replaced"
+    ignoring = f"CREATE TRIGGER {ignored} BEFORE INSERT ON {SAMPLE} WHEN {sample} BEGIN SELECT RAISE(IGNORE); END"
+    return [
+        Trigger(ignored, SAMPLE, (f"DROP TRIGGER IF EXISTS {ignored}", ignoring)),
+        _row("sample_moved", SAMPLE, "UPDATE", f"{is_moved} AND {sample}", "samples of a closed roast stay", "sqlite"),
+        _row("mark_replaced", EVENT, "INSERT", mark, "a mark of a closed roast stays", "sqlite"),
+        _row("mark_moved", EVENT, "UPDATE", f"NEW.id <> OLD.id AND {mark}", "a mark of a closed roast stays", "sqlite"),
+        _row("replaced", ROAST, "INSERT", roast, "a closed roast stays", "sqlite"),
+        _row("moved", ROAST, "UPDATE", other, "a closed roast stays", "sqlite"),
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Model
 
 from kernel import append_only, clock
 from kernel.models import Organization, Site
@@ -203,3 +204,70 @@ def test_the_guards_are_seen_to_stand_and_are_put_back_after_lifting() -> None:
         assert "closed_roast_frozen" in append_only.missing_triggers()
     assert not append_only.missing_triggers()
     assert {trigger.name for trigger in append_only.guards(connection.vendor)} >= {"closed_roast_sample_thinned"}
+
+
+def _columns(model: type[Model], **instead: str) -> tuple[str, str]:
+    """All columns of a table, and the same as a SELECT takes them, some of them otherwise."""
+    names = [field.column for field in model._meta.concrete_fields]
+    return ", ".join(names), ", ".join(instead.get(name, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("model", "instead"),
+    [
+        (Roast, {"summary": "NULL"}),
+        (Roast, {"id": "'rst_another'"}),
+        (Sample, {"bean_temp_c": "999.0"}),
+        (RoastEvent, {"elapsed_ms": "1"}),
+    ],
+    ids=["roast", "roast of the same file", "sample", "mark"],
+)
+def test_sqlites_replace_does_not_get_round_it(closed: Roast, model: type[Model], instead: dict[str, str]) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("REPLACE is SQLite's")
+    with append_only.lifted("test_runner"):
+        Roast.objects.update(source_digest="a" * 64)
+    before = list(model.objects.order_by("pk").values())
+    into, chosen = _columns(model, **instead)
+    table = model._meta.db_table
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"REPLACE INTO {table} ({into}) SELECT {chosen} FROM {table}")
+    except IntegrityError as error:
+        assert "closed_roast" in str(error)
+    assert list(model.objects.order_by("pk").values()) == before
+
+
+def test_sqlites_update_or_replace_does_not_get_round_it(closed: Roast, machine: Machine) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("OR REPLACE is SQLite's")
+    with append_only.lifted("test_runner"):
+        Roast.objects.update(source_digest="a" * 64)
+    now = clock.now()
+    another = Roast.objects.create(
+        organization=machine.organization, machine=machine, started_at=now, device_start_ms=0, source_digest="b" * 64
+    )
+    Sample.objects.create(roast=another, elapsed_ms=7, sequence=1, at=now, state="roasting")
+    mark = RoastEvent.objects.create(roast=another, kind="note", elapsed_ms=0, source="person", at=now)
+    moment = Sample.objects.filter(roast=closed).first()
+    theirs = RoastEvent.objects.filter(roast=closed).first()
+    acts = [
+        ("UPDATE OR REPLACE roasts_sample SET roast_id = %s, elapsed_ms = %s WHERE roast_id = %s",
+         [closed.pk, moment.elapsed_ms, another.pk]),
+        ("UPDATE OR REPLACE roasts_roastevent SET id = %s WHERE id = %s", [theirs.pk, mark.pk]),
+        ("UPDATE OR REPLACE roasts_roast SET source_digest = %s WHERE id = %s", ["a" * 64, another.pk]),
+        ("UPDATE OR REPLACE roasts_roast SET id = %s WHERE id = %s", [closed.pk, another.pk]),
+    ]  # fmt: skip
+    for sql, values in acts:
+        with connection.cursor() as cursor:
+            assert "closed_roast" in refused(lambda c=cursor, s=sql, v=values: c.execute(s, v))
+
+
+def test_a_late_sample_of_a_moment_that_is_recorded_is_left_out_and_others_join(closed: Roast) -> None:
+    there = Sample.objects.filter(roast=closed).first()
+    same = Sample(roast=closed, elapsed_ms=there.elapsed_ms, sequence=9, at=there.at, state="off")
+    new = Sample(roast=closed, elapsed_ms=there.elapsed_ms + 1, sequence=10, at=there.at, state="off")
+    before = Sample.objects.count()
+    Sample.objects.bulk_create([same, new], ignore_conflicts=True)
+    assert Sample.objects.count() == before + 1
+    assert Sample.objects.filter(roast=closed, elapsed_ms=there.elapsed_ms).get().state == there.state
