@@ -106,12 +106,13 @@ def file_envelope(organization_id: str, envelope: Envelope, *, received_at: dt.d
     )
     incoming = _Incoming(organization_id, envelope, statement, statement.digest(), received_at)
     kept = _streams.pop(envelope.machine_id)
-    if kept is not None and _may_go_swiftly(kept.admitted, envelope, organization_id):
-        filed = _file_swiftly(incoming, kept)
-        if filed is not None:
-            return filed
-        kept = None  # its state is used up
-    return _file_slowly(incoming, kept)
+    if kept is None or not _may_go_swiftly(kept.admitted, envelope, organization_id):
+        return _file_slowly(incoming, kept)
+    verdict = _judged(kept.admitted, incoming)
+    taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
+    if not swift.is_plain(taken, envelope):
+        return _file_slowly(incoming, kept, taken)
+    return _file_swiftly(incoming, kept, taken, verdict) or _file_slowly(incoming, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +137,9 @@ def _may_go_swiftly(admitted: Admission, envelope: Envelope, organization_id: st
     )
 
 
-def _file_swiftly(incoming: _Incoming, kept: Kept) -> Filed | None:
-    """In one statement; None where it is no plain case, or what we knew does not stand any more."""
+def _file_swiftly(incoming: _Incoming, kept: Kept, taken: Taken, verdict: Verdict) -> Filed | None:
+    """A plain envelope in one statement; None where what we knew does not stand any more."""
     admitted, envelope = kept.admitted, incoming.envelope
-    verdict = _judged(admitted, incoming)
-    roast_id = kept.state.roast_id
-    taken = take(kept.state, envelope, admitted.last_sequence, roast_services.new_roast_id)
-    if not swift.is_plain(taken, envelope):
-        return None
     late_points = _delayed(taken, envelope, incoming.received_at)
     placed = late.Placed()
     answer = _answer(incoming, taken, placed, verdict, len(taken.samples), late_points)
@@ -152,7 +148,7 @@ def _file_swiftly(incoming: _Incoming, kept: Kept) -> Filed | None:
         admitted.signing,
         admitted.last_sequence,
         admitted.last_digest,
-        roast_id,
+        kept.state.roast_id,
         admitted.key,
     )
     writing = swift.Writing(
@@ -173,8 +169,10 @@ def _file_swiftly(incoming: _Incoming, kept: Kept) -> Filed | None:
     return Filed(answer, is_replay=False)
 
 
-def _file_slowly(incoming: _Incoming, kept: Kept | None) -> Filed:
-    """In a transaction that locks the stream: everything that can happen."""
+def _file_slowly(incoming: _Incoming, kept: Kept | None, taken: Taken | None = None) -> Filed:
+    """In a transaction that locks the stream: everything that can happen. ``taken``: what the envelope led to from
+    ``kept`` (whose state is used up by that), if that still stands.
+    """
     envelope = incoming.envelope
     with transaction.atomic():
         admitted = admission.admit(incoming.organization_id, envelope.machine_id, envelope.kid)
@@ -183,7 +181,9 @@ def _file_slowly(incoming: _Incoming, kept: Kept | None) -> Filed:
             if before is not None:
                 return _answered_before(before, incoming.digest)
         verdict = _judged(admitted, incoming)
-        taken = take(_state(admitted, kept), envelope, admitted.last_sequence, roast_services.new_roast_id)
+        if taken is None or kept is None or not _stands(kept, admitted):
+            state = _state(admitted, kept if taken is None else None)
+            taken = take(state, envelope, admitted.last_sequence, roast_services.new_roast_id)
         answer = _write(admitted, incoming, taken, verdict)
     if taken.closed_by:
         taken.state = _expecting(admitted.machine_id, taken.state)
@@ -232,10 +232,10 @@ def _judged(admitted: Admission, incoming: _Incoming) -> Verdict:
 
 def _state(admitted: Admission, kept: Kept | None) -> StreamState:
     """Where the stream stands: from memory, from memory and the rows that came since, or from the rows alone."""
-    open_roast = Roast.objects.open().filter(machine_id=admitted.machine_id).values_list("pk", flat=True).first() or ""
+    if kept is not None and _stands(kept, admitted):
+        return kept.state
+    open_roast = _open_roast(admitted.machine_id)
     if kept is not None and kept.state.roast_id == open_roast:
-        if _is_same_moment(kept, admitted):
-            return kept.state
         caught_up = _caught_up(kept, admitted) if open_roast else None
         if caught_up is not None:
             return caught_up
@@ -287,9 +287,15 @@ def _caught_up(kept: Kept, admitted: Admission) -> StreamState | None:
     return replace(there, recording=replace(state.recording, last_clock_s=there.recording.last_clock_s))
 
 
-def _is_same_moment(kept: Kept, admitted: Admission) -> bool:
+def _stands(kept: Kept, admitted: Admission) -> bool:
+    """Whether nothing was filed since by anybody else, and nobody opened or closed a roast."""
     before = kept.admitted
-    return (before.last_sequence, before.last_digest) == (admitted.last_sequence, admitted.last_digest)
+    is_same_moment = (before.last_sequence, before.last_digest) == (admitted.last_sequence, admitted.last_digest)
+    return is_same_moment and kept.state.roast_id == _open_roast(admitted.machine_id)
+
+
+def _open_roast(machine_id: str) -> str:
+    return Roast.objects.open().filter(machine_id=machine_id).values_list("pk", flat=True).first() or ""
 
 
 def _delayed(taken: Taken, envelope: Envelope, received_at: dt.datetime) -> int:
