@@ -26,6 +26,7 @@ ROWS: dict[type[models.Model], str] = {
     commands.Alarm: "organization",
     commands.MachineLease: "machine__organization",
     commands.Grant: "organization",
+    roasts.ImportedFile: "roast__organization",
     roasts.PackedRoast: "roast__organization",
     roasts.RoastCorrection: "roast__organization",
     roasts.QcNote: "roast__organization",

@@ -130,7 +130,6 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.embedded:EmbeddedBeat._run": "outermost loop",
     },
     "writes_status": {
-        "roastops.benches.imports": "roasts that are nothing but a row, for the bare COPY to stand on",
         "roastops.benches.library_store": "a store of 100,000 closed roasts is made at once, for a bench",
     },
     "names_table": {

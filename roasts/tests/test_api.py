@@ -56,7 +56,9 @@ def test_list_detail_and_marks(filed: Roast) -> None:
     assert [row["roast_id"] for row in listed["results"]] == [filed.pk] and listed["next_cursor"] is None
     assert anna.get("/v1/roasts", status="cooling").json()["results"] == []
     detail = anna.get(f"/v1/roasts/{filed.pk}").json()
-    assert detail["marks"] == {"charge": 0, "turning_point": 60_000, "drop": 115_000, "cool_end": 175_000}
+    turned_ms = detail["marks"].pop("turning_point")
+    assert abs(turned_ms - 60_000) <= 3_000, "inferred from the curve, not from its lowest tenth of a degree"
+    assert detail["marks"] == {"charge": 0, "drop": 115_000, "cool_end": 175_000}
     assert {event["source"] for event in detail["events"]} == {"device", "inferred"}
 
 
