@@ -327,11 +327,24 @@ def _create_file(
             {"name": each.name, "unit": each.unit, "device": each.device, "slot": each.slot}
             for each in imported.channels
         ],
-        special_events=[dataclasses.asdict(event) for event in imported.special_events],
-        computed=dict(imported.computed),
-        carried={name: value for name, value in imported.carried.items() if not _is_long(value)},
+        special_events=_storable([dataclasses.asdict(event) for event in imported.special_events]),
+        computed=_storable(dict(imported.computed)),
+        carried=_storable({name: value for name, value in imported.carried.items() if not _is_long(value)}),
         dry_end_c=imported.curve.dry_end_c,
     )
+
+
+def _storable(value: Any) -> Any:
+    """JSON as a database takes it: without NUL in its texts, and null for numbers that are none."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value
 
 
 def _is_long(value: Any) -> bool:

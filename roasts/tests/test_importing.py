@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -394,3 +395,26 @@ def test_exportroast_writes_a_new_file_and_never_over_an_old_one(people: People,
     assert read_alog(target.read_bytes()).metadata.title == "Gesha"
     with pytest.raises(CommandError, match="cannot be written"):
         call_command("exportroast", roast.pk, "--to", str(target))
+
+
+HOSTILE = {"a\0b": "\0c", "no number": float("nan"), "deep": [["\0", float("inf")], [{"\0": "\0"}]]}
+
+
+def test_what_no_database_takes_is_left_out_of_what_came_with_an_artisan_log(people: People) -> None:
+    filed = import_one(people, file_of(computed=HOSTILE | {"AUC": 3, "x\0": 1.5}, flavors=[float("nan")]))
+    stored = ImportedFile.objects.get(pk=filed.roast.pk)
+    assert "\\u0000" not in json.dumps([stored.computed, stored.carried], allow_nan=False)
+    assert write_roast(exporting.load_roast(Roast.objects.get()), "json")
+
+
+def test_what_no_database_takes_is_left_out_of_our_own_format_too(people: People) -> None:
+    whole = json.loads(write_roast(read_roast(file_of()), "json"))
+    whole |= {"computed": HOSTILE, "carried": HOSTILE, "special_events": [
+        {"elapsed_s": 5.0, "kind": "\0", "value": float("nan"), "text": "\0"}]}  # fmt: skip
+    whole["metadata"] |= {"title": "\0", "machine_name": "\0", "source_id": "\0", "roasting_notes": "a\0b"}
+    whole["marks"] = [{**mark, "text": "\0"} for mark in whole["marks"]]
+    filed = import_one(people, json.dumps(whole).encode())
+    stored = ImportedFile.objects.get(pk=filed.roast.pk)
+    told = [stored.computed, stored.carried, stored.special_events, stored.metadata]
+    assert "\\u0000" not in json.dumps(told, allow_nan=False)
+    assert write_roast(exporting.load_roast(Roast.objects.get()), "ndjson")
