@@ -64,6 +64,9 @@ class MachineForm(forms.ModelForm):
             fault = machines.check_driver(cleaned["driver_kind"], options)
             if fault:
                 self.add_error("driver_options", fault)
+        if not self.instance._state.adding and "is_remote" in self.changed_data:
+            # Its loop may be tending it right now: it would go on, and carry out what is held.
+            self.add_error("is_remote", "Stays as it was made: archive this machine, and add another.")
         for name in ("max_bean_temp_c", "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s"):
             if cleaned.get(name) is not None and cleaned[name] <= 0:
                 self.add_error(name, "Must be above 0.")
