@@ -1,8 +1,9 @@
 """A thousand bridges in one process: each keeps a connection, sends its batch when it is due, and repeats what was
 not acknowledged, to whichever server answers.
 
-A bridge's points are those of a roast that goes on; the points of one slot are rendered once for all bridges, so
-that the load costs the machine under test little.
+A bridge's points are those of a roast that goes on. Roasts are of GROUPS different ages, as in life (they do not all
+reach dry end in the same second); the points of one slot are rendered once for a whole group, so that the load costs the
+machine under test little. A lead-in opens every roast with one point, a few at a time, before the measured slots begin.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import contextlib
 import datetime as dt
 import json
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from kernel import clock
 
 POINTS_HZ = 10
 RETRY_S = 0.2
-ANSWER_WAIT_S = 10.0
+ANSWER_WAIT_S = 30.0
+GROUPS, YOUNGEST_S, APART_S = 20, 60, 30
+LEAD_IN_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,12 @@ class Sender:
     machine_id: str
     key: str
     phase_s: float
+    group: int
+
+    @property
+    def age_ms(self) -> int:
+        """How long its roast has been on when the lead-in comes."""
+        return (YOUNGEST_S + APART_S * self.group) * 1000
 
 
 @dataclass
@@ -39,62 +49,75 @@ class Load:
     begun_at: dt.datetime
     acknowledged: dict[str, int] = field(default_factory=dict)  # machine → batches
     latencies_ms: list[float] = field(default_factory=list)
-    openings_ms: list[float] = field(default_factory=list)  # of first batches: each opens a roast
+    openings_ms: list[float] = field(default_factory=list)  # of the lead-in: each opens a roast
     repeats: int = 0
     refusals: list[str] = field(default_factory=list)
-    _slots: dict[int, bytes] = field(default_factory=dict)
+    _slots: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     @property
     def points_per_batch(self) -> int:
         return round(self.slot_s * POINTS_HZ)
 
-    def points(self, slot: int) -> bytes:
+    def points(self, sender: Sender, slot: int) -> bytes:
         """The points of a slot as JSON text, newest at the slot's end."""
-        found = self._slots.get(slot)
+        place = (sender.group, slot)
+        found = self._slots.get(place)
         if found is None:
-            found = self._slots[slot] = self._render(slot)
-            self._slots.pop(slot - 4, None)
+            found = self._slots[place] = json.dumps(self._render(sender, slot), separators=(",", ":")).encode()
+            self._slots.pop((sender.group, slot - 4), None)
         return found
 
-    def _render(self, slot: int) -> bytes:
+    def _render(self, sender: Sender, slot: int) -> list[dict[str, Any]]:
+        """A point each tenth of a second; device time goes on where the lead-in left it."""
         points = []
         for n in range(self.points_per_batch):
-            elapsed_ms = round((slot * self.slot_s + n / POINTS_HZ) * 1000)
-            at = self.begun_at + dt.timedelta(milliseconds=elapsed_ms)
-            points.append(
-                {
-                    "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                    "device_ms": elapsed_ms,
-                    "state": "roasting",
-                    "bean_temp_c": round(90 + elapsed_ms / 6000, 2),
-                    "infrared_temp_c": round(120 + elapsed_ms / 6500, 2),
-                    "exhaust_temp_c": round(100 + elapsed_ms / 7000, 2),
-                    "heater_step": 6,
-                    "fan_step": 3,
-                    "drum_step": 6,
-                    "fan_rpm": 1200 + n,
-                    "voltage_v": 230,
-                }
-            )
-        return json.dumps(points, separators=(",", ":")).encode()
+            since_ms = round((slot * self.slot_s + n / POINTS_HZ) * 1000)
+            points.append(_point(self.begun_at, since_ms, sender.age_ms + 1000 // POINTS_HZ + since_ms))
+        return points
 
     def request(self, sender: Sender, slot: int) -> bytes:
         """The whole HTTP request of one batch."""
-        at = (
-            (self.begun_at + dt.timedelta(seconds=(slot + 1) * self.slot_s + sender.phase_s))
-            .isoformat()
-            .replace("+00:00", "Z")
-        )
-        body = (
-            f'{{"schema":"roastops-telemetry/1","machine_id":"{sender.machine_id}","sequence":{slot + 1},'
-            f'"at":"{at}","points":'
-        ).encode() + self.points(slot)
-        body += b"}"
-        head = (
-            f"POST /v1/telemetry HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {sender.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+        at = self.begun_at + dt.timedelta(seconds=(slot + 1) * self.slot_s + sender.phase_s)
+        return _request(sender, slot + 2, at, self.points(sender, slot))
+
+    def opening(self, sender: Sender) -> bytes:
+        """The request that opens a sender's roast."""
+        now = clock.now()
+        point = {**_point(now, 0, sender.age_ms), "roast_clock_s": sender.age_ms // 1000}
+        return _request(sender, 1, now, json.dumps([point]).encode())
+
+
+def _point(begun_at: dt.datetime, since_ms: int, device_ms: int) -> dict[str, Any]:
+    return {
+        "at": _text(begun_at + dt.timedelta(milliseconds=since_ms)),
+        "device_ms": device_ms,
+        "state": "roasting",
+        "bean_temp_c": round(90 + device_ms / 6000, 2),
+        "infrared_temp_c": round(120 + device_ms / 6500, 2),
+        "exhaust_temp_c": round(100 + device_ms / 7000, 2),
+        "heater_step": 6,
+        "fan_step": 3,
+        "drum_step": 6,
+        "fan_rpm": 1200 + device_ms // 100 % 50,
+        "voltage_v": 230,
+    }
+
+
+def _text(at: dt.datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _request(sender: Sender, sequence: int, at: dt.datetime, points: bytes) -> bytes:
+    body = (
+        f'{{"schema":"roastops-telemetry/1","machine_id":"{sender.machine_id}","sequence":{sequence},'
+        f'"at":"{_text(at)}","points":'
+    ).encode() + points
+    body += b"}"
+    head = (
+        f"POST /v1/telemetry HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {sender.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class _Line:
@@ -133,6 +156,23 @@ class _Line:
         self._reader = self._writer = None
 
 
+async def lead_in(load: Load, senders: list[Sender]) -> None:
+    """Open every roast, LEAD_IN_AT_ONCE at a time."""
+    turn = asyncio.Semaphore(LEAD_IN_AT_ONCE)
+
+    async def opened(number: int, sender: Sender) -> None:
+        async with turn:
+            line = _Line(load, number)
+            begun_s = clock.monotonic()
+            status, body = await line.ask(load.opening(sender))
+            line.close()
+            load.openings_ms.append((clock.monotonic() - begun_s) * 1000)
+            if status != 201:
+                load.refusals.append(f"{status} {body[:200]!r}")
+
+    await asyncio.gather(*(opened(number, sender) for number, sender in enumerate(senders)))
+
+
 async def run(load: Load, senders: list[Sender], slots: int, begin_s: float) -> None:
     """Send ``slots`` batches of each; ``begin_s``: loop time of the first slot's begin."""
     await asyncio.gather(*(_bridge(load, sender, n, slots, begin_s) for n, sender in enumerate(senders)))
@@ -167,5 +207,5 @@ async def _deliver(load: Load, line: _Line, sender: Sender, slot: int) -> None:
             return
         load.repeats += 1
         await asyncio.sleep(RETRY_S)
-    (load.latencies_ms if slot else load.openings_ms).append((clock.monotonic() - begun_s) * 1000)
+    load.latencies_ms.append((clock.monotonic() - begun_s) * 1000)
     load.acknowledged[sender.machine_id] = load.acknowledged.get(sender.machine_id, 0) + 1
