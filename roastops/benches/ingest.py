@@ -98,6 +98,7 @@ async def _drive(load: Load, senders: list[Sender], slots: int, fleet: Fleet, wo
     accident = asyncio.create_task(_kill_one(load, fleet, workers, slots * SLOT_S / 2))
     await ingest_load.run(load, senders, slots, begin_s)
     used_s = _used_s(workers[:1]) - used_before_s
+    load.elapsed_s = asyncio.get_running_loop().time() - begin_s - SLOT_S
     await accident
     return used_s
 
@@ -173,9 +174,9 @@ def _outcome(
     differing += (
         size.machines - len(expected) + abs(sum(counted["batches"].values()) - size.machines * (size.slots + 1))
     )
-    rate = (filed - size.machines) / (size.slots * SLOT_S)
+    rate = (filed - size.machines) / max(load.elapsed_s, size.slots * SLOT_S)
     figures = (
-        Figure("points filed per second", rate, "points/s", at_least=size.machines * ingest_load.POINTS_HZ * 0.999),
+        Figure("points filed per second", rate, "points/s", at_least=size.machines * ingest_load.POINTS_HZ * 0.99),
         Figure("answer to a batch, p50", quantile(load.latencies_ms, 0.5), "ms"),
         Figure("answer to a batch, p95", quantile(load.latencies_ms, 0.95), "ms", at_most=50.0),
         Figure("answer to a batch, p99", quantile(load.latencies_ms, 0.99), "ms"),
@@ -183,7 +184,7 @@ def _outcome(
         Figure("points lost or doubled", float(abs(sent - filed)), "points", at_most=0.0),
         Figure("machines or batches that differ", float(differing), "", at_most=0.0),
         Figure("points the roasts count of themselves, off by", float(abs(counted["told"] - filed)), "", at_most=0.0),
-        Figure("CPU of the worker that lived, of one core", 100 * used_s / ((size.slots + 1) * SLOT_S), "%"),
+        Figure("CPU of the worker that lived, of one core", 100 * used_s / load.elapsed_s, "%"),
         Figure("yardstick: bare COPY", copy_per_s, "rows/s"),
         Figure("ratio to the yardstick", rate / copy_per_s, "×"),
     )

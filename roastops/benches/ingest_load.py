@@ -2,8 +2,8 @@
 not acknowledged, to whichever server answers.
 
 A bridge's points are those of a roast that goes on. Roasts are of GROUPS different ages, as in life (they do not all
-reach dry end in the same second); the points of one slot are rendered once for a whole group, so that the load costs the
-machine under test little. A lead-in opens every roast with one point, a few at a time, before the measured slots begin.
+reach dry end in the same second); the points of one slot are rendered once for a whole group, so that the load costs
+the machine under test little. A lead-in opens every roast with one point, before the measured slots begin.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Load:
     latencies_ms: list[float] = field(default_factory=list)
     openings_ms: list[float] = field(default_factory=list)  # of the lead-in: each opens a roast
     repeats: int = 0
+    elapsed_s: float = float("nan")  # from the first slot's first batch due to the last acknowledgement
     refusals: list[str] = field(default_factory=list)
     _slots: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
