@@ -22,7 +22,7 @@ from roastops.benches.ingest_load import GROUPS, Load, Sender
 from roastops.testing import servers
 from roastops.testing.processes import Fleet, Running
 
-WORKERS = 2
+WORKERS = 3  # one dies on the way: two must carry the load meanwhile, for a process is one core at most
 SLOT_S = 5.0
 COPY_ROWS = 100_000
 PREPARE_WAIT_S = 120.0
