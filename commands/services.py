@@ -300,6 +300,7 @@ def rejection_of(verdict: Verdict) -> tuple[str, str]:
 def approve_proposal(principal: Principal, proposal: Proposal, *, digest: str, now: dt.datetime) -> Proposal:
     """A person approves exactly this order. Forbidden, Conflict (settled, expired) or Stale (digest) say why not."""
     proposal = _mine(principal, proposal)
+    _require_loop(proposal.machine)  # given to a bridge since this was held
     _raise_refusal(governor.refuse_approval(_approval_look(principal, proposal, digest, now)), proposal, now)
     if order_digest(proposal) != proposal.digest:
         raise Stale(Code.STALE_DIGEST.value, "This order was changed after it was proposed.", "Reject it.")

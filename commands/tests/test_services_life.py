@@ -14,7 +14,7 @@ from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
 from kernel import errors
 from kernel.models import AuditEntry, StreamEvent
-from roasts.models import RoastEvent
+from roasts.models import Machine, RoastEvent
 
 pytestmark = pytest.mark.django_db
 
@@ -72,6 +72,15 @@ def test_persons_order_runs_at_once_without_approver(people, propose):
     assert order.status == "APPROVED"
     assert order.approver is None
     assert path_of(order) == ["PROPOSED", "APPROVED"]
+
+
+def test_a_machine_that_a_bridge_feeds_takes_no_approval(held, people, machine, now):
+    Machine.objects.filter(pk=machine.pk).update(is_remote=True)
+    with pytest.raises(errors.Conflict) as refused:
+        services.approve_proposal(people.principal("operator"), held, digest=held.digest, now=now)
+    assert refused.value.code == "machine_is_remote"
+    held.refresh_from_db()
+    assert held.status == "PENDING_APPROVAL"
 
 
 def test_approve_execute_complete(held, people, now):
