@@ -9,8 +9,10 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 
 from kernel import clock, operator_pins, preferences
@@ -20,7 +22,7 @@ from kernel.principals import Principal
 def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponseBase]:
     """People of an organisation only: a stranger goes to the sign-in page, a fragment's request gets 401.
 
-    The person's preferences go into `request.preferences`, and times are written in their zone.
+    The person's preferences go into `request.preferences`; times are written in their zone, words in their language.
     """
 
     @wraps(view)
@@ -31,13 +33,29 @@ def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
             if request.headers.get("HX-Request") or request.headers.get("X-Console-Fetch"):
                 return HttpResponse("You are signed out.", status=401, content_type="text/plain")
             return redirect_to_login(request.get_full_path(), reverse("console:sign_in"))
-        if principal.organization is None or not principal.may("view"):
-            return render(request, "console/no_organization.html", {"page": ""}, status=403)
-        request.preferences = preferences.preferences_of(principal.user)  # type: ignore[attr-defined]
-        with timezone.override(preferences.zone_of(request.preferences)):  # type: ignore[attr-defined]
+        chosen = preferences.preferences_of(principal.user)
+        request.preferences = chosen  # type: ignore[attr-defined]
+        with translation.override(chosen.language), timezone.override(preferences.zone_of(chosen)):
+            if principal.organization is None or not principal.may("view"):
+                return render(request, "console/no_organization.html", {"page": ""}, status=403)
             return view(request, principal, *args, **kwargs)
 
     return guarded
+
+
+def in_browsers_language(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """For pages shown before anybody is known: in the language the browser asks for, where we have it."""
+
+    @wraps(view)
+    def worded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        with translation.override(translation.get_language_from_request(request)):
+            response = view(request, *args, **kwargs)
+            if isinstance(response, TemplateResponse):
+                response.render()  # now: afterwards the language is English again
+        patch_vary_headers(response, ["Accept-Language"])
+        return response
+
+    return worded
 
 
 def page_context(request: HttpRequest, principal: Principal, page: str) -> dict[str, Any]:

@@ -100,9 +100,10 @@ class MassUnit(models.TextChoices):
 
 
 class Language(models.TextChoices):
-    """English alone for now: the choice is stored, so that a translation finds it."""
+    """Of the console's pages; each named in itself. The catalogs are in `locale/`, settings.LANGUAGES says the same."""
 
     ENGLISH = "en", "English"
+    GERMAN = "de", "Deutsch"
 
 
 class Preferences(models.Model):
@@ -126,7 +127,7 @@ class Preferences(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(temperature_unit__in=["C", "F"]), name="preferences_known_temperature"),
             models.CheckConstraint(condition=Q(mass_unit__in=["g", "lb"]), name="preferences_known_mass"),
-            models.CheckConstraint(condition=Q(language__in=["en"]), name="preferences_known_language"),
+            models.CheckConstraint(condition=Q(language__in=["en", "de"]), name="preferences_known_language"),
         ]
 
 
