@@ -15,7 +15,10 @@ from rest_framework.test import APIClient
 
 from kernel import clock, draining, keys, live, principals
 from kernel.models import Agent, Membership, Organization, Role, Site
+from roastops import catalogs
 from roastops.testing import servers
+
+catalogs.compile_all()  # before Django reads a catalog for the first time
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from roastops import catalogs
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,6 +50,15 @@ def migrate() -> bool:
         return False
     call_command("migrate", interactive=False, verbosity=0)
     return True
+
+
+def compile_catalogs() -> bool:
+    """Compile the translations; True when something had changed. A folder that may not be written is said, no more."""
+    try:
+        return bool(catalogs.compile_all())
+    except OSError as error:
+        logger.warning("the translations were not compiled; pages may be in English", exc_info=error)
+        return False
 
 
 def collect_static() -> bool:

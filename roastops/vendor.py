@@ -1,4 +1,6 @@
-"""`python -m roastops.vendor`: the console's browser libraries, from npm by the lock file into static/vendor."""
+"""`python -m roastops.vendor`: what set-up makes: the console's browser libraries, from npm by the lock file into
+static/vendor, and the compiled catalogs of its translations.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from roastops import catalogs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 TARGET = BASE_DIR / "static" / "vendor" / "uplot"
@@ -44,6 +48,7 @@ def npm_command() -> list[str]:
 
 def main() -> int:
     """Install by the lock file, copy what the pages load; quick when nothing changed."""
+    catalogs.compile_all()
     if is_current():
         return 0
     command = [*npm_command(), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]

@@ -137,6 +137,7 @@ class House:
             signal.signal(number, self._on_signal)
         preparation.migrate()
         preparation.collect_static()
+        preparation.compile_catalogs()
         logins = self._load_demo() if self.is_demo else None
         if self.is_demo:
             self._start_machines()
