@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet
+from django.utils.translation import gettext
 
 from commands import console_words as words
 from commands import machine_state
@@ -133,7 +134,7 @@ def gather_overview(principal: Principal, now: dt.datetime) -> Overview:
                 machine=machine,
                 latest=latest,
                 link=link_of(machine, now),
-                state_word=words.STATE_WORDS.get(state, state),
+                state_word=words.state_word(state),
                 phase=words.phase_word(state, kinds.get(roast.pk, set()) if roast else set()),
                 roast=roast,
                 held=tuple(held.get(machine.pk, ())),
@@ -208,7 +209,7 @@ def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> di
     state = latest.state if latest else "unknown"
     shown: dict[str, Any] = {
         "latest": latest,
-        "state_word": words.STATE_WORDS.get(state, state),
+        "state_word": words.state_word(state),
         "tells_no_state": latest is not None and latest.at is not None and state == MachineState.UNKNOWN.value,
     }
     if roast is None:
@@ -217,8 +218,8 @@ def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> di
     marks = words.standing_marks(events)
     is_open = roast.status not in (RoastStatus.FINISHED.value, RoastStatus.ABORTED.value)
     kinds = {mark.kind for mark in marks}
-    view = RoastView(roast, is_open, words.phase_word(state, kinds) if is_open else "Finished", marks)
-    pressable = tuple((kind, words.EVENT_WORDS[kind], key, kind in kinds) for kind, key in words.PRESSABLE_MARKS)
+    view = RoastView(roast, is_open, words.phase_word(state, kinds) if is_open else gettext("Finished"), marks)
+    pressable = tuple((kind, str(words.EVENT_WORDS[kind]), key, kind in kinds) for kind, key in words.PRESSABLE_MARKS)
     last = max((e for e in events if e.source == "person" and not e.withdrawn_at), key=lambda e: e.at, default=None)
     mark_of_person = next((mark for mark in marks if last is not None and mark.id == last.pk), None)
     return {

@@ -1,5 +1,7 @@
 """The console's words: rows that were gathered, put so that an operator understands them at once.
 
+In the language that is active (English where none is): tables are translated when they are shown.
+
 Reads what it is given (with its prefetches) and asks the database nothing. `console.py` gathers.
 """
 
@@ -7,73 +9,90 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from commands.models import Halt, OrderType, Proposal, Status
 from commands.reasons import ADVISORY
 from kernel.principals import Principal
-from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent
+from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent, RoastStatus
 
-CONTROL_WORDS = {"heater": "Heater", "fan": "Fan", "drum": "Drum"}
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+CONTROL_WORDS = {"heater": _("Heater"), "fan": _("Fan"), "drum": _("Drum")}
 ORDER_WORDS = {
-    OrderType.SET_POWER.value: "Heater",
-    OrderType.SET_FAN.value: "Fan",
-    OrderType.SET_DRUM.value: "Drum",
-    OrderType.PREHEAT.value: "Preheat",
-    OrderType.CHARGE.value: "Charge the beans",
-    OrderType.DROP.value: "Drop the beans",
-    OrderType.COOL.value: "Cool",
+    OrderType.SET_POWER.value: _("Heater"),
+    OrderType.SET_FAN.value: _("Fan"),
+    OrderType.SET_DRUM.value: _("Drum"),
+    OrderType.PREHEAT.value: _("Preheat"),
+    OrderType.CHARGE.value: _("Charge the beans"),
+    OrderType.DROP.value: _("Drop the beans"),
+    OrderType.COOL.value: _("Cool"),
 }
 ORDER_TYPE_OF = {
     "heater": OrderType.SET_POWER.value,
     "fan": OrderType.SET_FAN.value,
     "drum": OrderType.SET_DRUM.value,
 }
+
+
 @dataclass(frozen=True, slots=True)
 class StateAct:
     """A press of the machine's own button that a person may ask for from here."""
 
     order_type: str
-    word: str
-    hint: str
-    done: str
+    word: StrOrPromise
+    hint: StrOrPromise
+    done: StrOrPromise
 
 
 #: Machine state → what may be asked for in it. Charging stays a hand's work: the machine starts when beans fall in.
 STATE_ACTS = {
     "off": (
         StateAct(
-            OrderType.PREHEAT.value, "Preheat", "Presses the button once: the machine heats by itself.",
-            "Preheat asked for.",
+            OrderType.PREHEAT.value, _("Preheat"), _("Presses the button once: the machine heats by itself."),
+            _("Preheat asked for."),
         ),
     ),
     "roasting": (
         StateAct(
-            OrderType.DROP.value, "Drop: end the roast", "Presses the button once; open the flap by hand.",
-            "Drop asked for. Open the flap.",
+            OrderType.DROP.value, _("Drop: end the roast"), _("Presses the button once; open the flap by hand."),
+            _("Drop asked for. Open the flap."),
         ),
     ),
 }  # fmt: skip
 STATE_WORDS = {
-    "off": "Off",
-    "preheating": "Preheating",
-    "stabilising": "Stabilising",
-    "charge": "Ready for beans",
-    "roasting": "Roasting",
-    "cooling": "Cooling",
-    "shutdown": "Shutting down",
-    "unknown": "State unknown",
+    "off": _("Off"),
+    "preheating": _("Preheating"),
+    "stabilising": _("Stabilising"),
+    "charge": _("Ready for beans"),
+    "roasting": _("Roasting"),
+    "cooling": _("Cooling"),
+    "shutdown": _("Shutting down"),
+    "unknown": _("State unknown"),
+}
+ROAST_STATUS_WORDS = {
+    RoastStatus.PLANNED.value: _("planned"),
+    RoastStatus.PREHEATING.value: _("preheating"),
+    RoastStatus.CHARGED.value: _("charged"),
+    RoastStatus.ROASTING.value: _("roasting"),
+    RoastStatus.COOLING.value: _("cooling"),
+    RoastStatus.FINISHED.value: _("finished"),
+    RoastStatus.ABORTED.value: _("aborted"),
 }
 EVENT_WORDS = {
-    EventKind.CHARGE.value: "Charge",
-    EventKind.TURNING_POINT.value: "Turning point",
-    EventKind.DRY_END.value: "Dry end",
-    EventKind.FIRST_CRACK_START.value: "First crack",
-    EventKind.FIRST_CRACK_END.value: "First crack end",
-    EventKind.SECOND_CRACK_START.value: "Second crack",
-    EventKind.DROP.value: "Drop",
-    EventKind.COOL_END.value: "Cool end",
-    EventKind.NOTE.value: "Note",
+    EventKind.CHARGE.value: _("Charge"),
+    EventKind.TURNING_POINT.value: _("Turning point"),
+    EventKind.DRY_END.value: _("Dry end"),
+    EventKind.FIRST_CRACK_START.value: _("First crack"),
+    EventKind.FIRST_CRACK_END.value: _("First crack end"),
+    EventKind.SECOND_CRACK_START.value: _("Second crack"),
+    EventKind.DROP.value: _("Drop"),
+    EventKind.COOL_END.value: _("Cool end"),
+    EventKind.NOTE.value: _("Note"),
 }
 #: Marks a person may press, with the key that does it. The turning point is seen by the machine alone.
 PRESSABLE_MARKS = (
@@ -84,43 +103,44 @@ PRESSABLE_MARKS = (
     (EventKind.DROP.value, "O"),
 )
 REJECTION_WORDS = {
-    "SAFETY_CONCERN": "Safety concern",
-    "WRONG_TIMING": "Wrong timing",
-    "INCORRECT_TARGET": "Incorrect target",
-    "MACHINE_UNAVAILABLE": "Machine unavailable",
-    "SESSION_MISMATCH": "Wrong roast",
-    "OPERATOR_OVERRIDE": "I will do it myself",
-    "OTHER": "Other",
+    "SAFETY_CONCERN": _("Safety concern"),
+    "WRONG_TIMING": _("Wrong timing"),
+    "INCORRECT_TARGET": _("Incorrect target"),
+    "MACHINE_UNAVAILABLE": _("Machine unavailable"),
+    "SESSION_MISMATCH": _("Wrong roast"),
+    "OPERATOR_OVERRIDE": _("I will do it myself"),
+    "OTHER": _("Other"),
 }
 STATUS_WORDS = {
-    Status.PROPOSED.value: ("Proposed", "clock"),
-    Status.PENDING_APPROVAL.value: ("Held", "clock"),
-    Status.APPROVED.value: ("Approved", "arrow"),
-    Status.EXECUTING.value: ("On the wire", "arrow"),
-    Status.COMPLETED.value: ("Completed", "check"),
-    Status.REJECTED.value: ("Rejected", "cross"),
-    Status.FAILED.value: ("Failed", "warning"),
-    Status.ABORTED.value: ("Aborted", "cross"),
-    Status.TIMEOUT.value: ("Expired", "clock"),
-    Status.IN_DOUBT.value: ("In doubt", "question"),
+    Status.PROPOSED.value: (_("Proposed"), "clock"),
+    Status.PENDING_APPROVAL.value: (_("Held"), "clock"),
+    Status.APPROVED.value: (_("Approved"), "arrow"),
+    Status.EXECUTING.value: (_("On the wire"), "arrow"),
+    Status.COMPLETED.value: (_("Completed"), "check"),
+    Status.REJECTED.value: (_("Rejected"), "cross"),
+    Status.FAILED.value: (_("Failed"), "warning"),
+    Status.ABORTED.value: (_("Aborted"), "cross"),
+    Status.TIMEOUT.value: (_("Expired"), "clock"),
+    Status.IN_DOUBT.value: (_("In doubt"), "question"),
 }
 MINUS = "\u2212"
 MINUTES_FROM_MS = 10_000  # longer spans of an agent's evidence are shown as m:ss
 ABNORMAL_STATUSES = frozenset({Status.FAILED.value, Status.IN_DOUBT.value})
 LEVEL_WORDS = (
-    ("L1", "L1 assist: may not order"),
-    ("L2", "L2 recommend: advice only"),
-    ("L3", "L3 act with approval"),
+    ("L1", _("L1 assist: may not order")),
+    ("L2", _("L2 recommend: advice only")),
+    ("L3", _("L3 act with approval")),
 )
 LINK_WORDS = {
-    MachineReading.Link.UP.value: "Link up",
-    MachineReading.Link.STALE.value: "Readings stopped",
-    MachineReading.Link.DOWN.value: "Link down",
-    MachineReading.Link.KEEPER_LOST.value: "Keeper lost",
-    MachineReading.Link.NEVER.value: "Not connected yet",
-    "untended": "Nobody tends this machine",
+    MachineReading.Link.UP.value: _("Link up"),
+    MachineReading.Link.STALE.value: _("Readings stopped"),
+    MachineReading.Link.DOWN.value: _("Link down"),
+    MachineReading.Link.KEEPER_LOST.value: _("Keeper lost"),
+    MachineReading.Link.NEVER.value: _("Not connected yet"),
+    "untended": _("Nobody tends this machine"),
 }
-KEEPER_LOST_ADVICE = "STOP cannot be proved from here: use the panel or the mains."
+KEEPER_LOST_ADVICE = _("STOP cannot be proved from here: use the panel or the mains.")
+DECISION_WORDS = {"ALLOW": _("allow"), "VETO": _("veto"), "HOLD": _("hold"), "REFUSE": _("refuse")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +211,16 @@ class OrderView:
     may_decide: bool = False
     why_not: str = ""
 
+    @property
+    def decision_word(self) -> str:
+        """The governor's verdict."""
+        return str(DECISION_WORDS.get(self.proposal.decision, self.proposal.decision.lower()))
+
+    @property
+    def rejection_word(self) -> str:
+        """The reason a person gave by its button."""
+        return str(REJECTION_WORDS.get(self.proposal.rejection_code, self.proposal.rejection_code))
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -214,6 +244,10 @@ class RoastView:
     is_open: bool
     phase: str
     marks: tuple[Mark, ...]
+
+    @property
+    def status_word(self) -> str:
+        return str(ROAST_STATUS_WORDS.get(self.roast.status, self.roast.status))
 
     def for_script(self) -> dict[str, Any]:
         """What the page's script needs to draw it (times in device milliseconds since charge)."""
@@ -241,8 +275,11 @@ def latest_of(machine: Machine) -> MachineReading | None:
 def link_words(link: str, code: str, message: str) -> LinkWords:
     """The link's state and what to do about it, as `machine_state.link_of` found it."""
     if link == MachineReading.Link.NEVER.value:
-        return LinkWords(LINK_WORDS[link], False, "Switch the machine on and plug it in; it is found by itself.")
-    word = LINK_WORDS.get(link, link)
+        return LinkWords(
+            str(LINK_WORDS[link]), False, gettext("Switch the machine on and plug it in; it is found by itself.")
+        )
+    word = str(LINK_WORDS.get(link, link))
+    message = gettext(message)  # those of known_sentences; any other stays as it was written
     if link == MachineReading.Link.UP.value:
         return LinkWords(word, True)
     if code and code not in (link, "stale_reading"):
@@ -252,15 +289,20 @@ def link_words(link: str, code: str, message: str) -> LinkWords:
     return LinkWords(word, False, message, is_down=link == MachineReading.Link.DOWN.value)
 
 
+def state_word(state: str) -> str:
+    """The machine's state; one we do not know as it calls it."""
+    return str(STATE_WORDS.get(state, state))
+
+
 def phase_word(state: str, mark_kinds: set[str]) -> str:
     """Where the roast stands, in a roaster's words, from the machine's state and the standing marks."""
     if state != "roasting":
-        return STATE_WORDS.get(state, state)
+        return state_word(state)
     if EventKind.FIRST_CRACK_START.value in mark_kinds:
-        return "Development"
+        return gettext("Development")
     if EventKind.DRY_END.value in mark_kinds:
-        return "Maillard"
-    return "Drying"
+        return gettext("Maillard")
+    return gettext("Drying")
 
 
 def percent_of(step: int | None, full_scale_step: int) -> int | None:
@@ -282,7 +324,7 @@ def control_views(latest: MachineReading | None, limits: list[ControlLimit]) -> 
         views.append(
             ControlView(
                 name=name,
-                word=word,
+                word=str(word),
                 step=step,
                 percent=percent_of(step, limit.full_scale_step),
                 min_step=limit.min_step,
@@ -300,7 +342,7 @@ def _shown_step(step: int | None) -> str:
 
 def order_title(proposal: Proposal) -> str:
     """`Heater 7 → 6`, or the state asked for."""
-    word = ORDER_WORDS.get(proposal.order_type, proposal.order_type)
+    word = str(ORDER_WORDS.get(proposal.order_type, proposal.order_type))
     if not proposal.control:
         return word
     return f"{word} {_shown_step(proposal.from_step)}\u00a0→\u00a0{_shown_step(proposal.target_step)}"
@@ -320,7 +362,7 @@ def asked_words(proposal: Proposal) -> str:
     if proposal.asked_value is None or proposal.asked_unit in ("", "step"):
         return ""
     unit = {"percent": "%", "rpm": "rpm", "celsius": "°C"}.get(proposal.asked_unit, proposal.asked_unit)
-    return f"asked {proposal.asked_value:g} {unit}"
+    return gettext("asked %(value)s %(unit)s") % {"value": f"{proposal.asked_value:g}", "unit": unit}
 
 
 def evidence_lines(evidence: Any) -> tuple[str, ...]:
@@ -398,7 +440,7 @@ def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
         Mark(
             id=event.pk,
             kind=event.kind,
-            word=EVENT_WORDS.get(event.kind, event.kind),
+            word=str(EVENT_WORDS.get(event.kind, event.kind)),
             elapsed_ms=event.elapsed_ms,
             source=event.source,
             by=event.marked_by.get_username() if event.marked_by else "",
@@ -412,25 +454,25 @@ def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
 # --- one order's life ----------------------------------------------------------------------------
 
 _TRANSITION_WORDS = {
-    Status.PENDING_APPROVAL.value: "Held for a person",
-    Status.APPROVED.value: "Approved",
-    Status.EXECUTING.value: "Taken up by the machine loop",
-    Status.COMPLETED.value: "Completed",
-    Status.REJECTED.value: "Rejected",
-    Status.FAILED.value: "Failed",
-    Status.ABORTED.value: "Aborted",
-    Status.TIMEOUT.value: "Expired undecided",
-    Status.IN_DOUBT.value: "In doubt",
+    Status.PENDING_APPROVAL.value: _("Held for a person"),
+    Status.APPROVED.value: _("Approved"),
+    Status.EXECUTING.value: _("Taken up by the machine loop"),
+    Status.COMPLETED.value: _("Completed"),
+    Status.REJECTED.value: _("Rejected"),
+    Status.FAILED.value: _("Failed"),
+    Status.ABORTED.value: _("Aborted"),
+    Status.TIMEOUT.value: _("Expired undecided"),
+    Status.IN_DOUBT.value: _("In doubt"),
 }
 _STAGE_WORDS = {
-    "queued": "Queued",
-    "released": "Released",
-    "sent": "Sent",
-    "acknowledged": "Acknowledged",
-    "read_back": "Read back",
-    "verified": "Verified",
-    "contradicted": "Contradicted",
-    "in_doubt": "In doubt",
+    "queued": _("Queued"),
+    "released": _("Released"),
+    "sent": _("Sent"),
+    "acknowledged": _("Acknowledged"),
+    "read_back": _("Read back"),
+    "verified": _("Verified"),
+    "contradicted": _("Contradicted"),
+    "in_doubt": _("In doubt"),
 }
 _DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "took_ms")
 
@@ -438,7 +480,7 @@ _DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "a
 def _write_words(writes: Any) -> str:
     """`2 writes: heater −1`: how many, and what the first one meant. (The bytes themselves are in the wire log.)"""
     count = len(writes) if isinstance(writes, list) else writes
-    words = f"{count} write{'' if count == 1 else 's'}"
+    words = ngettext("%(count)s write", "%(count)s writes", count) % {"count": count}
     if isinstance(writes, list) and isinstance(writes[0], dict) and writes[0].get("meaning"):
         words += f": {writes[0]['meaning'].replace('-', MINUS)}"
     return words
@@ -454,9 +496,9 @@ def _detail_words(detail: dict[str, Any]) -> str:
         if key == "writes":
             words.append(_write_words(value))
         elif key in ("value_after", "actual_step", "step"):
-            words.append(f"step {value}")
+            words.append(gettext("step %(step)s") % {"step": value})
         elif key == "took_ms":
-            words.append(f"first byte after {value} ms")
+            words.append(gettext("first byte after %(ms)s ms") % {"ms": value})
         elif str(value) not in words:
             words.append(str(value).replace("_", " ") if key in ("code", "reason") else str(value))
     return " · ".join(words)[:300]
@@ -465,21 +507,21 @@ def _detail_words(detail: dict[str, Any]) -> str:
 def order_steps(proposal: Proposal) -> tuple[Step, ...]:
     """Proposal, verdict, decisions and wire stages of one order, oldest first (needs its prefetches)."""
     proposer = proposer_name(proposal)
-    steps = [Step(proposal.proposed_at, "Proposed", proposer, asked_words(proposal))]
+    steps = [Step(proposal.proposed_at, gettext("Proposed"), proposer, asked_words(proposal))]
     for transition in proposal.transitions.all():
         if transition.to_status == Status.PROPOSED.value:
             continue
-        word = _TRANSITION_WORDS.get(transition.to_status, transition.to_status)
+        word = str(_TRANSITION_WORDS.get(transition.to_status, transition.to_status))
         if transition.to_status == Status.REJECTED.value and transition.actor_kind == "system":
-            word = "Refused by the governor"
+            word = gettext("Refused by the governor")
         abnormal = transition.to_status in ABNORMAL_STATUSES
         rank = 0 if transition.to_status == Status.EXECUTING.value else 2  # taken up before, settled after the wire
         steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal, rank))
     execution = getattr(proposal, "execution", None)
     if execution is not None and execution.first_byte_at is not None:
-        steps.append(Step(execution.first_byte_at, "First byte on the wire", rank=1))
+        steps.append(Step(execution.first_byte_at, gettext("First byte on the wire"), rank=1))
     for stage in execution.stages.all() if execution else ():
-        word = _STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " "))
+        word = str(_STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " ")))
         abnormal = stage.stage in ("contradicted", "in_doubt")
         steps.append(Step(stage.at, word, "", _detail_words(stage.detail), abnormal, 1))
     return tuple(sorted(_in_order(steps), key=lambda step: (step.at, step.rank)))
@@ -503,12 +545,12 @@ def proposer_name(proposal: Proposal) -> str:
 def _why_not(proposal: Proposal, principal: Principal) -> str:
     """Why this person may not decide this order; empty when they may."""
     if not principal.may("operate"):
-        return "Only an operator decides."
+        return gettext("Only an operator decides.")
     user_id = principal.user.pk if principal.user else None
     if proposal.proposer_user_id is not None and proposal.proposer_user_id == user_id:
-        return "This is your own order: somebody else decides."
+        return gettext("This is your own order: somebody else decides.")
     if proposal.proposer_agent is not None and proposal.proposer_agent.owner_id == user_id:
-        return "You own this agent: somebody else decides."
+        return gettext("You own this agent: somebody else decides.")
     return ""
 
 
@@ -518,7 +560,7 @@ def order_view(
     """One order in words for this person."""
     word, icon = STATUS_WORDS.get(proposal.status, (proposal.status, "question"))
     if proposal.status == Status.REJECTED.value and proposal.decision == "REFUSE":
-        word = "Advice" if is_advice(proposal) else "Refused"
+        word = gettext("Advice") if is_advice(proposal) else gettext("Refused")
     why_not = _why_not(proposal, principal)
     return OrderView(
         proposal=proposal,
@@ -527,7 +569,7 @@ def order_view(
         asked=asked_words(proposal),
         proposer=proposer_name(proposal),
         is_by_agent=proposal.proposer_agent_id is not None,
-        status_word=word,
+        status_word=str(word),
         icon=icon,
         is_abnormal=proposal.status in ABNORMAL_STATUSES,
         steps=order_steps(proposal) if has_steps else (),

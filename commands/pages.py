@@ -11,12 +11,13 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_GET
 
 from commands import console
 from drivers import keeper_config, stop_token
 from kernel import clock, member_pages, operator_pins
-from kernel.member_pages import members_only
+from kernel.member_pages import in_browsers_language, members_only
 from kernel.principals import Principal
 from roasts.models import Machine
 
@@ -118,6 +119,7 @@ def stop_tokens(request: HttpRequest, principal: Principal) -> HttpResponse:
     return JsonResponse({"tokens": tokens, "server_now": clock.now().isoformat()})
 
 
+@method_decorator(in_browsers_language, name="dispatch")
 class SignIn(LoginView):
     """Name and password; the form keeps what was typed and says kindly what was wrong."""
 

@@ -12,6 +12,8 @@ from django.contrib.auth import authenticate
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods
 
 from commands.pages import members_only, page_context
@@ -22,9 +24,9 @@ from kernel.principals import Principal
 _OWN_PAGE = re.compile(r"/(?:[A-Za-z0-9_-]+/)*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 SAVED_WORDS = {
-    "units": "Saved. Pages show it from now on.",
-    "pin-set": "Your PIN is set.",
-    "pin-removed": "Your PIN is gone: nobody switches to you at a shared tablet.",
+    "units": _("Saved. Pages show it from now on."),
+    "pin-set": _("Your PIN is set."),
+    "pin-removed": _("Your PIN is gone: nobody switches to you at a shared tablet."),
 }
 
 
@@ -39,7 +41,7 @@ class PreferencesForm(forms.Form):
     def clean_time_zone(self) -> str:
         name: str = self.cleaned_data["time_zone"]
         if name and name not in preferences.known_time_zones():
-            raise forms.ValidationError("No such time zone. Choose one from the list, or the device's own.")
+            raise forms.ValidationError(_("No such time zone. Choose one from the list, or the device's own."))
         return name
 
 
@@ -103,19 +105,19 @@ def me_pin(request: HttpRequest, principal: Principal) -> HttpResponse:
     pin, again = request.POST.get("pin", ""), request.POST.get("pin_again", "")
     error = ""
     if known is None or principal.user is None or known.pk != principal.user.pk:
-        error = (
+        error = gettext(
             "That is not your password. Nothing has changed. (After ten wrong tries it is refused for five minutes.)"
         )
     elif request.POST.get("act") == "remove":
         operator_pins.remove_pin(principal, now=now)
         return _saved("pin-removed")
     elif pin != again:
-        error = "The two PINs differ. Nothing has changed."
+        error = gettext("The two PINs differ. Nothing has changed.")
     else:
         try:
             operator_pins.set_pin(principal, pin, now=now)
         except operator_pins.WeakPin as refusal:
-            error = f"{refusal} Nothing has changed."
+            error = f"{gettext(str(refusal))} " + gettext("Nothing has changed.")
     if error:
         return render(request, "console/me.html", _person_context(request, principal, pin_error=error), status=400)
     return _saved("pin-set")
@@ -141,9 +143,9 @@ def switch(request: HttpRequest, principal: Principal) -> HttpResponse:
             )
             return redirect(_next_page(request))
         except operator_pins.TooManyTries as refusal:
-            status, error = 429, str(refusal)
+            status, error = 429, gettext(str(refusal))
         except operator_pins.PinRefused as refusal:
-            status, error = 403, str(refusal)
+            status, error = 403, gettext(str(refusal))
     context = {**page_context(request, principal, "switch", []), "next": _next_page(request), "error": error}
     people = operator_pins.people_to_switch_to(principal) if context["may_switch"] else []
     return render(request, "console/switch.html", {**context, "people": people, "chosen": chosen}, status=status)

@@ -7,7 +7,9 @@ import math
 from typing import Any
 
 import numpy as np
+from django.conf import settings
 from django.db.models import Prefetch
+from django.utils import translation
 
 from commands import console_words
 from commands.models import ExecutionStage, Proposal
@@ -131,7 +133,7 @@ def _order_line(row: Proposal, roast: Roast) -> OrderLine:
     return OrderLine(
         proposal_id=row.pk,
         at_ms=since - roast.device_start_ms if since is not None else None,
-        title=console_words.order_title(row),
+        title=_title(row),
         status=row.status,
         decision=row.decision,
         proposer=_name(row.proposer_agent, row.proposer_user),
@@ -140,6 +142,12 @@ def _order_line(row: Proposal, roast: Roast) -> OrderLine:
         reason_codes=tuple(str(reason.get("code", "")) for reason in row.reasons),
         stages=stages,
     )
+
+
+def _title(row: Proposal) -> str:
+    """In English whoever asks: a report is signed over and read by the judge."""
+    with translation.override(settings.LANGUAGE_CODE):
+        return console_words.order_title(row)
 
 
 def _name(agent: Any, user: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django import template
+from django.utils.translation import gettext
 
 from commands import display_units
 from kernel.models import Preferences
@@ -46,6 +47,12 @@ def with_units(text: object, preferences: Preferences | str | None) -> str:
     """Somebody's sentence; for who reads °F, with °F beside each temperature in it. Escaped like any text."""
     words = str(text)
     return display_units.with_fahrenheit(words) if _unit(preferences) == "F" else words
+
+
+@register.filter
+def worded(text: str) -> str:
+    """A fixed sentence of the record (commands/known_sentences.py) in the page's language; any other as it stands."""
+    return gettext(text)
 
 
 @register.filter

@@ -4,6 +4,14 @@
   "use strict";
   var page = document.getElementById("console");
   var roastops = (window.roastops = { latest: {}, readingListeners: [], refreshListeners: [], keys: {} });
+  var table = {};
+  try { table = JSON.parse(document.body.dataset.words || "{}") || {}; } catch (e) { table = {}; }
+  /** The words in the page's language; where its table (commands/script_words.py) lacks them, the English ones. */
+  function t(text, values) {
+    var words = (table[text] || text);
+    return words.replace(/\{(\w+)\}/g, function (gap, name) { return values && name in values ? values[name] : gap; });
+  }
+  roastops.t = t;
   if (!page) return;
 
   // --- the server's time, on this page's monotonic clock -----------------------------------------
@@ -52,7 +60,7 @@
     words.textContent = text;
     var close = document.createElement("button");
     close.type = "button";
-    close.setAttribute("aria-label", "Close this message");
+    close.setAttribute("aria-label", t("Close this message"));
     close.textContent = "✕";
     close.addEventListener("click", function () { note.remove(); });
     note.append(words, close);
@@ -81,19 +89,19 @@
       .then(function (answer) {
         return answer.json().catch(function () { return {}; }).then(function (json) {
           if (answer.ok) return json;
-          var words = [json.message || "The server answered " + answer.status + ".", json.how_to_fix || ""].join(" ").trim();
+          var words = [json.message || t("The server answered {status}.", { status: answer.status }), json.how_to_fix || ""].join(" ").trim();
           var error = new Error(words);
           error.status = answer.status;
           error.code = json.error;
           throw error;
         });
-      }, function () { throw new Error("The server did not answer. Nothing is known to have changed."); });
+      }, function () { throw new Error(t("The server did not answer. Nothing is known to have changed.")); });
   };
   /** The words of a refusal that came as 201 REJECTED. */
   roastops.refusal = function (order) {
     if (!order || order.status !== "REJECTED") return "";
     var reasons = ((order.verdict && order.verdict.reasons) || []).filter(function (r) { return !r.decision || r.decision === "REFUSE"; });
-    return "Refused: " + reasons.map(function (r) { return [r.message || r.code, r.how_to_fix || ""].join(" ").trim(); }).join(" ");
+    return t("Refused:") + " " + reasons.map(function (r) { return [r.message || r.code, r.how_to_fix || ""].join(" ").trim(); }).join(" ");
   };
   roastops.refresh = function (kind) {
     document.body.dispatchEvent(new CustomEvent("ro:" + kind));
@@ -112,7 +120,7 @@
     roastops.post(form.dataset.api, body).then(function (answer) {
       var refusal = roastops.refusal(answer);
       if (refusal && form.dataset.api.indexOf("/reject") < 0) roastops.notice(refusal, true);
-      else roastops.notice(form.dataset.done || "Done.");
+      else roastops.notice(form.dataset.done || t("Done."));
     }, function (error) {
       roastops.notice(error.message, true);
       isCorrectable = error.status === 400 || error.status === 422;  // keep what was typed
@@ -171,15 +179,15 @@
   });
   document.addEventListener("htmx:responseError", function (event) {
     if (event.detail.xhr.status === 401) {
-      roastops.state("signed-out", "Signed out");
+      roastops.state("signed-out", t("Signed out"));
       if (!document.getElementById("signed-out")) {
         var note = document.createElement("div");
         note.id = "signed-out";
         note.className = "banner banner-warning";
         var link = document.createElement("a");
         link.href = "/sign-in/?next=" + encodeURIComponent(location.pathname);
-        link.textContent = "Sign in again";
-        note.append("You are signed out; what you see is getting old. STOP still works for a few minutes. ", link);
+        link.textContent = t("Sign in again");
+        note.append(t("You are signed out; what you see is getting old. STOP still works for a few minutes."), " ", link);
         document.getElementById("main").prepend(note);
       }
     }
@@ -214,7 +222,7 @@
   }
   function tickCountdown(box, holder) {
     var left = Date.parse(holder.dataset.expiresAt) - roastops.now();
-    box.textContent = left > 0 ? roastops.mmss(left + 999) : "expired";
+    box.textContent = left > 0 ? roastops.mmss(left + 999) : t("expired");
     box.dataset.ends = left < 10000 ? "soon" : "";
     if (left <= 0 && !holder.dataset.isExpired) {
       holder.dataset.isExpired = "yes";
@@ -233,8 +241,8 @@
   function showAge(holder, machineId) {
     var age = roastops.age(machineId, holder);
     var state = age === null ? "none" : age > 3 ? "very-old" : age > 1 ? "old" : "fresh";
-    var words = age === null ? "No data yet" : state === "fresh" ? "data " + age.toFixed(1) + " s old"
-      : "DATA IS OLD: " + (age < 60 ? age.toFixed(age < 10 ? 1 : 0) + " s" : age < 5400 ? Math.round(age / 60) + " min" : Math.round(age / 3600) + " h") + (state === "very-old" ? ". Do not trust these figures." : "");
+    var words = age === null ? t("No data yet") : state === "fresh" ? t("data {age} s old", { age: age.toFixed(1) })
+      : t("DATA IS OLD:") + " " + (age < 60 ? age.toFixed(age < 10 ? 1 : 0) + " s" : age < 5400 ? Math.round(age / 60) + " min" : Math.round(age / 3600) + " h") + (state === "very-old" ? ". " + t("Do not trust these figures.") : "");
     holder.querySelectorAll("[data-age]").forEach(function (line) { line.textContent = words; line.dataset.ageState = state; });
     holder.querySelectorAll("[data-ages]").forEach(function (figures) { figures.dataset.ageState = state; });
   }
@@ -255,7 +263,7 @@
       present.add(held.dataset.held);
       if (seen.has(held.dataset.held)) return;
       seen.set(held.dataset.held, now);
-      if (now > 3000) roastops.say("New order waiting: " + held.dataset.title + ", from " + held.dataset.proposer + ".");
+      if (now > 3000) roastops.say(t("New order waiting: {title}, from {name}.", { title: held.dataset.title, name: held.dataset.proposer }));
     });
     Array.from(seen.keys()).forEach(function (id) { if (!present.has(id)) seen.delete(id); });
   }
@@ -272,7 +280,7 @@
   roastops.refreshListeners.push(watchHalts);
 
   // --- readings into the page --------------------------------------------------------------------
-  var STATE_WORDS = { off: "Off", preheating: "Preheating", stabilising: "Stabilising", charge: "Ready for beans", roasting: "Roasting", cooling: "Cooling", shutdown: "Shutting down", unknown: "State unknown" };
+  var STATE_WORDS = { off: t("Off"), preheating: t("Preheating"), stabilising: t("Stabilising"), charge: t("Ready for beans"), roasting: t("Roasting"), cooling: t("Cooling"), shutdown: t("Shutting down"), unknown: t("State unknown") };
   roastops.show = function (root, reading) {
     root.querySelectorAll("[data-reading]").forEach(function (box) {
       var value = roastops.shown(box.dataset.reading, reading[box.dataset.reading]);
@@ -292,7 +300,7 @@
     source = new EventSource(url);
     source.addEventListener("open", function () {
       retryMs = 1000;
-      roastops.state("live", "Live");
+      roastops.state("live", t("Live"));
       roastops.refresh("all");  // whatever was decided before this moment
     });
     source.addEventListener("hello", function (event) { if (event.lastEventId) lastEventId = event.lastEventId; });
@@ -313,7 +321,7 @@
       roastops.refresh(decision.kind);
     });
     source.addEventListener("error", function () {
-      roastops.state("lost", "Not live");
+      roastops.state("lost", t("Not live"));
       if (source.readyState === EventSource.CLOSED) {  // the browser gave up (an error answer): try ourselves
         setTimeout(connect, retryMs);
         retryMs = Math.min(retryMs * 2, 10000);
@@ -339,14 +347,14 @@
   roastops.keys["a"] = function () {
     var held = document.querySelector("[data-held]");
     var form = held && held.querySelector("form[data-approve]");
-    if (!form) return roastops.say("No order to approve.");
-    if (performance.now() - (seen.get(held.dataset.held) || 0) < APPROVE_AFTER_MS) return roastops.notice("This order has only just appeared. Read it, then press A again.", true);
+    if (!form) return roastops.say(t("No order to approve."));
+    if (performance.now() - (seen.get(held.dataset.held) || 0) < APPROVE_AFTER_MS) return roastops.notice(t("This order has only just appeared. Read it, then press A again."), true);
     var button = form.querySelector("button");
     if (!button.disabled) form.requestSubmit(button);
   };
   roastops.keys["r"] = function () {
     var details = document.querySelector("[data-held] details.reject");
-    if (!details) return roastops.say("No order to reject.");
+    if (!details) return roastops.say(t("No order to reject."));
     details.open = true;
     details.dataset.byHand = "yes";
     details.querySelector(".reasons button").focus();
@@ -366,12 +374,12 @@
     var act = roastops.keys[event.key.toLowerCase()];
     if (act) { event.preventDefault(); act(); }
   });
-  var themes = ["", "light", "dark"], themeWords = { "": "follow the system", light: "light", dark: "dark" };
+  var themes = ["", "light", "dark"], themeWords = { "": t("Colours: follow the system"), light: t("Colours: light"), dark: t("Colours: dark") };
   var themeButton = document.getElementById("theme-toggle");
   function showTheme(theme) {
     if (theme) document.documentElement.dataset.theme = theme; else delete document.documentElement.dataset.theme;
-    if (themeButton) themeButton.setAttribute("aria-label", "Colours: " + themeWords[theme]);
-    if (themeButton) themeButton.title = "Colours: " + themeWords[theme];
+    if (themeButton) themeButton.setAttribute("aria-label", themeWords[theme]);
+    if (themeButton) themeButton.title = themeWords[theme];
     document.dispatchEvent(new Event("roastops:theme"));
   }
   showTheme(recall("roastops.theme"));
@@ -379,7 +387,7 @@
     var next = themes[(themes.indexOf(recall("roastops.theme")) + 1) % themes.length];
     store("roastops.theme", next);
     showTheme(next);
-    roastops.say("Colours: " + themeWords[next]);
+    roastops.say(themeWords[next]);
   });
 
   document.addEventListener("roastops:stopped", function () { roastops.refresh("halt"); });

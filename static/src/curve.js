@@ -3,9 +3,9 @@
 (function () {
   "use strict";
   var GAP_S = 3;               // a longer silence is drawn as a gap, not bridged
-  var LANES = [["drum", "Drum"], ["fan", "Fan"], ["heater", "Heater"]];  // from the bottom up
   var FIELDS = ["bean_temp_c", "et_temp_c", "rate_of_rise_c_per_min", "heater_step", "fan_step", "drum_step"];
-  var roastops = window.roastops;
+  var roastops = window.roastops, t = roastops.t;
+  var LANES = [["drum", t("Drum")], ["fan", t("Fan")], ["heater", t("Heater")]];  // from the bottom up
 
   function colour(name) {
     var probe = document.createElement("i");
@@ -356,10 +356,11 @@
     var before = last;
     while (before > 0 && c.x[last] - c.x[before] < 60) before -= 1;
     var rise = c.bean_temp_c[last] !== null && c.bean_temp_c[before] !== null ? c.bean_temp_c[last] - c.bean_temp_c[before] : null;
-    var words = "At " + roastops.mmss(c.x[last] * 1000) + " after charge: bean temperature " + figure(c.bean_temp_c[last], 1) + " " + roastops.degree +
-      (rise === null || before === last ? "" : ", " + (rise >= 0 ? "up " : "down ") + Math.abs(rise).toFixed(1) + " " + roastops.degree + " in the last minute") +
-      ", rate of rise " + figure(c.rate_of_rise_c_per_min[last], 1) + " " + roastops.degree + "/min, ET " + figure(c.et_temp_c[last], 1) + " " + roastops.degree + ". ";
-    return words + this.marks.map(function (m) { return m.word + " at " + roastops.mmss(m.elapsed_ms); }).join(", ") + (this.marks.length ? "." : "");
+    var values = { time: roastops.mmss(c.x[last] * 1000), bt: figure(c.bean_temp_c[last], 1), unit: roastops.degree, change: rise === null ? "" : Math.abs(rise).toFixed(1), ror: figure(c.rate_of_rise_c_per_min[last], 1), et: figure(c.et_temp_c[last], 1) };
+    var words = t("At {time} after charge: bean temperature {bt} {unit}", values) +
+      (rise === null || before === last ? "" : ", " + (rise >= 0 ? t("up {change} {unit} in the last minute", values) : t("down {change} {unit} in the last minute", values))) +
+      ", " + t("rate of rise {ror} {unit}/min, ET {et} {unit}.", values) + " ";
+    return words + this.marks.map(function (m) { return t("{mark} at {time}", { mark: m.word, time: roastops.mmss(m.elapsed_ms) }); }).join(", ") + (this.marks.length ? "." : "");
   };
   /** Rows of the table: one every half minute and the newest. */
   Curve.prototype.rows = function () {

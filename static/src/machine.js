@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   var FIGURES_MS = 250, CURVE_MS = 400, WORDS_MS = 10000, GATHER_MS = 450;
-  var roastops = window.roastops, page = document.getElementById("console"), machineId = page.dataset.machine;
+  var roastops = window.roastops, t = roastops.t, page = document.getElementById("console"), machineId = page.dataset.machine;
   var roast = null, curve = null, elapsedMs = null, loadedRoastId = null, isStale = true, isLoading = false, held = [];
 
   function readRoast() {
@@ -44,7 +44,7 @@
       phase.style.flexGrow = span ? Math.max(length, end * 0.16) : "";
       phase.querySelector(".phase-figures").textContent = span ? roastops.mmss(length) + (length < end ? " · " + Math.round(100 * length / end) + " %" : "") : "–";
       var name = phase.querySelector(".phase-name");
-      if (phase.dataset.phase === "drying") name.textContent = crack !== null && dry === null ? "Drying and Maillard (dry end not marked)" : "Drying";
+      if (phase.dataset.phase === "drying") name.textContent = crack !== null && dry === null ? t("Drying and Maillard (dry end not marked)") : t("Drying");
     });
     var development = spans.development ? spans.development[1] - spans.development[0] : null;
     if (!roast || !roast.is_open) development = end = null;  // figures are of now; a finished roast's stand in the strip
@@ -168,9 +168,9 @@
     }, function (error) { roastops.notice(error.message, true); roastops.refresh("roast_event"); });
   }
   function mark(kind, word) {
-    if (!roast || !roast.is_open || elapsedMs === null) return roastops.notice("Nothing to mark: no roast is under way.", true);
+    if (!roast || !roast.is_open || elapsedMs === null) return roastops.notice(t("Nothing to mark: no roast is under way."), true);
     var at = elapsedMs;
-    event({ action: "mark", kind: kind, elapsed_ms: Math.round(at) }, word + " marked at " + roastops.mmss(at) + ".");
+    event({ action: "mark", kind: kind, elapsed_ms: Math.round(at) }, t("{mark} marked at {time}.", { mark: word, time: roastops.mmss(at) }));
   }
   document.addEventListener("click", function (click) {
     var button = click.target.closest("button");
@@ -178,9 +178,9 @@
     if (button.dataset.mark) mark(button.dataset.mark, button.dataset.word);
     if (button.dataset.back) {
       var at = Math.max(0, Number(button.dataset.elapsedMs) - 1000 * Number(button.dataset.back));
-      event({ action: "correct", event_id: button.dataset.markId, elapsed_ms: at }, "Set back to " + roastops.mmss(at) + ".");
+      event({ action: "correct", event_id: button.dataset.markId, elapsed_ms: at }, t("Set back to {time}.", { time: roastops.mmss(at) }));
     }
-    if (button.dataset.withdraw) event({ action: "withdraw", event_id: button.dataset.withdraw }, button.dataset.word + " withdrawn.");
+    if (button.dataset.withdraw) event({ action: "withdraw", event_id: button.dataset.withdraw }, t("{mark} withdrawn.", { mark: button.dataset.word }));
     if (button.dataset.step) nudge(button.closest("[data-control]"), Number(button.dataset.step));
     if (button.dataset.byHand) byHand(button.dataset.byHand === "open");
     if (button.id === "have-it") have(button.dataset.suspended !== "yes");
@@ -188,7 +188,7 @@
   /** Of a machine that tells no state: the beans went in now, or this roast is over. */
   function byHand(isOpening) {
     roastops.post("/v1/machines/" + encodeURIComponent(machineId) + "/roasts" + (isOpening ? "" : "/close"), {}).then(function () {
-      roastops.say(isOpening ? "Charged now: the roast is open." : "The roast is closed.");
+      roastops.say(isOpening ? t("Charged now: the roast is open.") : t("The roast is closed."));
       roastops.refresh("roast");
     }, function (error) { roastops.notice(error.message, true); roastops.refresh("roast"); });
   }
@@ -210,7 +210,7 @@
     var name = control.dataset.control, reading = roastops.latest[machineId] || {};
     var now = reading[name + "_step"];
     var note = control.querySelector("[data-note]");
-    if (now === null || now === undefined) return roastops.notice("No reading of this control yet: nothing was asked.", true);
+    if (now === null || now === undefined) return roastops.notice(t("No reading of this control yet: nothing was asked."), true);
     var entry = wanted[name] || { target: now };
     entry.target = Math.min(Number(control.dataset.max), Math.max(Number(control.dataset.min), entry.target + by));
     clearTimeout(entry.timer);
@@ -220,7 +220,7 @@
       delete wanted[name];
       var fresh = document.querySelector('[data-control="' + name + '"] [data-note]') || note;
       if (entry.target === (roastops.latest[machineId] || {})[name + "_step"]) { fresh.textContent = ""; return; }
-      fresh.textContent = now + " → " + entry.target + " sent";
+      fresh.textContent = t("{from} → {to} sent", { from: now, to: entry.target });
       roastops.post("/v1/proposals", { machine_id: machineId, order_type: control.dataset.orderType, target_value: entry.target, target_unit: "step", reasoning: "By hand in the console." }).then(function (order) {
         var refusal = roastops.refusal(order);
         if (refusal) roastops.notice(refusal, true);
@@ -233,7 +233,7 @@
   // --- "I have it" -------------------------------------------------------------------------------
   function have(isTaking) {
     roastops.post("/v1/machines/" + encodeURIComponent(machineId) + (isTaking ? "/suspend" : "/resume"), isTaking ? {} : { what: "agents" }).then(function () {
-      roastops.notice(isTaking ? "You have it. No agent may act on this machine." : "Given back. Agents may act as far as they are trusted.");
+      roastops.notice(isTaking ? t("You have it. No agent may act on this machine.") : t("Given back. Agents may act as far as they are trusted."));
       roastops.refresh("suspension");
       roastops.refresh("proposal");
     }, function (error) { roastops.notice(error.message, true); roastops.refresh("suspension"); });
@@ -244,7 +244,7 @@
     var isSuspended = box.dataset.suspended === "yes";
     if (button.dataset.suspended === (isSuspended ? "yes" : "")) return;
     button.dataset.suspended = isSuspended ? "yes" : "";
-    button.textContent = isSuspended ? "Give it back" : "I have it ";
+    button.textContent = isSuspended ? t("Give it back") : t("I have it") + " ";
     if (!isSuspended) button.append(Object.assign(document.createElement("kbd"), { textContent: "H" }));
   }
 

@@ -5,6 +5,7 @@
   var EVERY_MS = 3000, TICK_MS = 250, ENDING_S = 90, QUIET_S = 20, BEANS_S = 180;
   var roastops = window.roastops, page = document.getElementById("console");
   if (!page || !roastops || !roastops.live) return;
+  var t = roastops.t;
   var machineId = page.dataset.machine, mayOperate = page.dataset.mayOperate === "yes";
   var outlook = null, isAsking = false, isLeft = false, goldenOf = null, wasEnding = false;
   var box = document.getElementById("ending");
@@ -37,7 +38,7 @@
         var curve = roastops.live.curve();
         if (curve) curve.setGolden(golden && golden.profile_name ? golden : null);
         var line = document.getElementById("golden-line");
-        if (line) line.textContent = golden && golden.profile_name ? "Golden: " + golden.profile_name + " v" + golden.version : "";
+        if (line) line.textContent = golden && golden.profile_name ? t("Golden: {name} v{version}", { name: golden.profile_name, version: golden.version }) : "";
       }, function () { goldenOf = null; });
   }
 
@@ -45,7 +46,7 @@
   function etaWords(eta, elapsedS) {
     if (!eta || eta.elapsed_s === null) return "–";
     var left = eta.elapsed_s - elapsedS;
-    var words = left <= 0 ? "now" : "in " + seconds(left);
+    var words = left <= 0 ? t("now") : t("in {time}", { time: seconds(left) });
     if (eta.low_s !== null && eta.high_s !== null) words += " (" + seconds(Math.max(0, eta.low_s - elapsedS)) + "–" + seconds(eta.high_s - elapsedS) + ")";
     return words;
   }
@@ -56,7 +57,7 @@
     var isNow = outlook && elapsedS !== null;
     text("eta-first-crack", isNow ? (outlook.first_crack ? etaWords(outlook.first_crack, elapsedS) : "–") : "–");
     text("eta-drop", isNow ? (outlook.drop ? etaWords(outlook.drop, elapsedS) : "–") : "–");
-    text("eta-drop-label", isNow && outlook.drop ? "plan: " + outlook.drop.label : "");
+    text("eta-drop-label", isNow && outlook.drop ? t("plan: {plan}", { plan: outlook.drop.label }) : "");
     text("outlook-line", outlook ? outlook.says : "");
     showWhatIf();
   }
@@ -66,7 +67,8 @@
       var found = outlook && outlook.orders && outlook.orders[line.dataset.whatIf];
       if (!found) { line.textContent = ""; return; }
       var last = found.times_s.length - 1, withC = found.with_c[last], without = found.without_c[last];
-      line.textContent = "Twin, in " + seconds(found.times_s[last] - found.times_s[0]) + ": " + degrees(withC) + " with it, " + degrees(without) + " without (±" + spread(found.within_c) + ")" + (found.is_extrapolating ? ", extrapolating: " + found.why_extrapolating.join(", ") : "") + ".";
+      var values = { time: seconds(found.times_s[last] - found.times_s[0]), with_it: degrees(withC), without: degrees(without), spread: spread(found.within_c), why: (found.why_extrapolating || []).join(", ") };
+      line.textContent = found.is_extrapolating ? t("Twin, in {time}: {with_it} with it, {without} without (±{spread}), extrapolating: {why}.", values) : t("Twin, in {time}: {with_it} with it, {without} without (±{spread}).", values);
     });
     var first = document.querySelector("[data-what-if]"), curve = roastops.live.curve();
     if (curve) curve.setWhatIf(first && outlook && outlook.orders ? outlook.orders[first.dataset.whatIf] || null : null);
@@ -96,23 +98,23 @@
     document.body.classList.toggle("is-ending", !box.hidden);
     var again = document.getElementById("ending-again");
     if (again) again.hidden = !(isEnding && isLeft);
-    if (isEnding && !wasEnding && !isLeft) roastops.say("The last seconds before the drop.");
+    if (isEnding && !wasEnding && !isLeft) roastops.say(t("The last seconds before the drop."));
     wasEnding = isEnding;
     if (box.hidden) return;
     var end = dropped === null ? elapsedMs : dropped, development = crack === null ? null : end - crack;
     put("development", development === null ? "–" : roastops.mmss(development));
     put("ratio", development === null || end <= 0 ? "–" : (100 * development / end).toFixed(1) + " %");
     var plan = outlook && outlook.plan;
-    put("by-time-plan", plan && plan.development_s !== null ? "after " + roastops.mmss(plan.development_s * 1000) + " of development" : "no plan");
-    put("by-temperature-plan", plan && plan.drop_temp_c !== null ? "at " + degrees(plan.drop_temp_c) : "no plan");
-    put("by-time", dropped !== null ? "dropped" : plan && plan.development_s !== null && crack !== null ? seconds((crack / 1000 + plan.development_s) - elapsedMs / 1000) : "–");
+    put("by-time-plan", plan && plan.development_s !== null ? t("after {time} of development", { time: roastops.mmss(plan.development_s * 1000) }) : t("no plan"));
+    put("by-temperature-plan", plan && plan.drop_temp_c !== null ? t("at {temperature}", { temperature: degrees(plan.drop_temp_c) }) : t("no plan"));
+    put("by-time", dropped !== null ? t("dropped") : plan && plan.development_s !== null && crack !== null ? seconds((crack / 1000 + plan.development_s) - elapsedMs / 1000) : "–");
     var byTemperature = outlook && outlook.by_temperature;
-    put("by-temperature", dropped !== null ? "dropped" : byTemperature && byTemperature.elapsed_s !== null ? seconds(byTemperature.elapsed_s - elapsedMs / 1000) : "–");
+    put("by-temperature", dropped !== null ? t("dropped") : byTemperature && byTemperature.elapsed_s !== null ? seconds(byTemperature.elapsed_s - elapsedMs / 1000) : "–");
     ["heater", "fan"].forEach(function (name) {
       var next = outlook && outlook.next && outlook.next[name];
-      put("next-" + name, next ? "→ " + next.step + " in " + seconds(next.elapsed_s - elapsedMs / 1000) : "nothing planned");
+      put("next-" + name, next ? t("→ {step} in {time}", { step: next.step, time: seconds(next.elapsed_s - elapsedMs / 1000) }) : t("nothing planned"));
     });
-    put("crack", crack === null ? "First crack is not marked." : "First crack at " + roastops.mmss(crack) + ".");
+    put("crack", crack === null ? t("First crack is not marked.") : t("First crack at {time}.", { time: roastops.mmss(crack) }));
     var person = roast.marks.find(function (m) { return m.kind === "first_crack_start" && m.source === "person"; });
     box.querySelectorAll("[data-ending-back]").forEach(function (b) { b.disabled = !person; });
     document.getElementById("ending-out").hidden = dropped === null;
@@ -124,7 +126,7 @@
     var isQuiet = isDropped || (left !== null && left < QUIET_S);
     var shown = held && !isQuiet ? held.dataset.held : "";
     var waiting = document.querySelectorAll("[data-held]").length;
-    var words = shown ? "" : isDropped ? "Dropped." : isQuiet ? (waiting ? "Orders wait until after the drop." : "No orders in the last " + QUIET_S + " seconds.") : "No order waits.";
+    var words = shown ? "" : isDropped ? t("Dropped.") : isQuiet ? (waiting ? t("Orders wait until after the drop.") : t("No orders in the last {seconds} seconds.", { seconds: QUIET_S })) : t("No order waits.");
     if (ask.dataset.shown === shown && ask.dataset.words === words) return;
     ask.dataset.shown = shown;
     ask.dataset.words = words;
@@ -132,7 +134,7 @@
     if (!shown) { ask.append(Object.assign(document.createElement("p"), { className: "quiet", textContent: words })); return; }
     var title = document.createElement("p"), strong = document.createElement("strong");
     strong.textContent = held.dataset.title;
-    title.append(strong, " from " + held.dataset.proposer);
+    title.append(strong, " " + t("from {name}", { name: held.dataset.proposer }));
     var why = document.createElement("p");
     why.className = "quiet";
     why.textContent = (held.querySelector(".reasoning") || {}).textContent || "";
@@ -140,7 +142,7 @@
     if (!mayOperate) return;
     var decide = document.createElement("div");
     decide.className = "decide";
-    [["Approve", "primary", "#approve-" + shown], ["Reject", "", "#reject-" + shown + "-WRONG_TIMING"]].forEach(function (choice) {
+    [[t("Approve"), "primary", "#approve-" + shown], [t("Reject"), "", "#reject-" + shown + "-WRONG_TIMING"]].forEach(function (choice) {
       var target = held.querySelector(choice[2]);
       if (!target) return;
       var button = Object.assign(document.createElement("button"), { type: "button", className: "button " + choice[1], textContent: choice[0] });
@@ -168,7 +170,7 @@
     button.disabled = true;
     roastops.post("/v1/roasts/" + encodeURIComponent(roast.roast_id) + "/events", { action: "mark", kind: "note", elapsed_ms: Math.round(elapsedMs), text: "Beans out: seen at the machine." }).then(function () {
       box.dataset.out = "yes";
-      roastops.notice("Noted: the beans are out.");
+      roastops.notice(t("Noted: the beans are out."));
       roastops.refresh("roast_event");
       button.disabled = false;
       tick();
@@ -189,9 +191,9 @@
       var parts = minutes.split(":");
       body.development_s = parts.length === 2 ? Number(parts[0]) * 60 + Number(parts[1]) : Number(minutes);
     }
-    if (isNaN(body.drop_temp_c) || isNaN(body.development_s)) return roastops.notice("Write the temperature as a number and the time as m:ss.", true);
+    if (isNaN(body.drop_temp_c) || isNaN(body.development_s)) return roastops.notice(t("Write the temperature as a number and the time as m:ss."), true);
     roastops.post("/v1/roasts/" + encodeURIComponent(roast.roast_id) + "/plan", body).then(function () {
-      roastops.notice("Planned.");
+      roastops.notice(t("Planned."));
       ask();
     }, function (error) { roastops.notice(error.message, true); });
   });

@@ -7,7 +7,14 @@
   var GIVE_UP_MS = 6000;     // per attempt; proof takes up to 2 s
   var ATTEMPTS = 3;          // making safe may be repeated: it only goes down
   var REFRESH_TOKENS_MS = 4 * 60 * 1000;  // a token lives 15 minutes
-  var NOT_CONFIRMED = "STOP not confirmed: use the panel or the mains.";
+  var table = {};
+  try { table = JSON.parse(document.body.dataset.words || "{}") || {}; } catch (e) { table = {}; }
+  /** The words in the page's language; where its table (commands/script_words.py) lacks them, the English ones. */
+  function t(text, values) {
+    var words = (table[text] || text);
+    return words.replace(/\{(\w+)\}/g, function (gap, name) { return values && name in values ? values[name] : gap; });
+  }
+  var NOT_CONFIRMED = t("STOP not confirmed: use the panel or the mains.");
 
   var page = document.getElementById("console");
   if (!page) return;
@@ -43,7 +50,7 @@
     words.textContent = text;
     var close = document.createElement("button");
     close.type = "button";
-    close.textContent = "I have read this";
+    close.textContent = t("I have read this");
     close.addEventListener("click", function () { box.textContent = ""; });
     box.append(words, close);
   }
@@ -56,17 +63,16 @@
     });
   }
 
-  function ms(value) { return typeof value === "number" ? " in " + Math.round(value) + " ms" : ""; }
-
   function tell(machineId, name, body) {
     if (body.result === "heat_off") {
-      show(machineId, "Heat off, proved" + ms(body.proved_ms) + ". Heat off is not cold.", "");
+      var isTimed = typeof body.proved_ms === "number";
+      show(machineId, isTimed ? t("Heat off, proved in {ms} ms. Heat off is not cold.", { ms: Math.round(body.proved_ms) }) : t("Heat off, proved. Heat off is not cold."), "");
       loud("");
     } else if (body.result === "unproved") {
-      show(machineId, "NOT PROVED", "danger");
-      loud(name + ": STOP sent, heat off NOT PROVED. " + (body.by_hand || []).join(" ") + " If in doubt: the panel or the mains.");
+      show(machineId, t("NOT PROVED"), "danger");
+      loud(name + ": " + t("STOP sent, heat off NOT PROVED.") + " " + (body.by_hand || []).map(function (line) { return t(line); }).join(" ") + " " + t("If in doubt: the panel or the mains."));
     } else {
-      fail(machineId, name, "the answer made no sense");
+      fail(machineId, name, t("the answer made no sense"));
     }
     document.dispatchEvent(new CustomEvent("roastops:stopped", { detail: body }));
   }
@@ -92,20 +98,20 @@
 
   function stop(machineId, name) {
     var isSettled = false;
-    show(machineId, "STOP sent…", "");
+    show(machineId, t("STOP sent…"), "");
     var slow = setTimeout(function () {
-      if (!isSettled) show(machineId, "STOP sent; no proof yet. Be ready at the panel.", "danger");
+      if (!isSettled) show(machineId, t("STOP sent; no proof yet. Be ready at the panel."), "danger");
     }, SLOW_MS);
     function settle() { isSettled = true; clearTimeout(slow); }
     function go(left) {
       attempt(machineId).then(function (answer) {
         if (answer.body && answer.body.result) { settle(); tell(machineId, name, answer.body); return; }
-        var why = (answer.body && answer.body.message) || "the server answered " + answer.status;
+        var why = (answer.body && answer.body.message) || t("the server answered {status}", { status: answer.status });
         fail(machineId, name, why);  // loud at once, even while we try again
         if (answer.status >= 500 && left > 1) setTimeout(function () { go(left - 1); }, 300);
         else settle();
       }).catch(function () {
-        fail(machineId, name, "the server did not answer");
+        fail(machineId, name, t("the server did not answer"));
         if (left > 1) setTimeout(function () { go(left - 1); }, 300);
         else settle();
       });
@@ -115,7 +121,7 @@
 
   document.addEventListener("click", function (event) {
     var button = event.target.closest && event.target.closest("[data-stop]");
-    if (button) stop(button.dataset.stop, button.dataset.name || "Machine");
+    if (button) stop(button.dataset.stop, button.dataset.name || t("Machine"));
   });
 
   // Keys: only where one machine is meant.
