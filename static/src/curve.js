@@ -108,7 +108,7 @@
     this.colours = { bt: colour("bt"), et: colour("et"), ror: colour("ror"), ink: colour("ink-2"), edge: colour("edge"), heater: colour("heater"), fan: colour("fan"), drum: colour("drum") };
     var font = "12px " + getComputedStyle(document.body).fontFamily;
     var width = Math.max(280, this.holders.curve.clientWidth);
-    var isNarrow = width < 560, sideLeft = isNarrow ? 46 : 56, sideRight = isNarrow ? 32 : 50, label = isNarrow ? 0 : 18;
+    var isNarrow = width < 560, sideLeft = 56, sideRight = isNarrow ? 32 : 50, label = isNarrow ? 0 : 18;
     var top = this.holders.curve.getBoundingClientRect().top + window.scrollY;
     // On a desk the whole curve with its strip and mark buttons fits above the STOP bar.
     var height = isNarrow ? 270 : Math.max(250, Math.min(430, window.innerHeight - top - 124 - 150));
