@@ -43,11 +43,11 @@ def members_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
     return guarded
 
 
-def in_browsers_language(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def in_browsers_language(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """For pages shown before anybody is known: in the language the browser asks for, where we have it."""
 
     @wraps(view)
-    def worded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def worded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with translation.override(translation.get_language_from_request(request)):
             response = view(request, *args, **kwargs)
             if isinstance(response, TemplateResponse):
