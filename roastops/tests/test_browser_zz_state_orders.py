@@ -33,14 +33,13 @@ def test_drop_and_preheat_by_the_buttons_of_the_console(house: Stack, browser: B
         assert len(house.sent(PRESS)) == before + 1
     assert seen.complaints == []
 
-    with house.panel() as panel:  # the person steps through the ring to off
-        for _ in range(3):
-            if house.reading()["state"] != "off":
-                panel.press_prs()
-                wait_for(panel.status, "the machine", 2)
-        wait_for(lambda: house.reading()["state"] in ("off", "shutdown"), "the end of cooling", 20)
-        if house.reading()["state"] == "shutdown":
+    with house.panel() as panel:  # the person steps through the ring to off, looking after each press
+        for _ in range(4):
+            stands = house.reading()["state"]
+            if stands == "off":
+                break
             panel.press_prs()
+            wait_for(lambda stands=stands: house.reading()["state"] != stands, f"what comes after {stands}", 20)
     wait_for(lambda: house.reading()["state"] == "off", "off", 20)
 
     with visit(browser, house, DESK) as seen:

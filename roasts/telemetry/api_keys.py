@@ -65,7 +65,7 @@ class KeyBody(StrictSerializer):
     valid_until = serializers.DateTimeField(required=False)
 
 
-class ReasonBody(StrictSerializer):
+class KeyRevocationBody(StrictSerializer):
     reason = TextField(max_length=500)
 
 
@@ -132,13 +132,13 @@ class DeviceKeyRevoking(APIView):
 
     @extend_schema(
         operation_id="revoke_device_key",
-        request=ReasonBody,
+        request=KeyRevocationBody,
         responses={200: DeviceKeySerializer, **errors(409)},
     )
     @idempotent
     def post(self, request: Request, device_key_id: str) -> Response:
         key = key_or_404(request, device_key_id)
-        reason = read_body(ReasonBody, request)["reason"]
+        reason = read_body(KeyRevocationBody, request)["reason"]
         revoked = device_keys.revoke_key(require(request, "lead"), key, reason=reason, now=clock.now())
         return Response(render_key(revoked))
 

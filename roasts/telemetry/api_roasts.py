@@ -63,7 +63,7 @@ class RoastProvenance(APIView):
         )
 
 
-class NoBody(StrictSerializer):
+class RoastOpeningBody(StrictSerializer):
     pass
 
 
@@ -80,13 +80,13 @@ class RoastOpening(APIView):
     @extend_schema(
         operation_id="open_remote_roast",
         description="Open a roast as of the newest point. 409 `roast_open`, `machine_says_itself`.",
-        request=NoBody,
+        request=RoastOpeningBody,
         responses={201: RoastSerializer, **errors(409)},
     )
     @idempotent
     def post(self, request: Request, machine_id: str) -> Response:
         machine = remote_machine_or_404(request, machine_id)
-        read_body(NoBody, request)
+        read_body(RoastOpeningBody, request)
         roast = services.open_by_person(require(request, "operate"), machine, now=clock.now())
         return Response(render_roast(roast), status=201)
 

@@ -43,6 +43,19 @@
   }
 
   // --- what the twin says ------------------------------------------------------------------------
+  /** Which end of the plan comes first, in the person's units. */
+  function planWords() {
+    var byTemperature = outlook.by_temperature, plan = outlook.plan;
+    if (plan.drop_temp_c !== null && byTemperature && byTemperature.elapsed_s === outlook.drop.elapsed_s) return t("at {temperature}", { temperature: degrees(plan.drop_temp_c) });
+    return plan.development_s === null ? t("no plan") : t("after {time} of development", { time: roastops.mmss(plan.development_s * 1000) });
+  }
+  /** The twin's own sentence, its temperatures as the person reads them. */
+  function inUnits(sentence) {
+    return roastops.isFahrenheit ? sentence.replace(/(-?\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))? °C/g, function (all, low, high) {
+      function shown(c) { return String(Math.round(Number(c) * 1.8 + 32)); }
+      return shown(low) + (high ? "-" + shown(high) : "") + " °F";
+    }) : sentence;
+  }
   function etaWords(eta, elapsedS) {
     if (!eta || eta.elapsed_s === null) return "–";
     var left = eta.elapsed_s - elapsedS;
@@ -57,8 +70,8 @@
     var isNow = outlook && elapsedS !== null;
     text("eta-first-crack", isNow ? (outlook.first_crack ? etaWords(outlook.first_crack, elapsedS) : "–") : "–");
     text("eta-drop", isNow ? (outlook.drop ? etaWords(outlook.drop, elapsedS) : "–") : "–");
-    text("eta-drop-label", isNow && outlook.drop ? t("plan: {plan}", { plan: outlook.drop.label }) : "");
-    text("outlook-line", outlook ? outlook.says : "");
+    text("eta-drop-label", isNow && outlook.drop ? t("plan: {plan}", { plan: planWords() }) : "");
+    text("outlook-line", outlook ? inUnits(outlook.says) : "");
     showWhatIf();
   }
   function text(id, words) { var e = document.getElementById(id); if (e && e.textContent !== words) e.textContent = words; }
