@@ -41,6 +41,14 @@ class RawFileParser(BaseParser):
         return bytes(stream.read(MAX_FILE_BYTES + 1))
 
 
+#: What an export may come as.
+CONTENT_TYPES = sorted({chosen.content_type.partition(";")[0] for chosen in FORMATS.values()})
+
+
+def _schema_of(content_type: str) -> OpenApiTypes:
+    return OpenApiTypes.OBJECT if content_type == "application/json" else OpenApiTypes.BINARY
+
+
 class ImportForm(serializers.Serializer):
     """A form with the file and, if it is in the house, the machine it was roasted on."""
 
@@ -145,7 +153,10 @@ class RoastExport(APIView):
         description="`json` and `ndjson` hold everything; the others what their format can hold. 422 "
         "`nothing_to_export` where no curve was kept.",
         parameters=[OpenApiParameter("format", str, enum=list(FORMATS), description="`json` when left out")],
-        responses={(200, "application/octet-stream"): OpenApiResponse(OpenApiTypes.BINARY), **errors(422)},
+        responses={
+            **{(200, kind): OpenApiResponse(_schema_of(kind)) for kind in CONTENT_TYPES},
+            **errors(422),
+        },
     )
     def get(self, request: Request, roast_id: str) -> HttpResponse:
         roast = roast_or_404(request, roast_id)

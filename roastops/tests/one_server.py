@@ -63,6 +63,7 @@ print(json.dumps({
     "machine_id": machine.pk, "machine": machine.name, "roast_id": roast.pk, "alarm_id": alarm.pk,
     "event_id": roast.events.order_by("id").first().pk, "grant_id": Grant.objects.get(machine=machine).pk,
     "agent_id": Agent.objects.get(organization__slug="demo").pk, "site_id": machine.site_id,
+    "profile_id": machine.profile_version.profile_id,
     "organization_id": machine.organization_id, "organization": machine.organization.name,
 }))
 """
@@ -144,7 +145,7 @@ def addresses(ids: dict[str, str]) -> list[str]:
     for route in routes():
         app_model = re.match(r"admin/(\w+)/(\w+)/", route)
         object_id = ids.get(f"{app_model[2]}_id", ids["machine_id"]) if app_model else ids["machine_id"]
-        values = {"panel": "queue", "object_id": object_id, "app_label": "kernel", "url": "x", **ids}
+        values = {"panel": "queue", "object_id": object_id, "app_label": "kernel", "url": "x", "number": "1", **ids}
         path = _PARAMETER.sub(functools.partial(_value, values, object_id), route)
         found.add("/" + re.sub(r"[\^$]|\\Z", "", path))
     panels = {
