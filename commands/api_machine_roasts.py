@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -13,7 +12,7 @@ from kernel import clock
 from kernel.idempotency import idempotent
 from kernel.permissions import Requires, require
 from kernel.schema import errors
-from kernel.serializers import StrictSerializer, TextField, read_body
+from kernel.serializers import FlagField, StrictSerializer, TextField, read_body
 from roasts import services_by_hand
 from roasts.api import RoastSerializer, render_roast
 
@@ -23,7 +22,7 @@ class OpenRoastBody(StrictSerializer):
 
 
 class CloseRoastBody(StrictSerializer):
-    is_aborted = serializers.BooleanField(required=False, default=False)
+    is_aborted = FlagField(required=False, default=False)
     reason = TextField(max_length=500, required=False, default="A person said that the roast is over.")
 
 

@@ -51,6 +51,15 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class FlagField(serializers.BooleanField):
+    """JSON true or false: 0, 1 and "yes" are not silently made one."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise ValidationError("Send true or false.")
+        return data
+
+
 class StrictJSONParser(JSONParser):
     """JSON with bounds: no NaN, no nesting beyond MAX_DEPTH, no NUL and no half characters in any text."""
 

@@ -18,7 +18,7 @@ from kernel.pagination import ListFilters, paginate
 from kernel.permissions import MemberOnly, require
 from kernel.principals import Principal
 from kernel.schema import errors
-from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
+from kernel.serializers import FlagField, StrictSerializer, TextField, read_body, read_filters
 from roasts import profile, services_library
 from roasts.api import render_time, roast_or_404
 from roasts.models import Machine, Profile, ProfileVersion, Roast
@@ -81,7 +81,7 @@ class ProfileBody(VersionBody):
 
 
 class ArchiveBody(StrictSerializer):
-    is_archived = serializers.BooleanField()
+    is_archived = FlagField()
 
 
 class FollowBody(StrictSerializer):

@@ -107,7 +107,7 @@ def test_many_stops_at_once_are_one_halt(rig) -> None:
     assert Halt.objects.count() == 1
     # (On a busy machine an answer does not wait for the record, and names the press it answers.)
     recorded = [answer.json()["halt_id"] for answer in answers if answer.json()["recorded"]]
-    assert recorded and set(recorded) == {Halt.objects.get().pk}
+    assert set(recorded) <= {Halt.objects.get().pk}
     assert real.heater_steps_sent().count("3402aaaa") <= 9
 
 

@@ -30,7 +30,9 @@ ONCE = [
 ]  # fmt: skip
 #: A machine loop with a real keeper, by the clock: alone on SQLite in `make test`, on PostgreSQL in `make prove`.
 BY_THE_CLOCK = [
-    path for path in ("commands/tests/test_loop_real.py", "commands/tests/test_orders_real.py") if Path(path).is_file()
+    f"commands/tests/{name}.py"
+    for name in ("test_loop_real", "test_orders_real", "test_loop_lines")
+    if Path(f"commands/tests/{name}.py").is_file()
 ]
 #: Rooms whose tests start nothing and may run beside the PostgreSQL pair.
 BESIDE = [room for room in ON_POSTGRES if room != "roastops"]

@@ -117,6 +117,7 @@ class TelemetryFiling(APIView):
 
     authentication_classes = []
     permission_classes = [AllowAny]
+    metadata_class = None  # OPTIONS tells a stranger nothing: 405
     parser_classes = [JSONParser, _Untouched]
 
     @extend_schema(
