@@ -116,7 +116,7 @@ def slowest_ms(elapsed_ms: list[int]) -> int:
 
 def assert_marks(marks: dict[str, int], computed: dict[str, float], slowest: int) -> None:
     """Charge, turning point, drop and the end of cooling; near what Artisan computed from the same log."""
-    assert set(marks) == {"charge", "turning_point", "drop", "cool_end"}
+    assert set(marks) >= {"charge", "turning_point", "drop", "cool_end"}, "dry end and first crack are inferred besides"
     assert marks["charge"] == 0
     assert abs(marks["turning_point"] - 1000 * computed["TP_time"]) <= 2 * slowest + 2000
     assert abs(marks["drop"] - 1000 * computed["DROP_time"]) <= slowest + 2000
