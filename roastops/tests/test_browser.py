@@ -206,7 +206,7 @@ def test_data_that_stops_coming_is_shown_as_old(house: Stack, browser: Browser) 
             expect(age).to_contain_text("DATA IS OLD")
             page.locator("#stop").click()  # nobody answers now
             expect(page.locator(".stop-bar [data-stop-result]")).to_contain_text("no proof yet", timeout=3000)
-        expect(page.locator("[data-halt]")).to_contain_text("Heat off", timeout=20_000)
+        expect(page.locator("[data-halt]", has_text="STOPPED by").first).to_contain_text("Heat off", timeout=20_000)
         expect(age).to_have_attribute("data-age-state", "fresh", timeout=20_000)
     reset(house)
 
