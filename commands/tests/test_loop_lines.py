@@ -15,7 +15,7 @@ import pytest
 from django.test import Client
 
 from commands import machine_loop, stopping
-from commands.models import Execution, Halt, Proposal
+from commands.models import Alarm, Execution, Halt, Proposal
 from commands.stop_authority import AUTHORITY
 from commands.tests.real_machine import wait_for
 from commands.tests.rows import organization_row, person_row
@@ -107,6 +107,7 @@ def test_a_line_machine_is_recorded_ordered_in_percent_and_stopped_with_proof(ri
     with tending(machine):
         wait_for(lambda: latest(machine).at and latest(machine).link == "up", what="readings")
         wait_for(lambda: Sample.objects.count() >= 20, what="samples")
+        wait_for(lambda: not Alarm.objects.filter(cleared_at=None).exists(), what="the alarm of the start to clear")
         AUTHORITY.refresh()
         done = ordered(headers, machine, 62.9)
         assert machine_loop.facts_of(machine).limits.warming_heater_step == 56, "5 of 9, in percent"

@@ -23,6 +23,7 @@ NEW_S = 0.2  # the newest reading counts as now: frames come each 100 ms
 QUEUED_MAX_S = 0.15  # what lay in the pipe no longer than this is news; older, and only the next arrival is
 _WAITED_S = 0.002  # a read that took this long found the pipe empty
 _WAITED_LONG_S = 0.02  # the same where old frames may lie in it: a busy computer alone must not look like waiting
+_TURN_S = 0.01  # how soon a reading that another thread took is noticed
 _LAST_LOOK_MS = 1  # is there a newer one behind it?
 _TRANSFERS_MAX = 600  # a full pipe (about 167 frames were measured elsewhere) and what comes meanwhile
 
@@ -74,13 +75,21 @@ class BulletR2(Bullet):
     def read(self) -> Reading:
         """The next reading to come. NoAnswer after the read time-out; ProtocolError; Unplugged.
 
-        Where another thread takes one meanwhile, that is it.
+        Where another thread takes one meanwhile, that is it. (Who reads in a loop takes the lock again at once; whoever
+        only waited for the lock could wait for ever.)
         """
         asked_s = clock.monotonic()
-        with self._poll_lock:
-            if self.latest is not None and self.latest.monotonic_s > asked_s:
-                return self.latest
-            return self.took(self._next_reading(self._wait_s))
+        give_up_s = asked_s + self._wait_s + _WAITED_LONG_S
+        while not self._poll_lock.acquire(timeout=_TURN_S):
+            taken = self._taken_since(asked_s)
+            if taken is not None:
+                return taken
+            if clock.monotonic() >= give_up_s:
+                raise NoAnswer(f"no frame within {self._wait_s * 1000:.0f} ms")
+        try:
+            return self._taken_since(asked_s) or self.took(self._next_reading(self._wait_s))
+        finally:
+            self._poll_lock.release()
 
     def read_now(self) -> Reading:
         """The newest reading, if it came within NEW_S; else the next one."""
@@ -109,6 +118,10 @@ class BulletR2(Bullet):
             self._poll_lock.release()
 
     # -- inside --
+
+    def _taken_since(self, asked_s: float) -> Reading | None:
+        latest = self.latest
+        return latest if latest is not None and latest.monotonic_s > asked_s else None
 
     def _known_now(self) -> Reading | None:
         latest = self.latest

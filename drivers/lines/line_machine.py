@@ -41,6 +41,7 @@ ABSENT_RETRY_S = 1.0  # nothing listens there: asking is cheap, and it shall be 
 LIVED_S = 5.0  # a connection that brought telemetry this long was a good one: the next call begins anew
 STALE_AFTER_INTERVALS = 2.5
 STALE_AT_LEAST_S = 1.0
+_TURN_S = 0.01  # how soon a reading that another thread took is noticed
 
 
 class NoAnswer(ProtocolError):
@@ -128,9 +129,21 @@ class LineMachine(ABC):
                 raise
 
     def read(self) -> Reading:
-        """The newest reading; waits, bounded, for a new one. Unplugged; NoAnswer, ProtocolError where none came."""
-        with self._poll_lock:
+        """The newest reading; waits, bounded, for a new one. Unplugged; NoAnswer, ProtocolError where none came.
+
+        Where another thread takes one meanwhile, that is it: who reads in a loop leaves the lock to nobody.
+        """
+        asked_at_s = clock.monotonic()
+        while not self._poll_lock.acquire(timeout=_TURN_S):
+            latest = self.latest
+            if latest is not None and latest.monotonic_s > asked_at_s:
+                return latest
+            if clock.monotonic() - asked_at_s >= self.stale_s():
+                raise NoAnswer(f"no answer within {self.stale_s() * 1000:.0f} ms")
+        try:
             return self._guarded_poll(None)
+        finally:
+            self._poll_lock.release()
 
     def apply(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
         """Carry out one order, at most once, bounded by ``deadline_s``."""

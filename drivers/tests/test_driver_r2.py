@@ -257,3 +257,29 @@ def test_a_reader_that_waits_holds_up_neither_an_order_nor_a_stop() -> None:
 def test_options_that_do_not_fit_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(registry.BadOption):
         registry.make_driver("bullet-r2", options)
+
+
+def test_an_order_reads_beside_a_thread_that_reads_without_pause() -> None:
+    """The keeper's link thread takes the lock again at once: nobody else may starve behind it."""
+    driver, _ = r2()
+    done = threading.Event()
+
+    def read_on() -> None:
+        while not done.is_set():
+            driver.read()
+
+    reader = threading.Thread(target=read_on, daemon=True)
+    reader.start()
+    try:
+        waited_s = []
+        for _ in range(12):
+            asked_s = time.monotonic()
+            reading = driver.read()
+            waited_s.append(time.monotonic() - asked_s)
+            assert reading.monotonic_s > asked_s, "the next to come"
+        receipt = driver.apply(StateOrder("drop", MachineState.COOLING), 3.0)
+    finally:
+        done.set()
+        reader.join(2.0)
+    assert max(waited_s) < 0.35, waited_s
+    assert receipt.outcome is Outcome.PROVED, receipt
