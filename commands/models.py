@@ -11,11 +11,17 @@ from django.db.models import F, Q
 from commands.conversion import OrderType
 from commands.governor_situation import Level
 from commands.lifecycle import UNSETTLED, Status
+from commands.models_authority import Approval, Attendance, BreakerTrip, Commissioning, GovernorPolicy, StopDrill
+from commands.models_history import Alert, OrderHour, SavedView
+from commands.models_plans import Plan
 from kernel import ids
 from kernel.models import Agent, Organization, TenantQuerySet
 from roasts.models import Machine, Roast
 
-__all__ = ["Level", "OrderType", "Status"]
+__all__ = [
+    "Alert", "Approval", "Attendance", "BreakerTrip", "Commissioning", "GovernorPolicy", "Level", "OrderHour",
+    "OrderType", "Plan", "SavedView", "Status", "StopDrill",
+]  # fmt: skip
 
 
 def _choices(words: type[enum.StrEnum]) -> list[tuple[str, str]]:
@@ -60,8 +66,18 @@ class Grant(models.Model):
     granted_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    agent_release = models.CharField(max_length=100, default="", blank=True)  # only this release; "": any
+    evidence = models.JSONField(default=list)  # what the lead relied on: references
+    lowered_to = models.CharField(max_length=2, default="", blank=True)  # by a circuit breaker; never raised again
+    lowered_at = models.DateTimeField(null=True, blank=True)
+    lowered_reason = models.CharField(max_length=500, default="", blank=True)
 
     objects = TenantQuerySet.as_manager()
+
+    @property
+    def effective_level(self) -> str:
+        """The signed level, or what a circuit breaker lowered it to."""
+        return str(self.lowered_to or self.level)
 
     class Meta:
         constraints = [
@@ -114,6 +130,13 @@ class Proposal(models.Model):
     )
     agent_release = models.CharField(max_length=100, default="", blank=True)
     adopted_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    plan = models.ForeignKey(Plan, null=True, blank=True, on_delete=models.PROTECT, related_name="orders")
+    plan_position = models.IntegerField(null=True, blank=True)  # from 0
+    rolls_back = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="rollbacks")
+    significance = models.CharField(max_length=10, default="", blank=True)  # none … severe
+    significance_reason = models.CharField(max_length=300, default="", blank=True)
+    approvals_needed = models.IntegerField(default=1)  # by different people
+    runs_at = models.DateTimeField(null=True, blank=True)  # end of its veto window: then it runs, unless vetoed
     status = models.CharField(max_length=20, choices=_choices(Status), default=Status.PROPOSED.value)
     decision = models.CharField(max_length=10)  # ALLOW | VETO | HOLD | REFUSE
     reasons = models.JSONField(default=list)  # [{code, message, value?, bound?, how_to_fix?, legacy_code?}]
@@ -131,6 +154,16 @@ class Proposal(models.Model):
     outcome_code = models.CharField(max_length=40, default="", blank=True)
     outcome_message = models.TextField(default="", blank=True)
     actual_step = models.IntegerField(null=True, blank=True)
+    abort_requested_at = models.DateTimeField(null=True, blank=True)  # in mid-execution: stop sending
+    abort_requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    reviewed_at = models.DateTimeField(null=True, blank=True)  # an order that ran at once (L5), looked at after
+    reviewed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    review_finding = models.CharField(max_length=20, default="", blank=True)  # in_order | not_in_order
+    review_text = models.CharField(max_length=500, default="", blank=True)
 
     objects = ProposalQuerySet.as_manager()
 
@@ -167,11 +200,12 @@ class Proposal(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["machine", "control"],
-                condition=Q(proposer_agent__isnull=False)
+                condition=Q(proposer_agent__isnull=False, plan__isnull=True)
                 & Q(status__in=["PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT"]),
                 name="one_unsettled_agent_order",
             ),
             models.UniqueConstraint(fields=["adopted_from"], condition=~Q(status="REJECTED"), name="adopted_once"),
+            models.UniqueConstraint(fields=["plan", "plan_position"], name="plan_position_once"),
         ]
 
     @property
@@ -211,6 +245,7 @@ class Execution(models.Model):
     concluded_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=20, default="", blank=True)  # drivers.port.Outcome or ""
     receipt = models.JSONField(default=dict)
+    effect = models.JSONField(default=dict)  # against the twin's no-action curve, 60–90 s after; shown, never judged by
 
 
 class ExecutionStage(models.Model):
@@ -288,7 +323,7 @@ class Suspension(models.Model):
 
 
 class Alarm(models.Model):
-    """Something a person must act on: cause, consequence, action. ISA-18.2 states come with issue C."""
+    """Something a person must act on: cause, consequence, action; in the states of ISA-18.2."""
 
     id = models.CharField(primary_key=True, max_length=40, default=alarm_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="alarms")
@@ -302,6 +337,11 @@ class Alarm(models.Model):
     cleared_at = models.DateTimeField(null=True, blank=True)
     acknowledged_at = models.DateTimeField(null=True, blank=True)
     acknowledged_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
+    shelved_until = models.DateTimeField(null=True, blank=True)
+    shelved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    shelve_reason = models.CharField(max_length=500, default="", blank=True)
 
     objects = TenantQuerySet.as_manager()
 

@@ -40,6 +40,7 @@ class Machine(models.Model):
     is_remote = models.BooleanField(default=False)
     max_bean_temp_c = models.FloatField(default=225.0)
     max_infrared_temp_c = models.FloatField(default=235.0)
+    max_exhaust_temp_c = models.FloatField(null=True, blank=True)  # None: nobody set one, so it is not watched
     max_heat_time_s = models.IntegerField(default=1500)
     max_rate_of_rise_c_per_min = models.FloatField(default=45.0)
     silence_policy = models.CharField(
@@ -75,6 +76,7 @@ class ControlLimit(models.Model):
     min_interval_s = models.FloatField(default=0)  # between agents' orders on this control
     daily_count = models.IntegerField(default=1000)
     roast_count = models.IntegerField(default=100)
+    max_ramp_step_per_s = models.FloatField(null=True, blank=True)  # agents: change ÷ time since the last
 
     class Meta:
         constraints = [
