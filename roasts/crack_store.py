@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from django.db.models import Avg, F, IntegerField, Max, QuerySet
 
+from roasts import stored_samples
 from roasts.crack_history import MAX_HISTORY, EarlierCrack, earlier_crack
 from roasts.curve import Curve
 from roasts.inference import Expectation
@@ -141,8 +142,7 @@ def _dry_end_c(machine_id: str) -> float:
     marked = _marks(machine_id, EventKind.DRY_END).filter(withdrawn_at__isnull=True).order_by("-roast__started_at")
     temps_c = []
     for roast_id, elapsed_ms in marked.values_list("roast_id", "elapsed_ms")[:DRY_ENDS]:
-        here = Sample.objects.filter(roast_id=roast_id, elapsed_ms__lte=elapsed_ms, bean_temp_c__isnull=False)
-        temp_c = here.order_by("-elapsed_ms").values_list("bean_temp_c", flat=True).first()
+        temp_c = stored_samples.newest_value(roast_id, "bean_temp_c", until_ms=elapsed_ms)
         if temp_c is not None:
             temps_c.append(temp_c)
     return statistics.median(temps_c) if len(temps_c) >= DRY_ENDS_NEEDED else DRY_END_C

@@ -37,6 +37,17 @@ def read_rows(
     return [row for at_ms, row in zip(elapsed_ms, picked, strict=True) if low <= at_ms <= high][:limit]
 
 
+def newest_value(roast_id: str, name: str, *, until_ms: int) -> Any:
+    """The last value of a column at or before a moment; None where there is none."""
+    rows = Sample.objects.filter(roast_id=roast_id, elapsed_ms__lte=until_ms, **{f"{name}__isnull": False})
+    found = rows.order_by("-elapsed_ms").values_list(name, flat=True).first()
+    content = thinned_content(roast_id) if found is None else None
+    if content is None:
+        return found
+    pairs = zip(content.columns["elapsed_ms"], content.columns[name], strict=True)
+    return next((value for at_ms, value in reversed(list(pairs)) if at_ms <= until_ms and value is not None), None)
+
+
 def thinned_content(roast_id: str) -> PackedContent | None:
     """What the pack of a thinned roast holds; None where the rows are the record. packing.CorruptPack."""
     packed = PackedRoast.objects.filter(pk=roast_id, thinned_at__isnull=False).first()
