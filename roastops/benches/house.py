@@ -60,10 +60,10 @@ def running_house(
     with tempfile.TemporaryDirectory(prefix="roastops-bench-") as name, contextlib.ExitStack() as closing:
         folder = Path(name)
         fleet = Fleet(folder, database_url=database_url, redis_url=redis_url, ROASTOPS_SPEED=f"{speed:g}")
-        closing.callback(_end_keepers, folder / "run")
+        closing.callback(end_keepers, folder / "run")
         closing.enter_context(fleet)
-        made, keys = _prepared(fleet)
-        socket = Path(_run_file(folder, made["machine_id"])["driver_options"]["backend"]["path"])
+        made, keys = prepared(fleet)
+        socket = Path(run_file(folder, made["machine_id"])["driver_options"]["backend"]["path"])
         log = folder / "virtual.jsonl"
         argv = [sys.executable, "-m", "drivers.virtual.server", "--socket", str(socket), "--wire-log", str(log)]
         argv += ["--seed", "1", "--speed", f"{speed:g}", "--initial-state", "roasting"]
@@ -71,7 +71,7 @@ def running_house(
         web = _start_server(fleet, is_fleet=bool(database_url))
         house = House(fleet, web, roaster, made["machine_id"], log, socket)
         for who, key in keys.items():
-            house.clients[who] = closing.enter_context(_http(web.url, key))
+            house.clients[who] = closing.enter_context(http_client(web.url, key))
         if machine:
             _await_link(house)
         yield house
@@ -86,7 +86,8 @@ def _start_server(fleet: Fleet, *, is_fleet: bool) -> Running:
     return web
 
 
-def _http(url: str, key: str) -> httpx.Client:
+def http_client(url: str, key: str) -> httpx.Client:
+    """One connection that stays open."""
     headers = {"Authorization": f"Bearer {key}"}
     return httpx.Client(base_url=url, headers=headers, timeout=30.0, trust_env=False)
 
@@ -107,7 +108,7 @@ _HOLDERS = {
 }
 
 
-def _prepared(fleet: Fleet) -> tuple[dict[str, Any], dict[str, str]]:
+def prepared(fleet: Fleet) -> tuple[dict[str, Any], dict[str, str]]:
     """Migrated, with demo data and three keys: in one process, for each start costs a second."""
     program = _PREPARE % (list(_HOLDERS.values()),)
     running = fleet.start("prepare", sys.executable, "-c", program)
@@ -117,7 +118,8 @@ def _prepared(fleet: Fleet) -> tuple[dict[str, Any], dict[str, str]]:
     return json.loads(lines[0]), dict(zip(_HOLDERS, lines[1:], strict=True))
 
 
-def _run_file(folder: Path, machine_id: str) -> dict[str, Any]:
+def run_file(folder: Path, machine_id: str) -> dict[str, Any]:
+    """What the machine's keeper is told."""
     return dict(json.loads((folder / "run" / f"{machine_id}.json").read_text()))
 
 
@@ -133,7 +135,14 @@ def _await_link(house: House) -> None:
     raise NotReady(f"the machine's link did not come up in {START_WAIT_S:.0f} s: {machine}\n{house.web.log()[-2000:]}")
 
 
-def _end_keepers(run_folder: Path) -> None:
+def check(answer: httpx.Response) -> httpx.Response:
+    """The answer, if it is a good one; RuntimeError with what it said."""
+    if not answer.is_success:
+        raise RuntimeError(f"{answer.request.url.path} answered {answer.status_code}: {answer.text[:300]}")
+    return answer
+
+
+def end_keepers(run_folder: Path) -> None:
     """Keepers detach on purpose; a bench leaves none behind."""
     for path in run_folder.glob("mch_*.json"):
         with contextlib.suppress(OSError, keeper_config.BadConfig):

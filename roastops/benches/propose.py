@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
-
 from kernel import clock
 from roastops.benches.figures import Figure, Outcome, quantile
-from roastops.benches.house import House, running_house
+from roastops.benches.house import House, check, running_house
 
 FULL, SHORT, WARM_UP = 400, 40, 20
 SPACING_S = 0.02  # a person or an agent now and then, not a flood: latency, not throughput
@@ -48,14 +46,14 @@ def _measure(house: House, count: int) -> tuple[list[float], list[float], dict[s
         started_s = clock.monotonic()
         answer = agent.post("/v1/proposals", json=body)
         propose_ms.append((clock.monotonic() - started_s) * 1000)
-        _check(answer)
+        check(answer)
         proposal = answer.json()
         statuses[proposal["status"]] = statuses.get(proposal["status"], 0) + 1
         if proposal["status"] == "PENDING_APPROVAL":  # make room for the next one; not measured
             reject = f"/v1/proposals/{proposal['proposal_id']}/reject"
-            _check(house.client("operator").post(reject, json={"code": "WRONG_TIMING"}))
+            check(house.client("operator").post(reject, json={"code": "WRONG_TIMING"}))
         started_s = clock.monotonic()
-        _check(agent.get("/v1/me"))
+        check(agent.get("/v1/me"))
         me_ms.append((clock.monotonic() - started_s) * 1000)
     return propose_ms, me_ms, statuses
 
@@ -71,8 +69,3 @@ def _order(machine_id: str, fan_step: int, number: int) -> dict[str, Any]:
         "reasoning": "bench: how long does a verdict take?",
         "evidence": [{"kind": "bench", "number": number}],
     }
-
-
-def _check(answer: httpx.Response) -> None:
-    if not answer.is_success:
-        raise RuntimeError(f"{answer.request.url.path} answered {answer.status_code}: {answer.text[:300]}")

@@ -6,15 +6,10 @@ back. With ``run_frozen`` PostgreSQL and Redis are stopped (SIGSTOP) before the 
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import httpx
 
 from drivers import keeper_config, stop_token
 from drivers.keeper_client import KeeperClient
@@ -22,7 +17,8 @@ from drivers.keeper_config import KeeperConfig
 from drivers.virtual.panel import Panel
 from kernel import clock, ids
 from roastops.benches.figures import Figure, Outcome, quantile
-from roastops.benches.house import House, NotReady, running_house
+from roastops.benches.house import House, NotReady, check, running_house
+from roastops.benches.wire_tail import ROUNDING_MS, WireTail
 from roastops.testing import servers
 
 FULL, SHORT = 200, 5
@@ -31,7 +27,6 @@ HEATER_STEP = 9
 HEATER_DOWN_HEX = "3402aaaa"
 COOL_ENOUGH_C, TOO_HOT_C = 190.0, 215.0
 SEEN_WITHIN_S, COOLED_WITHIN_S = 5.0, 120.0
-LOG_ROUNDING_MS = 1.0  # the machine's log cuts its times to whole milliseconds: we add one
 
 
 @dataclass(slots=True)
@@ -114,7 +109,7 @@ class _Round:
             keeper_config.config_path(house.fleet.data_dir / "run", house.machine_id)
         )
         self.keeper = KeeperClient(self.config.socket, timeout_s=5.0)
-        self.log = _Tail(house.machine_log)
+        self.log = WireTail(house.machine_log)
 
     def close(self) -> None:
         self.panel.close()
@@ -132,7 +127,7 @@ class _Round:
         answer = self.house.client("lead").post(
             f"/v1/machines/{self.house.machine_id}/reset", json={"reason": "bench: next round"}
         )
-        _check(answer)
+        check(answer)
 
     def release(self) -> None:
         """The keeper's latch alone: there is no database to take the halt back in."""
@@ -159,16 +154,16 @@ def _one(rounds: _Round, stops: Stops, take_back: Callable[[], None]) -> None:
     rounds.heat()
     clock.sleep(ids.random_bytes(1)[0] / 255 * 0.1)  # so that a stop meets every phase of the poll
     started_s = clock.monotonic()
-    _check(client.get("/livez"))
+    check(client.get("/livez"))
     stops.livez_ms.append((clock.monotonic() - started_s) * 1000)
     rounds.log.skip()
     asked_at, asked_s = clock.now(), clock.monotonic()
     answer = client.post(f"/v1/machines/{machine_id}/stop", json={})
     stops.answered_s.append(clock.monotonic() - asked_s)
-    _check(answer)
+    check(answer)
     body = answer.json()
     stops.results[body["result"]] = stops.results.get(body["result"], 0) + 1
-    downs_ms = [(at - asked_at).total_seconds() * 1000 + LOG_ROUNDING_MS for at in rounds.log.heater_downs()]
+    downs_ms = [(at - asked_at).total_seconds() * 1000 + ROUNDING_MS for at in rounds.log.moments(HEATER_DOWN_HEX)]
     if len(downs_ms) < HEATER_STEP:
         raise RuntimeError(f"{len(downs_ms)} heat-down bytes in the machine's log, not {HEATER_STEP}: {body}")
     stops.first_ms.append(downs_ms[0])
@@ -176,35 +171,3 @@ def _one(rounds: _Round, stops: Stops, take_back: Callable[[], None]) -> None:
     if body.get("proved_ms") is not None:
         stops.proved_s.append(body["proved_ms"] / 1000)
     take_back()
-
-
-class _Tail:
-    """The end of the machine's own wire log."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def skip(self) -> None:
-        """Forget everything up to now."""
-        self._offset = self._path.stat().st_size
-
-    def heater_downs(self) -> list[dt.datetime]:
-        """When heat-down commands reached the machine since `skip`."""
-        return [
-            dt.datetime.fromisoformat(entry["wall"])
-            for entry in self._entries()
-            if entry["dir"] == "out" and entry.get("hex") == HEATER_DOWN_HEX
-        ]
-
-    def _entries(self) -> Iterator[dict[str, Any]]:
-        with self._path.open("rb") as stream:
-            stream.seek(self._offset)
-            for line in stream:
-                if line.endswith(b"\n"):
-                    yield json.loads(line)
-
-
-def _check(answer: httpx.Response) -> None:
-    if not answer.is_success:
-        raise RuntimeError(f"{answer.request.url.path} answered {answer.status_code}: {answer.text[:300]}")

@@ -8,11 +8,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import decode, imports, ingest, library, page, poll, propose, stop, twin, viewers
+from roastops.benches import approve, decode, fanout, imports, ingest, library, page, poll, propose, stop, twin, viewers
 
 BENCHES = {
+    "approve": approve.run,
     "curve": library.run_curve,
     "decode": decode.run,
+    "fanout": fanout.run,
     "import": imports.run,
     "ingest": ingest.run,
     "library": library.run,

@@ -1,0 +1,219 @@
+"""STOP beside a full house: twenty machines, a hundred orders a minute, three hundred viewers, PostgreSQL and Redis.
+
+Orders are an operator's own, one step of the fan at machine after machine; each viewer watches one machine's stream.
+Every stop: a person turns the heater to 9 at the next machine, STOP is posted, the first heat-down byte is read from
+that machine's own log, a lead takes the halt back.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from drivers.virtual.panel import Panel
+from kernel import clock, ids
+from roastops.benches.figures import Figure, Outcome, quantile
+from roastops.benches.floor import Floor, FloorMachine, running_floor
+from roastops.benches.house import NotReady, check
+from roastops.benches.stop import HEATER_DOWN_HEX, HEATER_STEP, SEEN_WITHIN_S
+from roastops.benches.wire_tail import ROUNDING_MS, WireTail
+
+ORDERS_PER_MIN = 100.0
+JOIN_WAIT_S, END_WAIT_S = 90.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many machines, viewers and stops."""
+
+    machines: int
+    viewers: int
+    stops: int
+
+
+FULL, SHORT = Size(20, 300, 200), Size(3, 40, 3)
+
+
+@dataclass
+class Found:
+    """What was measured."""
+
+    first_ms: list[float] = field(default_factory=list)
+    livez_ms: list[float] = field(default_factory=list)
+    order_ms: list[float] = field(default_factory=list)
+    order_words: dict[str, int] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
+    lasted_s: float = float("nan")
+
+
+def run(*, is_short: bool) -> Outcome:
+    """p99 of the first heat-down byte beside the load; the yardstick is `GET /livez` just before each stop."""
+    size, found = SHORT if is_short else FULL, Found()
+    with running_floor(size.machines) as floor, _crowd(floor, size.viewers, found) as begin:
+        halted: set[str] = set()
+        _stop(floor, floor.machines[0], Found(), halted)  # the first one warms up
+        begin()
+        begun_s, over = clock.monotonic(), threading.Event()
+        orders = threading.Thread(target=_order_on, args=(floor, halted, over, found), daemon=True)
+        orders.start()
+        try:
+            for number in range(size.stops):
+                _stop(floor, floor.machines[number % size.machines], found, halted)
+        finally:
+            over.set()
+            orders.join(END_WAIT_S)
+        found.lasted_s = clock.monotonic() - begun_s
+    return _outcome(size, found, is_short)
+
+
+def _outcome(size: Size, found: Found, is_short: bool) -> Outcome:
+    livez, p50 = quantile(found.livez_ms, 0.5), quantile(found.first_ms, 0.5)
+    nothing = float("nan")
+    return Outcome(
+        "fanout",
+        (
+            Figure("STOP → first heat-down byte, p50", p50, "ms"),
+            Figure("STOP → first heat-down byte, p99", quantile(found.first_ms, 0.99), "ms", at_most=100.0),
+            Figure("STOP → first heat-down byte, max", max(found.first_ms, default=nothing), "ms"),
+            Figure("orders a minute", 60 * len(found.order_ms) / found.lasted_s, "/min", at_least=0.9 * ORDERS_PER_MIN),
+            Figure("order → answer, p99", quantile(found.order_ms, 0.99), "ms"),
+            Figure("reading → viewer, p50", found.seen.get("p50", nothing), "ms"),
+            Figure("reading → viewer, p99", found.seen.get("p99", nothing), "ms"),
+            Figure("frames to viewers a second", found.seen.get("readings", nothing) / found.lasted_s, "/s"),
+            Figure("viewers lost", float(found.seen.get("lost", nothing)), "", at_most=0.0),
+            Figure("yardstick: GET /livez, p50", livez, "ms"),
+            Figure("ratio of p50 to the yardstick", p50 / livez, "×"),
+        ),
+        "GET /livez on the same connection, before each stop",
+        is_short,
+        (
+            f"{size.machines} machines, {size.viewers} viewers, {len(found.order_ms)} orders in {found.lasted_s:.0f} s"
+            f" ({_listed(found.order_words)})",
+            f"{len(found.first_ms)} stops from heater {HEATER_STEP}: {_listed(found.results)}",
+        ),
+    )
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+
+
+@contextmanager
+def _crowd(floor: Floor, viewers: int, found: Found) -> Iterator[Any]:
+    """The viewers' process; what is yielded begins the count, the block's end ends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "roastops.benches.crowd"],
+        env=floor.fleet.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        asked = {
+            "url": floor.web.url,
+            "key": floor.keys["operator"],
+            "machines": [each.machine_id for each in floor.machines],
+            "viewers": viewers,
+        }
+        words = _words_of(process)
+        _say(process, json.dumps(asked))
+        _await_word(words, "JOINED", JOIN_WAIT_S)
+        yield lambda: _say(process, "begin")
+        if process.stdin is not None:
+            process.stdin.close()
+        found.seen = json.loads(_await_word(words, "SEEN ", END_WAIT_S)[5:])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _words_of(process: subprocess.Popen[str]) -> list[str]:
+    """Its lines as they come, read by a thread."""
+    lines: list[str] = []
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.append(line)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def _say(process: subprocess.Popen[str], line: str) -> None:
+    if process.stdin is not None:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+
+
+def _await_word(lines: list[str], begin: str, within_s: float) -> str:
+    deadline_s = clock.monotonic() + within_s
+    while clock.monotonic() < deadline_s:
+        for line in lines:
+            if line.startswith(begin):
+                return line
+        clock.sleep(0.05)
+    raise NotReady(f"the viewers did not say {begin!r} in {within_s:.0f} s")
+
+
+def _order_on(floor: Floor, halted: set[str], over: threading.Event, found: Found) -> None:
+    """ORDERS_PER_MIN fan orders over the machines that are not being stopped."""
+    client, steps, number = floor.client("operator/orders"), dict[str, int](), 0
+    begun_s = clock.monotonic()
+    while not clock.wait(over, max(0.0, begun_s + number * 60 / ORDERS_PER_MIN - clock.monotonic())):
+        machine_id = floor.machines[number % len(floor.machines)].machine_id
+        number += 1
+        if machine_id in halted:
+            machine_id = floor.machines[number % len(floor.machines)].machine_id
+        steps[machine_id] = 6 if steps.get(machine_id, 6) == 5 else 5
+        body = {
+            "machine_id": machine_id,
+            "order_type": "SET_FAN",
+            "target_value": steps[machine_id],
+            "target_unit": "step",
+            "reasoning": "bench: a busy floor",
+        }
+        began_s = clock.monotonic()
+        answer = client.post("/v1/proposals", json=body)
+        found.order_ms.append((clock.monotonic() - began_s) * 1000)
+        word = answer.json()["status"] if answer.is_success else f"{answer.status_code} {answer.json().get('error')}"
+        found.order_words[word] = found.order_words.get(word, 0) + 1
+
+
+def _stop(floor: Floor, machine: FloorMachine, found: Found, halted: set[str]) -> None:
+    client, log = floor.client("operator"), WireTail(machine.log)
+    _heat(floor, machine)
+    halted.add(machine.machine_id)
+    clock.sleep(ids.random_bytes(1)[0] / 255 * 0.1)  # so that a stop meets every phase of the poll
+    began_s = clock.monotonic()
+    check(client.get("/livez"))
+    found.livez_ms.append((clock.monotonic() - began_s) * 1000)
+    log.skip()
+    asked_at = clock.now()
+    body = check(client.post(f"/v1/machines/{machine.machine_id}/stop", json={})).json()
+    found.results[body["result"]] = found.results.get(body["result"], 0) + 1
+    downs_ms = [(at - asked_at).total_seconds() * 1000 + ROUNDING_MS for at in log.moments(HEATER_DOWN_HEX)]
+    if not downs_ms:
+        raise RuntimeError(f"no heat-down byte in the machine's log: {body}")
+    found.first_ms.append(downs_ms[0])
+    check(floor.client("lead").post(f"/v1/machines/{machine.machine_id}/reset", json={"reason": "bench: next one"}))
+    halted.discard(machine.machine_id)
+
+
+def _heat(floor: Floor, machine: FloorMachine) -> None:
+    """A person turns the heater to 9, and the house has seen it."""
+    with closing(Panel(machine.socket)) as panel:
+        panel.turn_knob("heater", HEATER_STEP)
+    deadline_s = clock.monotonic() + SEEN_WITHIN_S
+    while clock.monotonic() < deadline_s:
+        found = check(floor.client("operator").get(f"/v1/machines/{machine.machine_id}")).json()
+        if (found.get("reading") or {}).get("heater_step") == HEATER_STEP:
+            return
+        clock.sleep(0.05)
+    raise NotReady(f"the heater's {HEATER_STEP} was not seen in {SEEN_WITHIN_S:.0f} s")
