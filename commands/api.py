@@ -28,7 +28,7 @@ from kernel.schema import errors
 from kernel.serializers import read_body, read_filters
 from roasts.models import Machine, Roast
 
-WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 _FILED = OpenApiResponse(
     shapes.ProposalSerializer,
     description="Judged and filed. `status`: PENDING_APPROVAL, APPROVED, or REJECTED with every reason.",

@@ -18,6 +18,7 @@ from commands.services import approver_id, is_advice
 from commands.services_moves import proposer_of
 from drivers.port import MachineState
 from kernel.pagination import ListFilters
+from kernel.principals import person_id
 from kernel.serializers import StrictSerializer, TextField
 
 MAX_TARGET = 1_000_000
@@ -206,6 +207,17 @@ class OutcomeSerializer(serializers.Serializer):
     actual_step = serializers.IntegerField(allow_null=True)
 
 
+class GivenApprovalSerializer(ActorSerializer):
+    at = serializers.DateTimeField(allow_null=True)
+
+
+class OrderReviewSerializer(serializers.Serializer):
+    finding = serializers.CharField(help_text="in_order or not_in_order")
+    text = serializers.CharField(allow_blank=True)
+    by = ActorSerializer()
+    at = serializers.DateTimeField()
+
+
 class ProposalSerializer(serializers.Serializer):
     proposal_id = serializers.CharField()
     machine_id = serializers.CharField()
@@ -229,6 +241,17 @@ class ProposalSerializer(serializers.Serializer):
     proposed_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
     decided_at = serializers.DateTimeField(allow_null=True)
+    significance = serializers.CharField(allow_blank=True, help_text="none, watch, warning, distress, critical, severe")
+    significance_reason = serializers.CharField(allow_blank=True)
+    runs_at = serializers.DateTimeField(
+        allow_null=True, help_text="end of its veto window: it runs by itself then, unless vetoed"
+    )
+    approvals_needed = serializers.IntegerField(help_text="by different people")
+    approvals = GivenApprovalSerializer(many=True, help_text="given so far")
+    plan_id = serializers.CharField(allow_null=True)
+    plan_position = serializers.IntegerField(allow_null=True)
+    rolls_back = serializers.CharField(allow_null=True, help_text="the order that this one takes back")
+    review = OrderReviewSerializer(allow_null=True, help_text="of an order that ran at once (L5)")
     approver = ActorSerializer(allow_null=True)
     rejection = RejectionSerializer(allow_null=True)
     outcome = OutcomeSerializer(allow_null=True)
@@ -305,6 +328,31 @@ class AlarmSerializer(serializers.Serializer):
     acknowledged_at = serializers.DateTimeField(allow_null=True)
 
 
+def _person(user: Any, at: dt.datetime | None) -> dict[str, Any]:
+    return {"kind": "person", "id": person_id(user), "name": user.get_username(), "at": render_time(at)}
+
+
+def render_approvals(proposal: Proposal) -> list[dict[str, Any]]:
+    """Who has said yes so far. One that needs a single approval has it in its approver: no query."""
+    if proposal.approvals_needed > 1:
+        given = proposal.given_approvals.select_related("user").order_by("at", "id")
+        return [_person(row.user, row.at) for row in given]
+    return [_person(proposal.approver, proposal.decided_at)] if proposal.approver is not None else []
+
+
+def render_review(proposal: Proposal) -> dict[str, Any] | None:
+    """What a person found afterwards of an order that ran at once; null until somebody looked."""
+    if proposal.reviewed_at is None or proposal.reviewed_by is None:
+        return None
+    by = _person(proposal.reviewed_by, None)
+    return {
+        "finding": proposal.review_finding,
+        "text": proposal.review_text,
+        "by": {name: by[name] for name in ("kind", "id", "name")},
+        "at": render_time(proposal.reviewed_at),
+    }
+
+
 def render_proposal(proposal: Proposal) -> dict[str, Any]:
     """An order with its verdict (agent, user and approver are loaded)."""
     approver = proposal.approver
@@ -341,6 +389,15 @@ def render_proposal(proposal: Proposal) -> dict[str, Any]:
         "proposed_at": render_time(proposal.proposed_at),
         "expires_at": render_time(proposal.expires_at),
         "decided_at": render_time(proposal.decided_at),
+        "significance": proposal.significance,
+        "significance_reason": proposal.significance_reason,
+        "runs_at": render_time(proposal.runs_at),
+        "approvals_needed": proposal.approvals_needed,
+        "approvals": render_approvals(proposal),
+        "plan_id": proposal.plan_id,
+        "plan_position": proposal.plan_position,
+        "rolls_back": proposal.rolls_back_id,
+        "review": render_review(proposal),
         "approver": {"kind": "person", "id": approver_id(proposal), "name": approver.get_username()}
         if approver
         else None,

@@ -68,7 +68,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 MAX_TRIES = 3
-WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

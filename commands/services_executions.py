@@ -20,7 +20,7 @@ from kernel import clock, metrics
 from kernel.principals import Principal, system_principal
 
 logger = logging.getLogger(__name__)
-WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 #: What a receipt means for the order. Anything not listed is in doubt.
 _ENDINGS = {Outcome.PROVED: Status.COMPLETED, Outcome.DECLINED: Status.FAILED, Outcome.NOT_SENT: Status.FAILED}
 _STAGES = {Outcome.PROVED: "verified", Outcome.DECLINED: "declined", Outcome.NOT_SENT: "not_sent"}

@@ -92,6 +92,9 @@ def stream_document(proposal: Proposal) -> dict[str, Any]:
         "decision": str(proposal.decision),
         "digest": proposal.digest,
         "expires_at": canonical.utc_text(proposal.expires_at),
+        "runs_at": canonical.utc_text(proposal.runs_at) if proposal.runs_at else None,
+        "significance": proposal.significance,
+        "approvals_needed": proposal.approvals_needed,
         "rejection_code": proposal.rejection_code,
         "outcome_code": proposal.outcome_code,
     }
