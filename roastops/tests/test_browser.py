@@ -38,6 +38,12 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(autouse=True)
+def healthy_roast(house: Stack) -> None:
+    """A roast as at the start, whatever the test before left of it."""
+    house.make_roasting()
+
+
 @dataclasses.dataclass
 class Visit:
     """One person's browser, and everything it complained about."""

@@ -6,15 +6,15 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from roastops.tests.stack import Stack, wait_for
-from roastops.tests.test_browser import DESK, PHONE, browser, house, open_machine, visit
+from roastops.tests.test_browser import DESK, PHONE, browser, healthy_roast, house, open_machine, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
-__all__ = ["browser", "house"]
+__all__ = ["browser", "healthy_roast", "house"]
+STATES = {6: "roasting", 7: "roasting", 8: "cooling", 9: "shutdown", 0: "off"}  # of the virtual machine's truth
 PRESS = "30010000"
 
 
 def test_drop_and_preheat_by_the_buttons_of_the_console(house: Stack, browser: Browser) -> None:
-    wait_for(lambda: house.reading()["state"] == "roasting", "a roast", 20)
     with visit(browser, house, PHONE) as seen:
         page = seen.page
         open_machine(page)
@@ -35,11 +35,10 @@ def test_drop_and_preheat_by_the_buttons_of_the_console(house: Stack, browser: B
 
     with house.panel() as panel:  # the person steps through the ring to off, looking after each press
         for _ in range(4):
-            stands = house.reading()["state"]
-            if stands == "off":
+            if panel.status()["state"] == 0:
                 break
-            panel.press_prs()
-            wait_for(lambda stands=stands: house.reading()["state"] != stands, f"what comes after {stands}", 20)
+            stands = STATES[panel.press_prs()["state"]]
+            wait_for(lambda stands=stands: house.reading()["state"] == stands, f"{stands}, as the panel shows it", 20)
     wait_for(lambda: house.reading()["state"] == "off", "off", 20)
 
     with visit(browser, house, DESK) as seen:
@@ -53,3 +52,14 @@ def test_drop_and_preheat_by_the_buttons_of_the_console(house: Stack, browser: B
         expect(page.locator('[data-show="state_word"]').first).to_have_text("Preheating", timeout=6000)
         assert len(house.sent(PRESS)) == before + 1
     assert seen.complaints == []
+
+
+def test_after_a_roast_that_ended_in_a_stop_the_next_test_finds_a_healthy_one(house: Stack) -> None:
+    assert house.reading()["state"] == "roasting", "the fixture found the machine preheating"
+    stopped = house.post(f"/v1/machines/{house.machine_id}/stop", {}).json()
+    assert stopped["result"] == "heat_off"
+    house.make_roasting()
+    machine = house.get(f"/v1/machines/{house.machine_id}").json()
+    assert machine["halts"] == []
+    assert machine["reading"]["heater_step"] == 4
+    assert machine["roast_id"] is not None
