@@ -100,7 +100,7 @@ class Stack:
         wait_for(lambda: self._is_roast_healthy() and self._has_healthy_steps(), "a healthy roast", 30)
 
     def _clear_the_way(self) -> None:
-        """No halt, pause, suspension or held order of an earlier test. The keeper takes no reset while it makes safe."""
+        """No halt, pause, suspension, mark or held order of an earlier test. (No reset while it is made safe.)"""
 
         def is_clear() -> bool:
             machine = self.get(f"/v1/machines/{self.machine_id}").json()
@@ -127,7 +127,8 @@ class Stack:
         if roast_id is None:
             return []
         marks = self.get(f"/v1/roasts/{roast_id}/events").json()["results"]
-        return [m["event_id"] for m in marks if m["source"] == "person" and not m["withdrawn_at"] and m["kind"] != "note"]
+        pressed = [mark for mark in marks if mark["source"] == "person" and mark["kind"] != "note"]
+        return [mark["event_id"] for mark in pressed if not mark["withdrawn_at"]]
 
     def _is_roasting_freshly(self) -> bool:
         machine = self.get(f"/v1/machines/{self.machine_id}").json()
