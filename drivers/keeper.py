@@ -87,6 +87,7 @@ class Keeper:
         self.link_state = "down"
         self._is_reopening = False
         self._read_error: DriverError | None = None  # why the last poll brought nothing
+        self._last_good_s = self.started_s  # when one last brought a reading
         self.beat_at_s: float | None = None
         self.is_applying = False
         self._apply_lock = threading.Lock()
@@ -384,21 +385,12 @@ class Keeper:
         """Until it is unplugged, silent for too long, or we close. A machine that pushes is read at once again: the
         read waits for what it sends, and so has it when it comes.
         """
-        next_s = last_good_s = clock.monotonic()
+        next_s = self._last_good_s = clock.monotonic()
         poll_s = min(POLL_S, self.driver.capabilities.poll_interval_s)
-        offset_s = clock.now().timestamp() - last_good_s
+        offset_s = clock.now().timestamp() - next_s
         while not self._closing.is_set():
-            try:
-                self.driver.read()
-                last_good_s, self._read_error = clock.monotonic(), None
-            except Unplugged as error:
-                self._drop_link(error)
+            if not self._poll():
                 return
-            except DriverError as error:
-                self._read_error = error
-                if clock.monotonic() - last_good_s > REOPEN_AFTER_S:
-                    self._drop_link(error)
-                    return
             now_s = clock.monotonic()
             wall_offset_s = clock.now().timestamp() - now_s
             if now_s - next_s > SLEPT_S or abs(wall_offset_s - offset_s) > SLEPT_S:
@@ -406,6 +398,21 @@ class Keeper:
                 offset_s, next_s = wall_offset_s, now_s
             next_s = max(next_s + poll_s, now_s)
             self._closing.wait(next_s - now_s)
+
+    def _poll(self) -> bool:
+        """One look at the machine; False where the link was dropped by it."""
+        try:
+            self.driver.read()
+            self._last_good_s, self._read_error = clock.monotonic(), None
+        except Unplugged as error:
+            self._drop_link(error)
+            return False
+        except DriverError as error:
+            self._read_error = error
+            if clock.monotonic() - self._last_good_s > REOPEN_AFTER_S:
+                self._drop_link(error)
+                return False
+        return True
 
     def _drop_link(self, error: DriverError) -> None:
         self.driver.close()
