@@ -18,7 +18,7 @@ class Status(enum.StrEnum):
     EXECUTING = "EXECUTING"  # claimed: bytes may be leaving
     COMPLETED = "COMPLETED"  # read back at the target
     FAILED = "FAILED"  # ended elsewhere, or nothing left
-    ABORTED = "ABORTED"  # called off before the wire: superseded, void, halted, withdrawn
+    ABORTED = "ABORTED"  # called off before the wire (superseded, void, halted, withdrawn), or on it by a person
     TIMEOUT = "TIMEOUT"  # its time ran out before the wire
     IN_DOUBT = "IN_DOUBT"  # bytes may have left; resolved by reading, never by sending again
 
@@ -41,7 +41,7 @@ BEFORE_THE_WIRE = frozenset({Status.PROPOSED, Status.PENDING_APPROVAL, Status.AP
 ON_THE_WIRE = frozenset({Status.EXECUTING, Status.IN_DOUBT})
 #: Counted against intervals and counts: moved a control, or is about to.
 COUNTED = frozenset({Status.APPROVED, Status.EXECUTING, Status.COMPLETED, Status.FAILED, Status.IN_DOUBT})
-#: An order in one of these has an Execution.
+#: An order in one of these has an Execution. (One that was stopped in mid-execution is ABORTED and has one, too.)
 EXECUTED = frozenset({Status.EXECUTING, Status.COMPLETED, Status.FAILED, Status.IN_DOUBT})
 
 _SYSTEM = frozenset({Actor.SYSTEM})
@@ -71,6 +71,7 @@ NEXT: dict[Status, dict[Status, frozenset[Actor]]] = {
     Status.EXECUTING: {
         Status.COMPLETED: _SYSTEM,
         Status.FAILED: _SYSTEM,
+        Status.ABORTED: _SYSTEM,  # a person asked; nothing more was sent, and the control was read back
         Status.IN_DOUBT: _SYSTEM,
     },
     Status.IN_DOUBT: {

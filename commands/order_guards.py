@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "order_guard_"
-PROPOSAL, EXECUTION, GRANT, MEMBERSHIP, AGENT, MACHINE = (
-    "commands_proposal", "commands_execution", "commands_grant", "kernel_membership", "kernel_agent", "roasts_machine",
+PROPOSAL, EXECUTION, GRANT, PLAN, MEMBERSHIP, AGENT, MACHINE = (
+    "commands_proposal", "commands_execution", "commands_grant", "commands_plan", "kernel_membership", "kernel_agent",
+    "roasts_machine",
 )  # fmt: skip
 #: The order itself: what the digest names and the constraints lean on. Never changed after birth.
 SUBSTANCE = (
     "id", "organization_id", "machine_id", "roast_id", "order_type", "control", "asked_value", "asked_unit",
     "target_step", "from_step", "proposer_agent_id", "proposer_user_id", "adopted_from_id", "decision", "digest",
-    "proposed_at", "expires_at",
+    "proposed_at", "expires_at", "plan_id", "plan_position", "rolls_back_id",
 )  # fmt: skip
 #: As the table stood when this was written; a test holds it to `commands.lifecycle.moves()`.
 MOVES = (
     ("APPROVED", "ABORTED"), ("APPROVED", "EXECUTING"), ("APPROVED", "REJECTED"), ("APPROVED", "TIMEOUT"),
-    ("EXECUTING", "COMPLETED"), ("EXECUTING", "FAILED"), ("EXECUTING", "IN_DOUBT"),
+    ("EXECUTING", "ABORTED"), ("EXECUTING", "COMPLETED"), ("EXECUTING", "FAILED"), ("EXECUTING", "IN_DOUBT"),
     ("IN_DOUBT", "COMPLETED"), ("IN_DOUBT", "FAILED"),
     ("PENDING_APPROVAL", "ABORTED"), ("PENDING_APPROVAL", "APPROVED"), ("PENDING_APPROVAL", "REJECTED"),
     ("PENDING_APPROVAL", "TIMEOUT"),
@@ -73,6 +74,12 @@ def guards(vendor: str) -> list[Guard]:
     agent_elsewhere = f"(SELECT organization_id FROM {AGENT} WHERE id = NEW.agent_id) {differs} NEW.organization_id"
     grantless = _without_role("NEW.granted_by_id", "NEW.organization_id", LEADING)
     signed = ("organization_id", "agent_id", "machine_id", "level", "granted_by_id", "granted_at", "expires_at")
+    foreign = f"NOT EXISTS (SELECT 1 FROM {PLAN} WHERE id = NEW.plan_id AND machine_id = NEW.machine_id)"
+    early = (
+        f"EXISTS (SELECT 1 FROM {PROPOSAL} its JOIN {PROPOSAL} earlier ON earlier.plan_id = its.plan_id "
+        "AND earlier.plan_position < its.plan_position "
+        "WHERE its.id = NEW.proposal_id AND earlier.status <> 'COMPLETED')"
+    )
     attempt = ("id", "proposal_id", "machine_id", "lease_token", "claimed_at")
     return [
         Guard("born", PROPOSAL, "INSERT", f"NEW.status NOT IN {_listed(BIRTHS)} OR NEW.approver_id IS NOT NULL",
@@ -99,6 +106,13 @@ def guards(vendor: str) -> list[Guard]:
         Guard("executed", PROPOSAL, "UPDATE",
               f"NEW.status {differs} OLD.status AND NEW.status IN {_listed(EXECUTED)} AND {unexecuted}",
               "no execution, no such status"),
+        Guard("aborted", PROPOSAL, "UPDATE",
+              "OLD.status = 'EXECUTING' AND NEW.status = 'ABORTED' AND NEW.abort_requested_at IS NULL",
+              "an order on the wire is aborted where a person asked for it"),
+        Guard("planned", PROPOSAL, "INSERT", f"NEW.plan_id IS NOT NULL AND (NEW.plan_position IS NULL OR {foreign})",
+              "an order of a plan has its place in it, on the plan's machine"),
+        Guard("in_turn", EXECUTION, "INSERT", early,
+              "an order of a plan is executed once those before it are completed"),
         Guard("claim", EXECUTION, "INSERT",
               f"NOT EXISTS (SELECT 1 FROM {PROPOSAL} WHERE id = NEW.proposal_id AND status = 'APPROVED' "
               "AND machine_id = NEW.machine_id)",
