@@ -16,6 +16,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import transaction
 
 from commands import services as command_services
+from commands import services_commissioning
 from commands.models import Grant
 from drivers import keeper_config
 from kernel import audit, ids, principals
@@ -70,6 +71,7 @@ def ensure(*, now: dt.datetime, machine_id: str | None = None) -> dict[str, Any]
         machine = _ensure_machine(organization, site, machine_id, now)
         MachineReading.objects.get_or_create(machine=machine)
         agent = _ensure_agent(organization, people["lead"], now)
+    services_commissioning.record_for_virtual(machine, by=principals.for_user(people["lead"]), now=now)
     if machine.driver_kind == "bullet-r1":  # the agent and the roasts of the past count an R1's nine steps
         _ensure_grant(agent, machine, people["lead"], now)
         _ensure_past(machine, people["operator"], now)

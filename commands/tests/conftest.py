@@ -10,6 +10,7 @@ import pytest
 
 from commands import services
 from commands.models import Proposal
+from commands.tests.rows import commissioned
 from kernel import clock
 from kernel.models import Agent, Organization, Site
 from roasts.models import ControlLimit, Machine, MachineReading, Roast
@@ -33,7 +34,7 @@ def machine(organization: Organization, site: Site, now: dt.datetime) -> Machine
             machine=row, control=control, min_step=low, max_step=high, full_scale_step=high, max_change_step=2
         )
     set_reading(row, now)
-    return row
+    return commissioned(row)
 
 
 def set_reading(machine: Machine, at: dt.datetime, **changes: Any) -> MachineReading:

@@ -20,6 +20,7 @@ from commands.models import (
     ProposalTransition,
     Suspension,
 )
+from commands.tests.rows import commissioned
 from kernel.models import Agent, Membership, Organization, Site
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastEvent, Sample
 
@@ -67,6 +68,7 @@ def build(now: dt.datetime, *, slug: str = "demo", machine_name: str = "Bench Bu
         started_at=now - dt.timedelta(seconds=400),
         device_start_ms=0,
     )
+    commissioned(machine)
     set_latest(machine, now)
     tend(machine, now)
     return Scene(organization, people["operator"], people["lead"], people["viewer"], agent, machine, roast)

@@ -11,10 +11,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import connection
 
+from commands.models import Commissioning, StopDrill
 from kernel.models import Membership, Organization, Site
 from roasts.models import ControlLimit, Machine, MachineReading
 
 AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+NEVER_DUE = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 FULL = {"heater": (0, 9, 9), "fan": (1, 12, 12), "drum": (1, 9, 9)}
 
 
@@ -35,6 +37,21 @@ def machine_row(name: str = "Bullet", slug: str = "demo", **values: Any) -> Mach
             machine=machine, control=control, min_step=low, max_step=high, full_scale_step=full, max_change_step=9
         )
     MachineReading.objects.create(machine=machine)
+    return commissioned(machine)
+
+
+def commissioned(machine: Machine, *, drilled_at: dt.datetime = NEVER_DUE) -> Machine:
+    """A lead signed its commissioning, and its STOP drill passed at a time at which it is never due again."""
+    name = f"commissioner-{machine.organization.slug}"
+    lead, _ = User.objects.get_or_create(username=name, defaults={"password": "!"})
+    Commissioning.objects.create(
+        organization=machine.organization, machine=machine, begun_by=lead, begun_at=AT, completed_by=lead,
+        completed_at=AT,
+    )  # fmt: skip
+    StopDrill.objects.create(
+        organization=machine.organization, machine=machine, user=lead, at=drilled_at, is_passed=True,
+        result="heat_off", first_byte_ms=4.0, proved_ms=900.0, proof={"has_heat_gone_down": True},
+    )  # fmt: skip
     return machine
 
 

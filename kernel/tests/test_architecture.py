@@ -19,6 +19,7 @@ from kernel.tests.detectors import Detector, Finding, Source
 PURE = frozenset(
     """
     agents.heuristics agents.corridor
+    commands.commissioning commands.stop_drill
     commands.conversion commands.governor commands.governor_rules commands.governor_situation
     commands.interlocks commands.lifecycle commands.reasons
     drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
