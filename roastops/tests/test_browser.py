@@ -310,6 +310,7 @@ def test_a_lead_lowers_an_agent_and_its_order_becomes_advice_that_is_adopted(hou
 def give_level(page: Page, level: str) -> None:
     """The lead grants roastrunner this level on the open page."""
     row = page.locator("#grants tr", has_text="roastrunner")
+    row.locator("select").focus()  # as a hand would: a panel is not drawn anew under it
     row.locator("select").select_option(level)
     row.get_by_label("Reason").fill(f"the test wants {level}")
     row.get_by_role("button", name="Grant").click()

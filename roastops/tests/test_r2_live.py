@@ -38,7 +38,7 @@ def test_heater_fourteen_is_reached_from_three_in_one_order(house: House) -> Non
     assert house.order("SET_POWER", 3)["status"] == "COMPLETED"
     mark = house.mark()
     done = house.order("SET_POWER", 14)
-    assert done["status"] == "COMPLETED", done
+    assert done["status"] == "COMPLETED", (done["status"], done.get("outcome"), done)
     assert house.truth()["heater_step"] == 14
     assert hexes(house.moves(mark)) == [HEATER_UP] * 11
     reading = house.await_fresh()["reading"]
