@@ -64,12 +64,16 @@ def slope_c_per_min(pairs: Sequence[tuple[float, float]]) -> float | None:
     count = len(pairs)
     if count < 4:
         return None
-    middle_s = sum(at_s for at_s, _ in pairs) / count
-    mean_c = sum(temp_c for _, temp_c in pairs) / count
-    spread = sum((at_s - middle_s) ** 2 for at_s, _ in pairs)
-    if spread <= 0:
-        return None
-    return 60 * sum((at_s - middle_s) * (temp_c - mean_c) for at_s, temp_c in pairs) / spread
+    sum_s = sum_c = spread = product = 0.0
+    for at_s, temp_c in pairs:  # one loop, not a sum each: four slopes a second of every roast that is on
+        sum_s += at_s
+        sum_c += temp_c
+    middle_s, mean_c = sum_s / count, sum_c / count
+    for at_s, temp_c in pairs:
+        from_middle_s = at_s - middle_s
+        spread += from_middle_s**2
+        product += from_middle_s * (temp_c - mean_c)
+    return 60 * product / spread if spread > 0 else None
 
 
 def _bend(

@@ -111,7 +111,12 @@ def _weights(track: CrackTrack, prior: CrackPrior, now_s: float) -> list[float]:
     """What each candidate weighs now: one that no step down answered yet, by the chance of none having come."""
     if not track.is_heater_known:
         return [candidate.weight for candidate in track.candidates]
-    return [c.weight if c.is_answered else c.weight * _waiting(prior, now_s - c.at_s) for c in track.candidates]
+    waiting = _waiting_by_second(prior.cuts_after)  # looked up once: this runs over hundreds of candidates a second
+    last = len(waiting) - 1
+    return [
+        weight if is_answered else weight * waiting[min(last, max(0, int(now_s - at_s)))]
+        for at_s, weight, is_answered, _ in track.candidates
+    ]
 
 
 def _grown(track: CrackTrack, prior: CrackPrior, points: Sequence[Point]) -> CrackTrack:
@@ -210,13 +215,9 @@ def _cut_ratio(cuts: tuple[tuple[float, float], ...], at_s: float, width_s: floa
     return _bounded((CHANCE_WEIGHT + CUT_WEIGHT * kernel / chance) / (CHANCE_WEIGHT + CUT_WEIGHT * total))
 
 
-def _waiting(prior: CrackPrior, for_s: float) -> float:
-    """Probability of no step down yet after a crack, over that of none by chance."""
-    return _waiting_by_second(prior.cuts_after)[min(199, max(0, int(for_s)))]
-
-
 @functools.lru_cache(maxsize=256)
 def _waiting_by_second(cuts: tuple[tuple[float, float], ...]) -> tuple[float, ...]:
+    """Probability of no step down yet after a crack, over that of none by chance, by whole seconds since it."""
     total = sum(weight for _, weight in cuts)
     rows = []
     for for_s in range(200):

@@ -246,7 +246,10 @@ def _look(known: Known, second: Second, decisions: list[Decision]) -> Known:
             round(second.eye_c / second.eye_count, 4) if second.eye_count else None,
         )
         keep_s = KEEP_AT_CRACK_S if known.crack.candidates else KEEP_S
-        points = (*(old for old in known.points if point.at_s - old.at_s <= keep_s), point)
+        gone = 0  # points are in order of time
+        while gone < len(known.points) and point.at_s - known.points[gone].at_s > keep_s:
+            gone += 1
+        points = (*known.points[gone:], point)
         known = replace(known, points=points, is_heater_known=second.heater_step is not None)
         known = LOOKS[known.phase](known, point, cut_s, decisions)
     return known if cut_s is None else replace(known, last_cut_s=cut_s)

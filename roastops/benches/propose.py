@@ -1,14 +1,18 @@
-"""From `POST /v1/proposals` to the recorded verdict, over HTTP against a real server with the embedded database."""
+"""From `POST /v1/proposals` to the recorded verdict: how long one takes with the embedded database, how many a second
+there are on PostgreSQL. Both over HTTP against real servers.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kernel import clock
+from roastops.benches import propose_rate
 from roastops.benches.figures import Figure, Outcome, quantile
 from roastops.benches.house import House, check, running_house
 
 FULL, SHORT, WARM_UP = 400, 40, 20
+RATE, RATE_SHORT = 5_000, 240  # proposals for the throughput
 SPACING_S = 0.02  # a person or an agent now and then, not a flood: latency, not throughput
 
 
@@ -19,6 +23,7 @@ def run(*, is_short: bool) -> Outcome:
     with running_house(machine=True) as house:
         _measure(house, WARM_UP)
         propose_ms, me_ms, statuses = _measure(house, count)
+    rate = propose_rate.measure(RATE_SHORT if is_short else RATE)
     p50, p99, me = quantile(propose_ms, 0.5), quantile(propose_ms, 0.99), quantile(me_ms, 0.5)
     return Outcome(
         "propose",
@@ -27,11 +32,31 @@ def run(*, is_short: bool) -> Outcome:
             Figure("request → recorded verdict, p99", p99, "ms", at_most=40.0),
             Figure("yardstick: GET /v1/me, p50", me, "ms"),
             Figure("ratio of p50 to the yardstick", p50 / me, "×"),
+            *_rate_figures(rate),
         ),
-        "GET /v1/me on the same connection, turn about",
+        "GET /v1/me on the same connection, turn about; for the rate, over the same connections",
         is_short,
-        (f"{count} proposals: {', '.join(f'{n} {status}' for status, n in sorted(statuses.items()))}",),
+        (f"{count} proposals: {_listed(statuses)}", f"for the rate {rate.asked}: {_listed(rate.statuses)}"),
     )
+
+
+def _rate_figures(rate: propose_rate.Rate) -> tuple[Figure, ...]:
+    per_s = rate.asked / rate.sealed_s
+    return (
+        Figure("PostgreSQL: proposals a second, sealed", per_s, "/s", at_least=250.0),
+        Figure("PostgreSQL: answered a second", rate.asked / rate.answered_s, "/s"),
+        Figure("PostgreSQL: answer, p50", quantile(rate.latencies_ms, 0.5), "ms"),
+        Figure("PostgreSQL: answer, p99", quantile(rate.latencies_ms, 0.99), "ms"),
+        Figure("proposals lost or doubled", float(abs(rate.asked - rate.filed)), "", at_most=0.0),
+        Figure("audit entries sealed for each", rate.seals / rate.asked, "", at_least=1.0),
+        Figure("stream events numbered for each", rate.numbered / rate.asked, "", at_least=1.0),
+        Figure("yardstick: GET /v1/me a second", rate.me_per_s, "/s"),
+        Figure("ratio of the rate to the yardstick", per_s / rate.me_per_s, "×"),
+    )
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
 
 
 def _measure(house: House, count: int) -> tuple[list[float], list[float], dict[str, int]]:

@@ -373,7 +373,8 @@ def _point(index: int, item: Any, is_counted: bool, received_at: dt.datetime) ->
             # The plain case without a call: this runs ten thousand times a second.
             form[name] = value if type(value) is float and low <= value <= high else _number(name, value)
         elif name in COUNTS:
-            form[name] = _count(name, value)
+            low, high = COUNTS[name]
+            form[name] = value if type(value) is int and low <= value <= high else _count(name, value)
         else:
             form[name] = _word(name, value)
     if form.keys() <= _SAYS_NOTHING:
