@@ -220,6 +220,19 @@ class Keeper:
                 self.beat_at_s = clock.monotonic()  # it was waiting for us, not silent
             self._apply_lock.release()
 
+    def abort(self, token: int, order_id: str) -> dict[str, bool]:
+        """A person called an order off: it writes nothing more, whether it is under way, waits here or comes later.
+
+        ``{known, is_over}``: what the wire log knows of it now. Refused for any but the newest token.
+        """
+        self.see_token(token, is_beat=False)
+        if token != self.latches.token or token == 0:
+            raise Refused("no_hello", "no loop with this token has said hello", "Say hello first.")
+        self.driver.abort(order_id)
+        self.log_line("abort", aborts=order_id, token=token)  # (an "order_id" would make it an order it has begun)
+        trace = self.wire_log.trace(order_id)
+        return {"known": trace is not None, "is_over": trace is not None and trace.receipt is not None}
+
     def stop(self, stop_id: str, by: str, reason: str) -> StopRun:
         """Latch, then the wire. Everybody who asks while one runs shares it."""
         with self._latch_lock:

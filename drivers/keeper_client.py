@@ -101,6 +101,13 @@ class KeeperClient:
                    "deadline_s": deadline_s, "sent_at": [clock.monotonic(), clock.now().timestamp()]}
         return receipt_from_json(self._ask(request, timeout_s=deadline_s + self._timeout_s)["receipt"])
 
+    def abort(self, order_id: str, *, token: int) -> dict[str, Any]:
+        """The order writes nothing more; ask on another connection than the one its `apply` waits on.
+
+        ``{known, is_over}``. KeeperRefused (``fenced``, ``no_hello``), KeeperUnreachable.
+        """
+        return self._ask({"op": "abort", "token": token, "order_id": order_id})
+
     def stop(
         self, *, stop_id: str, by: str, reason: str, auth: str | None = None, token: str | None = None,
         on_sent: Callable[[float | None], None] | None = None,

@@ -1,7 +1,7 @@
 """The keeper's local socket: newline JSON, one thread per client, bounded in clients, line length and send time.
 
 ``{"id": n, "op": …}`` → ``{"id": n, "ok": true, …}`` or ``{"id": n, "ok": false, "error": code, "message": …,
-"how_to_fix": …}``. Ops: status, hello, beat, limits, follow, apply, stop, release, trace.
+"how_to_fix": …}``. Ops: status, hello, beat, limits, follow, apply, abort, stop, release, trace.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ class Client:
         self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "status": self._status, "hello": self._hello, "beat": self._beat, "limits": self._limits,
             "follow": self._follow,
-            "apply": self._apply, "stop": self._stop, "release": self._release, "trace": self._trace,
+            "apply": self._apply, "abort": self._abort, "stop": self._stop, "release": self._release,
+            "trace": self._trace,
         }
 
     def serve(self) -> None:
@@ -292,6 +293,10 @@ class Client:
             raise BadRequest(f"deadline_s is between 0 and {DEADLINE_MAX_S:.0f}")
         receipt = self._keeper.apply(_token(request), order, float(deadline_s), sent_at=_sent_at(request))
         return {"receipt": receipt_to_json(receipt)}
+
+    def _abort(self, request: dict[str, Any]) -> dict[str, Any]:
+        """An order writes nothing more; the answer to its `apply`, on another connection, says where it stands."""
+        return dict(self._keeper.abort(_token(request), _words(request, "order_id")))
 
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         """Two lines: what left first, then the receipt."""

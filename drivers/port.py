@@ -154,6 +154,12 @@ class Outcome(enum.StrEnum):
     UNPROVED = "unproved"  # make_safe only: sent all it could, could not prove
 
 
+#: A receipt's reason where a person called the order off before it was all sent. Nothing more left; see its proof.
+ABORTED = "aborted"
+#: Orders called off that a driver remembers: more than can be on their way at once.
+ABORTS_REMEMBERED = 100
+
+
 @dataclass(frozen=True, slots=True)
 class WireWrite:
     """Bytes that left for the machine, and when (monotonic seconds)."""
@@ -246,7 +252,8 @@ class Unplugged(DriverError):
 
 class Driver(Protocol):
     """A roaster's driver. Not thread-safe except `make_safe`, which may be called from any thread while
-    another one reads or applies: it goes first, and a running `apply` stops at its next step.
+    another one reads or applies: it goes first, and a running `apply` stops at its next step; and `abort`, after
+    which the order of that id writes nothing more: its `apply` holds, reads back and says so (reason ``aborted``).
     """
 
     identity: Identity
@@ -259,6 +266,8 @@ class Driver(Protocol):
     def apply(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt: ...
 
     def make_safe(self, deadline_s: float, order_id: str = "make_safe") -> Receipt: ...
+
+    def abort(self, order_id: str) -> None: ...
 
     def close(self) -> None: ...
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from drivers.bullet.tables import BulletModel
 from drivers.port import (
+    ABORTED,
     Control,
     DriverError,
     InDoubt,
@@ -68,7 +69,7 @@ def apply_setting(machine: Bullet, order: SettingOrder, deadline_s: float) -> Re
     """Bring heater, fan or drum to an absolute step. At most the steps needed at the fresh read; never more.
 
     Outcomes: PROVED (read back at the target); DECLINED with a reason (nothing sent), or ``partial``,
-    ``contradicted``, ``stopped`` (steps sent, read back elsewhere); IN_DOUBT; NOT_SENT.
+    ``contradicted``, ``stopped``, ``aborted`` (steps sent, read back elsewhere); IN_DOUBT; NOT_SENT.
     """
     attempt = Attempt(order.order_id, clock.monotonic())
     deadline_at_s = attempt.started_s + deadline_s
@@ -129,6 +130,8 @@ def _step(
                 return attempt.receipt(Outcome.DECLINED, *surprise, proof=reading)
         if machine.generation != generation:
             return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
+        if order.order_id in machine.aborted:
+            return _hold(machine, order, attempt, generation)
         now_s = clock.monotonic()
         latest = machine.latest
         is_stale = latest is None or latest.age_s(now_s) > max_age_s
@@ -140,6 +143,35 @@ def _step(
         attempt.has_tried = True
         attempt.writes.append(machine.send_order(data, order_id=order.order_id, step=number, steps=len(writes)))
     return _settle(machine, order, attempt, generation)
+
+
+def _hold(machine: Bullet, order: SettingOrder, attempt: Attempt, generation: int) -> Receipt:
+    """Called off in mid-order: no more steps. Wait until what was sent must show, and say where the control stands."""
+    if not attempt.writes:
+        return attempt.receipt(Outcome.NOT_SENT, ABORTED, "called off before the first byte")
+    quiet_s = attempt.writes[-1].monotonic_s + machine.model.echo_s + ECHO_MARGIN_S
+    until_s = clock.monotonic() + SETTLE_S
+    error: DriverError | None = None
+    while clock.monotonic() < until_s:
+        try:
+            reading = machine.read()
+        except DriverError as failure:
+            error = failure
+            if not machine.port.is_open or failure.code == "unplugged":
+                break
+            clock.sleep(_POLL_PAUSE_S)
+            continue
+        error = None
+        surprise = _surprise(machine.model, order, attempt, reading)
+        if surprise is not None:
+            reason = "stopped" if machine.generation != generation else surprise[0]
+            return attempt.receipt(Outcome.DECLINED, reason, surprise[1], proof=reading)
+        if reading.monotonic_s >= quiet_s:
+            words = f"called off after {len(attempt.writes)} step(s): {order.control.value} stands at"
+            return attempt.receipt(Outcome.DECLINED, ABORTED, f"{words} {attempt.value_after}", proof=reading)
+        clock.sleep(_POLL_PAUSE_S)
+    words = "called off in mid-order; what was sent was not read back"
+    return attempt.receipt(Outcome.IN_DOUBT, error.code if error is not None else ABORTED, words)
 
 
 def _surprise(
@@ -268,6 +300,8 @@ def _send_state_writes(
                 return "moved_at_machine", "the machine went on by itself before the button was pressed"
         if machine.generation != generation:
             return "stopped", "STOP came first"
+        if order.order_id in machine.aborted:
+            return ABORTED, f"called off after {len(attempt.writes)} of {len(writes)} write(s)"
         attempt.has_tried = True
         attempt.writes.append(machine.send_order(data, order_id=order.order_id, step=number, steps=len(writes)))
     return None

@@ -7,6 +7,7 @@ How an order becomes steps is in `applying.py`; how heat goes down is in `safing
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from drivers.bullet.readings import FIELDS, DeviceClock, MachineTime, SensorChec
 from drivers.bullet.tables import R1, BulletModel
 from drivers.bullet.usb import NoAnswer, UsbOptions, UsbPort
 from drivers.port import (
+    ABORTS_REMEMBERED,
     Capabilities,
     Hooks,
     Identity,
@@ -55,6 +57,7 @@ class Bullet:
         )
         self.latest: Reading | None = None
         self.generation = 0  # rises with every make_safe: an apply of an older one stops at its next step
+        self.aborted: deque[str] = deque(maxlen=ABORTS_REMEMBERED)  # ids of orders that may write nothing more
         self.is_applying = False
         self.is_order_leaving = False  # a step of an order may be about to reach the wire
         self.last_heat_up_s = float("-inf")
@@ -100,6 +103,10 @@ class Bullet:
         self.generation += 1
         with self.safe_lock:
             return safing.make_safe(self, deadline_s, order_id)
+
+    def abort(self, order_id: str) -> None:
+        """The order of this id writes nothing more, from any thread; its apply holds and reads back."""
+        self.aborted.append(order_id)
 
     def close(self) -> None:
         """Let the machine go. It keeps its last settings: nothing is sent."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from drivers.lines import greeting
 from drivers.port import (
+    ABORTED,
     Control,
     DriverError,
     MachineState,
@@ -209,9 +210,11 @@ def _send(machine: LineMachine, attempt: Attempt, write: Callable[[], WireWrite]
 
 
 def _last_moment(machine: LineMachine, attempt: Attempt) -> Receipt | None:
-    """What forbids the first byte: STOP, or a deadline that has passed."""
+    """What forbids the first byte: STOP, a person who called it off, or a deadline that has passed."""
     if machine.generation != attempt.generation:
         return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
+    if attempt.order_id in machine.aborted:
+        return attempt.receipt(Outcome.NOT_SENT, ABORTED, "called off before the first byte")
     if clock.monotonic() >= attempt.deadline_at_s:
         return attempt.receipt(Outcome.NOT_SENT, "deadline", "it took too long to get to the first byte")
     return None

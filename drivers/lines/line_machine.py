@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from drivers.lines.greeting import Ack, Steerable
 from drivers.lines.links import Connector, Stream
 from drivers.lines.timing import Backoff
 from drivers.port import (
+    ABORTS_REMEMBERED,
     Capabilities,
     Control,
     DriverError,
@@ -66,6 +68,7 @@ class LineMachine(ABC):
         self.states: frozenset[MachineState] = frozenset()
         self.latest: Reading | None = None  # of this connection
         self.generation = 0  # rises with every make_safe: an apply of an older one sends nothing more
+        self.aborted: deque[str] = deque(maxlen=ABORTS_REMEMBERED)  # ids of orders that may write nothing more
         self.is_applying = False
         self.is_order_leaving = False  # an order's command may be about to reach the wire
         self.last_order_s = float("-inf")  # when the last one began to leave
@@ -161,6 +164,10 @@ class LineMachine(ABC):
         self.generation += 1
         with self.safe_lock:
             return safing.make_safe(self, deadline_s, order_id)
+
+    def abort(self, order_id: str) -> None:
+        """The order of this id writes nothing more, from any thread. Its one command may have left already."""
+        self.aborted.append(order_id)
 
     def close(self) -> None:
         """Let the machine go. It keeps its last settings: nothing is sent."""
