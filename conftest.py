@@ -21,6 +21,20 @@ from roastops.testing import servers
 catalogs.compile_all()  # before Django reads a catalog for the first time
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Beside the slowest tests, the slowest files: fixtures of a whole file are its cost too."""
+    spent_s: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            path = getattr(report, "nodeid", "").partition("::")[0]
+            spent_s[path] = spent_s.get(path, 0.0) + getattr(report, "duration", 0.0)
+    slow = sorted(spent_s.items(), key=lambda item: -item[1])[:15]
+    if slow and slow[0][1] > 10:
+        terminalreporter.section("slowest files")
+        for path, seconds in slow:
+            terminalreporter.write_line(f"{seconds:7.1f} s  {path}")
+
+
 @dataclasses.dataclass(frozen=True)
 class People:
     """Who works here, and one who does not."""
