@@ -1,0 +1,140 @@
+"""The house's database: SQLite in memory (a whole copy is restored between examples), or PostgreSQL.
+
+``install`` puts a connection of our own in Django's place, so that a test run's database is never touched. Every
+commit is told to ``on_commit`` before and after, for crashes at transaction boundaries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.core.management import call_command
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.sqlite3.base import DatabaseWrapper as SqliteWrapper
+
+CommitWatcher = Callable[[str], None]  # told "before" and "after"; may raise a BaseException: the process died
+_SESSION = "SET session_replication_role = {}"  # triggers guard what only we may delete
+
+
+class Store:
+    """One connection, and its content as it was when :meth:`keep` was called."""
+
+    def __init__(self) -> None:
+        self.watcher: CommitWatcher | None = None
+        self._previous: BaseDatabaseWrapper | None = None
+        self._kept: sqlite3.Connection | None = None
+        self._rows: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {}
+
+    @property
+    def is_sqlite(self) -> bool:
+        return connection.vendor == "sqlite"
+
+    def install(self) -> None:
+        """SQLite: a database in memory instead of the configured one. PostgreSQL: the configured one."""
+        if not self.is_sqlite:
+            self._watch(connections["default"])
+            return
+        self._previous = connections["default"]
+        settings = dict(self._previous.settings_dict)
+        settings |= {"NAME": ":memory:", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
+        settings["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "check_same_thread": False}
+        ours = SqliteWrapper(settings, alias="default")
+        self._watch(ours)
+        connections["default"] = ours
+
+    def remove(self) -> None:
+        """Django's own connection stands again."""
+        if self._previous is not None:
+            connections["default"].inc_thread_sharing()
+            raw = connections["default"].connection
+            if raw is not None:
+                raw.close()
+            connections["default"] = self._previous
+        if self._kept is not None:
+            self._kept.close()
+
+    def migrate(self) -> None:
+        """All tables, triggers and constraints, as the migrations make them."""
+        call_command("migrate", verbosity=0, interactive=False)
+
+    def keep(self) -> None:
+        """From now on :meth:`restore` brings back what is there now."""
+        if self.is_sqlite:
+            self._kept = sqlite3.connect(":memory:", check_same_thread=False)
+            connection.connection.backup(self._kept)
+            return
+        for table in _tables():
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+                columns = [column[0] for column in cursor.description]
+                self._rows[table] = (columns, cursor.fetchall())
+
+    def restore(self) -> None:
+        """As it was when it was kept."""
+        if connection.in_atomic_block:  # a process died in mid-transaction
+            connection.rollback()
+            connection.in_atomic_block = False
+            connection.savepoint_ids = []
+            connection.needs_rollback = False
+        connection.run_on_commit = []
+        if self._kept is not None:
+            self._kept.backup(connection.connection)
+            return
+        self._restore_postgres()
+
+    def _restore_postgres(self) -> None:
+        """Delete what an example may have written, in one round trip, and put the kept rows back."""
+        quote = connection.ops.quote_name
+        with connection.cursor() as cursor, replica(cursor):
+            cursor.execute("; ".join(f"DELETE FROM {quote(table)}" for table in self._rows))
+            for table, (columns, rows) in self._rows.items():
+                if rows:
+                    names = ", ".join(map(quote, columns))
+                    places = ", ".join(["%s"] * len(columns))
+                    cursor.executemany(
+                        f"INSERT INTO {quote(table)} ({names}) OVERRIDING SYSTEM VALUE VALUES ({places})",
+                        [[_adapted(value) for value in row] for row in rows],
+                    )
+            cursor.execute(
+                "SELECT setval(oid, COALESCE(pg_sequence_last_value(oid), 1)) FROM pg_class WHERE relkind = 'S'"
+            )
+
+    def _watch(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Every outermost commit of this connection is told to the watcher."""
+        commit = wrapper._commit  # type: ignore[attr-defined]
+
+        def told() -> None:
+            if self.watcher is not None:
+                self.watcher("before")
+            commit()
+            if self.watcher is not None:
+                self.watcher("after")
+
+        wrapper._commit = told  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def replica(cursor: Any) -> Iterator[None]:
+    """No triggers, no foreign keys, while rows are put back as they were (PostgreSQL)."""
+    cursor.execute(_SESSION.format("replica"))
+    try:
+        yield
+    finally:
+        cursor.execute(_SESSION.format("origin"))
+
+
+def _tables() -> list[str]:
+    names = connection.introspection.table_names()
+    return sorted(name for name in names if name != "django_migrations")
+
+
+def _adapted(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        from psycopg.types.json import Jsonb
+
+        return Jsonb(value)
+    return value
