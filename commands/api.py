@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from commands import serializers as shapes
 from commands import services
 from commands.lifecycle import Status
-from commands.models import Alarm, ExecutionStage, Grant, Proposal
+from commands.models import ExecutionStage, Grant, Proposal
 from kernel import clock
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
@@ -257,8 +257,10 @@ class ProposalAbort(APIView):
 
     @extend_schema(
         operation_id="abort_proposal",
-        description="Call an order off before it is on the wire; an agent may withdraw its own held one. "
-        "409 `on_the_wire` (use STOP), `not_abortable`.",
+        description="Call an order off; an agent may withdraw its own held one. One that is EXECUTING stays so until "
+        "the machine has said what came of it: nothing more of it is sent, then it is ABORTED, with the step it stands "
+        "at, or COMPLETED where everything had left already. It makes nothing safe: that is STOP. "
+        "409 `in_doubt` (nothing more is sent anyway: resolve it), `not_abortable`.",
         request=shapes.AbortBody,
         responses={200: shapes.ProposalSerializer, **errors(409, 422)},
     )
@@ -292,7 +294,7 @@ class ProposalTimeline(APIView):
 
 
 #: Told in one breath with the last stage, and after it: the wire first, then what was concluded from it.
-_ENDINGS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.IN_DOUBT.value})
+_ENDINGS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.ABORTED.value, Status.IN_DOUBT.value})
 
 
 def _place(entry: dict[str, Any]) -> tuple[str, int]:
@@ -424,33 +426,3 @@ def _render_envelope(machine: Machine) -> dict[str, Any]:
         **{name: getattr(machine, name) for name in machine_fields},
         "limits": [{name: getattr(row, name) for name in limit_fields} for row in limits],
     }
-
-
-class AlarmAcknowledge(APIView):
-    """`POST /v1/alarms/{id}/acknowledge`."""
-
-    permission_classes = [Requires("operate")]
-
-    @extend_schema(
-        operation_id="acknowledge_alarm",
-        description="A person has seen it; the first one stays.",
-        request=shapes.NothingBody,
-        responses={200: shapes.AlarmSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, alarm_id: str) -> Response:
-        principal = _principal(request)
-        read_body(shapes.NothingBody, request)
-        alarms = Alarm.objects.for_principal(principal).select_related("machine", "organization")
-        alarm = alarms.filter(pk=alarm_id).first()
-        if alarm is None:
-            raise NotFound("alarm_not_found", "There is no such alarm here.", "See the machine's alarms.")
-        alarm = services.acknowledge_alarm(principal, alarm, now=clock.now())
-        return Response(
-            {
-                "alarm_id": alarm.pk,
-                "machine_id": alarm.machine_id,
-                "code": alarm.code,
-                "acknowledged_at": shapes.render_time(alarm.acknowledged_at),
-            }
-        )

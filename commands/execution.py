@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 from dataclasses import replace
 
-from commands import reconcile, services, situation
+from commands import order_aborts, reconcile, services, situation
 from commands.loop_keeper_side import KeeperSide
 from commands.loop_notes import View
 from commands.models import Execution, Proposal
@@ -37,10 +37,14 @@ SEND_WITHIN_S = 2.0
 class Executor:
     """One thread calls :meth:`tick`."""
 
-    def __init__(self, machine: Machine, config: KeeperConfig, *, token: int, keeper_side: KeeperSide) -> None:
+    def __init__(
+        self, machine: Machine, config: KeeperConfig, *, token: int, keeper_side: KeeperSide,
+        heed: order_aborts.Heed = order_aborts.heeding,
+    ) -> None:
         self.machine = machine
         self._config = config
         self._token = token
+        self._heed = heed
         self._keeper_side = keeper_side
         self._client = KeeperClient(config.socket, CLIENT_TIMEOUT_S)
         self._resolve_at_s = float("-inf")
@@ -81,7 +85,8 @@ class Executor:
         if execution is None:
             return True
         order = order_of(proposal, view)
-        receipt = self._hindrance(order, view, begun_s) or self._apply(order)
+        with self._heed(proposal, self._config, self._token):
+            receipt = self._hindrance(order, view, begun_s) or self._apply(order)
         services.record_stage(execution, "sent", _sent_detail(receipt), now=clock.now())
         if receipt.outcome is Outcome.PROVED and isinstance(order, SettingOrder):
             receipt = self._verified(execution, order, receipt)

@@ -15,18 +15,20 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from commands import governor, situation
+from commands import governor, policies, situation
 from commands.conversion import CONTROL_OF, OrderType, to_native
 from commands.governor_rules import void_reason
-from commands.governor_situation import DEFAULT_POLICY, ApprovalLook, Order, Situation, Timing
+from commands.governor_situation import Order, Situation, Timing
 from commands.lifecycle import BEFORE_THE_WIRE, ON_THE_WIRE, Status
 from commands.models import Proposal
 from commands.reasons import ADVISORY, LEGACY, Code, Decision, Reason, RejectCode, Verdict
 from commands.services_executions import (
     claim_execution,
     conclude_execution,
+    is_abort_requested,
     mark_in_doubt,
     record_stage,
+    request_abort,
     resolve_in_doubt,
 )
 from commands.services_grants import grant_autonomy, revoke_grant
@@ -61,9 +63,9 @@ from roasts.models import Machine, Roast
 __all__ = [
     "IllegalMove", "LostRace", "OrderError", "abort_proposal", "acknowledge_alarm", "adopt_proposal",
     "approve_proposal", "claim_execution", "clear_alarm", "conclude_execution", "expire_due", "grant_autonomy",
-    "mark_in_doubt", "open_halt", "pause_orders", "propose_order", "raise_alarm", "record_stage", "reject_proposal",
-    "reset_halt", "resolve_in_doubt", "resume_agents", "resume_orders", "revoke_grant", "suspend_agents",
-    "update_halt_result", "void_held",
+    "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order", "raise_alarm", "record_stage",
+    "reject_proposal", "request_abort", "reset_halt", "resolve_in_doubt", "resume_agents", "resume_orders",
+    "revoke_grant", "suspend_agents", "update_halt_result", "void_held",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) ->
     if not principal.may("propose"):
         raise Forbidden("not_allowed", f"{principal.name} may not order here.", "Ask for the role, or the key's scope.")
     _require_same_organization(principal, asked.machine)
-    _require_loop(asked.machine)
+    require_loop(asked.machine)
     begun_s = clock.monotonic()
     for _ in range(MAX_TRIES):
         looked = _look(principal, asked, now)
@@ -146,16 +148,6 @@ def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) ->
 def _require_same_organization(principal: Principal, machine: Machine) -> None:
     if principal.organization is None or machine.organization_id != principal.organization.pk:
         raise NotFound()
-
-
-def _require_loop(machine: Machine) -> None:
-    """A machine that a bridge feeds is watched, not steered: nothing here reaches it."""
-    if machine.is_remote:
-        raise Conflict(
-            "machine_is_remote",
-            f"{machine.name} is fed by a bridge: it is watched here, and no order reaches it.",
-            "Set it at the machine itself, or where its own RoastOps runs.",
-        )
 
 
 def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
@@ -297,119 +289,9 @@ def rejection_of(verdict: Verdict) -> tuple[str, str]:
     return LEGACY.get(first.code, first.code.value)[:40], first.message[:500]
 
 
-def approve_proposal(principal: Principal, proposal: Proposal, *, digest: str, now: dt.datetime) -> Proposal:
-    """A person approves exactly this order. Forbidden, Conflict (settled, expired) or Stale (digest) say why not."""
-    proposal = _mine(principal, proposal)
-    _require_loop(proposal.machine)  # given to a bridge since this was held
-    _raise_refusal(governor.refuse_approval(_approval_look(principal, proposal, digest, now)), proposal, now)
-    if order_digest(proposal) != proposal.digest:
-        raise Stale(Code.STALE_DIGEST.value, "This order was changed after it was proposed.", "Reject it.")
-    try:
-        return move(
-            proposal, Status.APPROVED, principal, now=now, verb="proposal_approved", detail={"digest": digest},
-            decided_at=now, approver=principal.user, approved_digest=digest,
-        )  # fmt: skip
-    except LostRace:
-        raise _no_longer_held(proposal) from None
-
-
-def _mine(principal: Principal, proposal: Proposal) -> Proposal:
-    """The row as it stands now, if it is the principal's organisation's; else it is not there."""
-    fresh = Proposal.objects.for_principal(principal).select_related(*WITH_NAMES).filter(pk=proposal.pk).first()
-    if fresh is None:
-        raise NotFound()
-    return fresh
-
-
-def _approval_look(principal: Principal, proposal: Proposal, digest: str, now: dt.datetime) -> ApprovalLook:
-    agent = proposal.proposer_agent
-    own_id = principal.user.pk if principal.user is not None else None
-    is_given = hmac.compare_digest(digest.encode(), proposal.digest.encode())
-    return ApprovalLook(
-        is_person=principal.is_person,
-        may_approve=principal.may("approve"),
-        is_proposer=proposal.proposer_user_id is not None and proposal.proposer_user_id == own_id,
-        is_owner_of_proposer=agent is not None and agent.owner_id is not None and agent.owner_id == own_id,
-        status=proposal.status,
-        settled_by=settled_by(proposal) if proposal.status != Status.PENDING_APPROVAL else "",
-        digest=proposal.digest,
-        given_digest=proposal.digest if is_given else "",
-        expires_at=proposal.expires_at,
-        now=now,
-    )
-
-
-_ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 409: Conflict, 412: Stale}
-
-
-def _raise_refusal(refusal: governor.ApprovalRefusal | None, proposal: Proposal, now: dt.datetime) -> None:
-    if refusal is None:
-        return
-    if refusal.code is Code.EXPIRED and proposal.status == Status.PENDING_APPROVAL:
-        _time_out(proposal, now)
-    raise _ERRORS[refusal.status](
-        refusal.code.value,
-        refusal.message,
-        refusal.how_to_fix,
-        proposal_id=proposal.pk,
-        status_now=str(proposal.status),
-    )
-
-
-def _no_longer_held(proposal: Proposal) -> ApiError:
-    fresh = Proposal.objects.get(pk=proposal.pk)
-    return Conflict(
-        Code.NOT_AWAITING_APPROVAL.value,
-        f"This order is not awaiting approval: {settled_by(fresh)}.",
-        "Look at its timeline; a new order needs a new proposal.",
-        proposal_id=proposal.pk,
-        status_now=str(fresh.status),
-    )
-
-
-def reject_proposal(principal: Principal, proposal: Proposal, *, code: str, text: str, now: dt.datetime) -> Proposal:
-    """A person turns a held order down, with one of the structured reasons; OTHER needs words."""
-    proposal = _mine(principal, proposal)
-    if not principal.is_person or not principal.may("approve"):
-        raise Forbidden(Code.ROLE_REQUIRED.value, "Rejecting needs the operator's role.", "Ask an operator.")
-    if code not in set(RejectCode):
-        raise Malformed(
-            "unknown_reject_code",
-            f"{code!r} is no reason we know.",
-            f"One of: {', '.join(word.value for word in RejectCode)}.",
-        )
-    if code == RejectCode.OTHER and not text.strip():
-        raise Malformed("text_required", "OTHER needs a text.", "Say why in `text`.")
-    if proposal.status != Status.PENDING_APPROVAL:
-        raise _no_longer_held(proposal)
-    if now >= proposal.expires_at:
-        _time_out(proposal, now)
-        raise Conflict(
-            Code.EXPIRED.value,
-            "This order's time has run out already.",
-            "Nothing more is needed.",
-            proposal_id=proposal.pk,
-            status_now=str(proposal.status),
-        )
-    try:
-        return move(
-            proposal,
-            Status.REJECTED,
-            principal,
-            now=now,
-            verb="proposal_rejected",
-            detail={"code": code, "text": text[:500], "legacy_code": "USER_REJECTED"},
-            decided_at=now,
-            rejection_code=code,
-            rejection_text=text[:500],
-        )
-    except LostRace:
-        raise _no_longer_held(proposal) from None
-
-
 def adopt_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime) -> Proposal:
     """A person makes an agent's advice, or its held order, their own; the new order is returned."""
-    proposal = _mine(principal, proposal)
+    proposal = mine(principal, proposal)
     if not principal.is_person:
         raise Forbidden("agents_cannot_adopt", "Only a person adopts advice.", "An operator adopts it in the console.")
     if proposal.proposer_agent_id is None:
@@ -469,20 +351,14 @@ def _already_adopted(proposal: Proposal) -> ApiError:
 
 
 def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime, text: str = "") -> Proposal:
-    """Call an order off before it is on the wire: any operator; an agent withdraws its own held one."""
-    proposal = _mine(principal, proposal)
+    """Call an order off: any operator; an agent withdraws its own held one. On the wire: see ``request_abort``."""
+    proposal = mine(principal, proposal)
     is_own = principal.agent is not None and proposal.proposer_agent_id == principal.agent.pk
     if not (principal.is_person and principal.may("operate")) and not is_own:
         raise Forbidden("not_allowed", f"{principal.name} may not call off this order.", "Ask an operator.")
     status = Status(proposal.status)
     if status in ON_THE_WIRE:
-        raise Conflict(
-            "on_the_wire",
-            "The order is on the wire already.",
-            "Press STOP to take the heat off.",
-            proposal_id=proposal.pk,
-            status_now=status.value,
-        )
+        return request_abort(principal, proposal, text=text, now=now)
     if status not in BEFORE_THE_WIRE or (is_own and status is not Status.PENDING_APPROVAL):
         raise Conflict(
             "not_abortable",
@@ -496,23 +372,6 @@ def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
     return proposal
 
 
-def _time_out(proposal: Proposal, now: dt.datetime) -> bool:
-    actor = system_principal("sweeper", proposal.organization)
-    try:
-        move(
-            proposal,
-            Status.TIMEOUT,
-            actor,
-            now=now,
-            verb="proposal_expired",
-            outcome_code=Code.EXPIRED.value,
-            outcome_message="Its time ran out.",
-        )
-    except LostRace:
-        return False
-    return True
-
-
 def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
     """Time out held and approved orders whose deadline has come; how many."""
     due = (
@@ -520,7 +379,7 @@ def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
         .select_related(*WITH_NAMES)
         .order_by("expires_at")[:limit]
     )
-    return sum(_time_out(proposal, now) for proposal in due)
+    return sum(time_out(proposal, now) for proposal in due)
 
 
 def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list[Proposal]:
@@ -535,7 +394,8 @@ def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list
     ).select_related(*WITH_NAMES)
     voided = []
     for proposal in held:
-        reason = void_reason(situation.seen_of(proposal), look, DEFAULT_POLICY)
+        policy = policies.policy_of(proposal.organization_id)
+        reason = void_reason(situation.seen_of(proposal), look, policy)
         if reason is None:
             continue
         actor = system_principal("machine loop", proposal.organization)

@@ -13,10 +13,11 @@ from commands.governor_situation import Phase, Situation
 from commands.lifecycle import Status
 from commands.models import Execution, ExecutionStage, MachineLease, Proposal
 from commands.reasons import LEGACY, Code, Decision, Verdict
-from commands.services_moves import LostRace, governor_principal, move, order_digest
+from commands.services_moves import LostRace, governor_principal, move, order_digest, settled_by, stream_document, topic
 from drivers import wire_json
-from drivers.port import Outcome, Receipt
-from kernel import clock, metrics
+from drivers.port import ABORTED, Outcome, Receipt
+from kernel import audit, clock, live, metrics
+from kernel.errors import Conflict, Forbidden
 from kernel.principals import Principal, system_principal
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "app
 #: What a receipt means for the order. Anything not listed is in doubt.
 _ENDINGS = {Outcome.PROVED: Status.COMPLETED, Outcome.DECLINED: Status.FAILED, Outcome.NOT_SENT: Status.FAILED}
 _STAGES = {Outcome.PROVED: "verified", Outcome.DECLINED: "declined", Outcome.NOT_SENT: "not_sent"}
+#: A person called it off in mid-execution, and the control was read back (or nothing had left yet).
+_CALLED_OFF = frozenset({Outcome.DECLINED, Outcome.NOT_SENT})
+_TOO_LATE = "It was called off when everything had been sent already: it was carried out."
 
 
 def _loop(proposal: Proposal) -> Principal:
@@ -131,19 +135,21 @@ def _stage(execution: Execution, stage: str, detail: dict[str, Any], now: dt.dat
 
 
 def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.datetime) -> Proposal:
-    """Record what the wire said. PROVED completes; DECLINED and NOT_SENT fail; anything else is in doubt.
+    """Record what the wire said. PROVED completes; DECLINED and NOT_SENT fail, or abort where a person called the
+    order off in time; anything else is in doubt.
 
     An order that was marked in doubt meanwhile may still be concluded; a settled one is left as it is.
     """
     proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
-    to = _ENDINGS.get(receipt.outcome, Status.IN_DOUBT)
+    to = _ending(proposal, receipt)
     code = _outcome_code(receipt, to)
     if Status(proposal.status) not in (Status.EXECUTING, Status.IN_DOUBT) or proposal.status == to:
         logger.warning(
             "order %s is %s: its receipt (%s) changes nothing", proposal.pk, proposal.status, receipt.outcome
         )
         return proposal
-    stage = "contradicted" if code == Code.CONTRADICTED else _STAGES.get(receipt.outcome, "in_doubt")
+    stage = _stage_name(receipt, to, code)
+    message = _TOO_LATE if to is Status.COMPLETED and proposal.abort_requested_at is not None else receipt.message
     document = wire_json.receipt_to_json(receipt)
     try:
         with transaction.atomic():
@@ -158,7 +164,7 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
                 stage,
                 {
                     "code": code,
-                    "message": receipt.message,
+                    "message": message,
                     "writes": len(receipt.writes),
                     "value_before": receipt.value_before,
                     "value_after": receipt.value_after,
@@ -173,13 +179,27 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
                 _loop(proposal),
                 now=now,
                 verb=f"execution_{to.value.lower()}",
-                detail={"execution_id": execution.pk, "code": code, "message": receipt.message},
+                detail={"execution_id": execution.pk, "code": code, "message": message},
                 outcome_code=code,
-                outcome_message=receipt.message,
+                outcome_message=message,
                 actual_step=receipt.value_after,
             )
     except LostRace:
         return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+
+
+def _ending(proposal: Proposal, receipt: Receipt) -> Status:
+    """Where the receipt takes the order. A doubt is never aborted: what was sent in it is not known."""
+    is_called_off = receipt.reason == ABORTED and receipt.outcome in _CALLED_OFF
+    if is_called_off and proposal.abort_requested_at is not None and proposal.status == Status.EXECUTING:
+        return Status.ABORTED
+    return _ENDINGS.get(receipt.outcome, Status.IN_DOUBT)
+
+
+def _stage_name(receipt: Receipt, to: Status, code: str) -> str:
+    if to is Status.ABORTED:
+        return ABORTED
+    return "contradicted" if code == Code.CONTRADICTED else _STAGES.get(receipt.outcome, "in_doubt")
 
 
 def _time_execution(execution: Execution, now: dt.datetime) -> None:
@@ -191,7 +211,7 @@ def _time_execution(execution: Execution, now: dt.datetime) -> None:
 def _outcome_code(receipt: Receipt, to: Status) -> str:
     if to is Status.COMPLETED:
         return ""
-    fallback = {Status.IN_DOUBT: Code.IN_DOUBT.value, Status.FAILED: Code.NOT_SENT.value}[to]
+    fallback = {Status.IN_DOUBT: Code.IN_DOUBT.value, Status.FAILED: Code.NOT_SENT.value, Status.ABORTED: ABORTED}[to]
     if receipt.outcome is Outcome.DECLINED:
         fallback = "declined"
     return (receipt.reason or fallback)[:40]
@@ -204,6 +224,53 @@ def _first_byte_at(receipt: Receipt) -> dt.datetime | None:
         return None
     ago_s, now = clock.monotonic() - receipt.first_byte_monotonic_s, clock.now()
     return now - dt.timedelta(seconds=ago_s) if 0 <= ago_s < 86_400 else None
+
+
+def request_abort(principal: Principal, proposal: Proposal, *, text: str = "", now: dt.datetime) -> Proposal:
+    """A person calls off an order that is on the wire: the loop hears it and the driver stops before its next step.
+
+    The order stays EXECUTING until its receipt says what came of it: ABORTED where steps were left unsent, COMPLETED
+    where all had left. Nothing is made safe by this, and nothing is sent twice. Asking again changes nothing.
+    Forbidden: not an operator; Conflict ``in_doubt`` (a doubt is resolved by reading), ``not_abortable``.
+    """
+    if not principal.is_person or not principal.may("operate"):
+        raise Forbidden("not_allowed", f"{principal.name} may not call off this order.", "Ask an operator.")
+    status = Status(proposal.status)
+    if status is Status.IN_DOUBT:
+        raise Conflict(
+            Code.IN_DOUBT.value,
+            "What left of this order is not known, so there is nothing to call off: nothing more of it is sent.",
+            "Look at the machine, then resolve it; STOP takes the heat off.",
+            proposal_id=proposal.pk,
+            status_now=status.value,
+        )
+    with transaction.atomic():
+        asked = Proposal.objects.filter(
+            pk=proposal.pk, status=Status.EXECUTING.value, abort_requested_at__isnull=True
+        ).update(abort_requested_at=now, abort_requested_by=principal.user)
+        fresh = Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
+        if asked:
+            document = stream_document(fresh)
+            told = document | ({"text": text[:500]} if text else {})
+            audit.record(fresh.organization, principal, "abort_requested", "proposal", fresh.pk, told, now=now)
+            live.publish_decision(fresh.organization, "proposal", fresh.pk, fresh.machine_id, document, now=now)
+            transaction.on_commit(lambda: live.wake(topic(fresh.machine_id)))
+    if not asked and fresh.status != Status.EXECUTING:
+        raise Conflict(
+            "not_abortable",
+            f"The order cannot be called off any more: {settled_by(fresh)}.",
+            "Look at its timeline.",
+            proposal_id=fresh.pk,
+            status_now=str(fresh.status),
+        )
+    return fresh
+
+
+def is_abort_requested(proposal_id: str) -> bool:
+    """A person has called this order off while it is on the wire."""
+    return Proposal.objects.filter(
+        pk=proposal_id, status=Status.EXECUTING.value, abort_requested_at__isnull=False
+    ).exists()
 
 
 def mark_in_doubt(execution: Execution, *, code: str, message: str, now: dt.datetime) -> Proposal:

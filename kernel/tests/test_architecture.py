@@ -19,7 +19,7 @@ from kernel.tests.detectors import Detector, Finding, Source
 PURE = frozenset(
     """
     agents.heuristics agents.corridor
-    commands.commissioning commands.stop_drill
+    commands.alarm_states commands.commissioning commands.stop_drill
     commands.conversion commands.governor commands.governor_rules commands.governor_situation
     commands.interlocks commands.lifecycle commands.reasons
     drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
@@ -68,6 +68,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "drivers.virtual.line_server": "a virtual peer served in a test's own process",
         "drivers.virtual.server": "a machine lives on while its clients are served",
         "commands.loop_keeper_side": "the keeper's side of a loop goes on while the store is away",
+        "commands.order_aborts": "the executor waits for the keeper's receipt while a person may call the order off",
         "commands.machine_loop": "two sides and an executor: a database outage never takes the wire away",
         "commands.management.commands.stop": "tells all machines to stop at once, not one after the other",
         "commands.stop_authority": "keeps the stop authority fresh so that STOP asks no database",
@@ -108,6 +109,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "commands.api_machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop_wire alone",
         "commands.execution": "the one that applies orders",
         "commands.management.commands.stop": "STOP from the command line, without a server",
+        "commands.order_aborts": "tells the keeper that a person called an order off",
         "commands.reconcile": "the machine loop's first act: what did the wire see before us?",
         "commands.loop_keeper_side": "the machine loop's keeper side",
         "commands.machine_loop": "the machine loop",

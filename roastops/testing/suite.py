@@ -33,7 +33,7 @@ ONCE = [
 #: A machine loop with a real keeper, by the clock: alone on SQLite in `make test`, on PostgreSQL in `make prove`.
 BY_THE_CLOCK = [
     f"commands/tests/{name}.py"
-    for name in ("test_loop_real", "test_orders_real", "test_loop_lines")
+    for name in ("test_loop_real", "test_orders_real", "test_loop_lines", "test_order_aborts_real", "test_plans_real")
     if Path(f"commands/tests/{name}.py").is_file()
 ]
 #: Rooms whose tests start nothing and may run beside the PostgreSQL pair.
