@@ -43,10 +43,16 @@ def _decode(cursor: str, queryset: QuerySet, names: list[str]) -> list[Any]:
         )
         if not is_plain or len(values) != len(names) or "\\u0000" in json.dumps(values):
             raise ValueError(cursor)
-        fields = [queryset.model._meta.get_field("id" if name == "pk" else name) for name in names]
+        fields = [_field(queryset, name) for name in names]
         return [field.to_python(value) for field, value in zip(fields, values, strict=True)]
     except (ValueError, UnicodeError, binascii.Error, RecursionError, TypeError, ValidationError) as error:
         raise _bad_cursor() from error
+
+
+def _field(queryset: QuerySet, name: str) -> Any:
+    """A column of the model, or one the query computes."""
+    computed = queryset.query.annotations.get(name)
+    return computed.output_field if computed else queryset.model._meta.get_field("id" if name == "pk" else name)
 
 
 def _bad_cursor() -> Malformed:
@@ -63,7 +69,7 @@ def paginate(
     cursor: str | None,
     render: Callable[[Any], dict[str, Any]],
 ) -> Response:
-    """One page as a Response. ``order`` names concrete columns, all `-` or none, ending in a unique one."""
+    """One page as a Response. ``order`` names columns (annotated ones too), all `-` or none, ending in a unique one."""
     rows, next_cursor = slice_of(queryset, order=order, limit=limit, cursor=cursor)
     return Response({"results": [render(row) for row in rows], "next_cursor": next_cursor})
 
@@ -72,16 +78,21 @@ def slice_of(
     queryset: QuerySet, *, order: tuple[str, ...], limit: int, cursor: str | None
 ) -> tuple[list[Any], str | None]:
     """The rows of one page and the cursor of the next, or None. ``order`` as in :func:`paginate`."""
-    is_descending = order[0].startswith("-")
     names = [name.lstrip("-") for name in order]
-    if cursor:
-        queryset = queryset.filter(_after(names, _decode(cursor, queryset, names), is_descending))
-    rows = list(queryset.order_by(*order)[: limit + 1])
+    rows = list(rows_after(queryset, order=order, cursor=cursor).order_by(*order)[: limit + 1])
     next_cursor = None
     if len(rows) > limit:
         rows = rows[:limit]
         next_cursor = _encode([getattr(rows[-1], name) for name in names])
     return rows, next_cursor
+
+
+def rows_after(queryset: QuerySet, *, order: tuple[str, ...], cursor: str | None) -> QuerySet:
+    """What a page that begins at the cursor may hold; everything without one. Malformed `bad_cursor`."""
+    if not cursor:
+        return queryset
+    names = [name.lstrip("-") for name in order]
+    return queryset.filter(_after(names, _decode(cursor, queryset, names), order[0].startswith("-")))
 
 
 def _after(names: list[str], values: list[Any], is_descending: bool) -> Q:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import connection
 from django.db.models import QuerySet
 
 from kernel import pagination
@@ -26,6 +28,8 @@ ORDERS: dict[str, tuple[str, ...]] = {
 #: Columns that may be empty: sorting by them leaves the empty ones out.
 MEASURES = {"ratio": "development_ratio", "total": "total_ms", "drop": "drop_bean_temp_c"}
 PAGE_ROWS = 50
+#: So many of the next roasts are looked through for several words before the index of words is asked for all of them.
+WALKED = 3_000
 MAX_COMPARED = 6
 MAX_OF_PROFILE = 40
 #: What a row of the library shows: the summary and other wide columns stay in the database.
@@ -88,8 +92,46 @@ def page_of(principal: Principal, search: Search, cursor: str = "") -> Page:
     """One page. Malformed `bad_cursor` where the cursor is none of ours, or of another order."""
     order = ORDERS[search.order]
     found = find(principal, search).select_related("machine", "profile_version__profile").only(*SHOWN)
-    rows, next_cursor = pagination.slice_of(found, order=order, limit=PAGE_ROWS, cursor=cursor or None)
+    after = cursor or None
+    if connection.vendor == "postgresql" and len(library_search.words_of(search.words)) > 1:
+        nearby = _nearby(found, find(principal, dataclasses.replace(search, words="")), order, after)
+        rows, next_cursor = pagination.slice_of(nearby, order=order, limit=PAGE_ROWS, cursor=after)
+        if next_cursor is not None or nearby is found:
+            return Page(tuple(rows), next_cursor or "")
+        keys = _found_by_index(pagination.rows_after(found, order=order, cursor=after), order)
+        found, after = found.filter(pk__in=keys), None
+    rows, next_cursor = pagination.slice_of(found, order=order, limit=PAGE_ROWS, cursor=after)
     return Page(tuple(rows), next_cursor or "")
+
+
+def _nearby(
+    found: RoastQuerySet, all_roasts: RoastQuerySet, order: tuple[str, ...], after: str | None
+) -> RoastQuerySet:
+    """``found`` among the next WALKED roasts alone; ``found`` itself where there are no more than those.
+
+    Several words, each common, may never stand together. The planner does not know, walks every roast in the page's
+    order and finds nothing; so the walk has an end.
+    """
+    column = order[0].lstrip("-")
+    ordered = pagination.rows_after(all_roasts, order=order, cursor=after).order_by(*order)
+    edge = ordered.values_list(column, flat=True)[WALKED : WALKED + 1].first()
+    if edge is None:
+        return found
+    return found.filter(**{f"{column}__{'gte' if order[0].startswith('-') else 'lte'}": edge})
+
+
+def _found_by_index(found: QuerySet[Roast], order: tuple[str, ...]) -> list[str]:
+    """Keys of the next page's rows, and one more, from everything that the index of words finds.
+
+    OFFSET 0 keeps the planner from walking the page's order again: what is inside is planned for all of its rows.
+    """
+    columns = [name.lstrip("-") for name in order]
+    inner, params = found.order_by().values_list(*dict.fromkeys(["id", *columns])).query.sql_with_params()
+    direction = "DESC" if order[0].startswith("-") else "ASC"
+    sorted_by = ", ".join(f'm."{column}" {direction}' for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT m.id FROM ({inner} OFFSET 0) m ORDER BY {sorted_by} LIMIT {PAGE_ROWS + 1}", params)
+        return [row[0] for row in cursor.fetchall()]
 
 
 def chosen_of(principal: Principal, roast_ids: Iterable[str]) -> list[Roast]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from typing import Any
@@ -12,7 +13,7 @@ from django.test import Client
 
 from kernel import clock
 from kernel.models import Organization
-from roasts import services, services_library
+from roasts import library, services, services_library
 from roasts.models import Machine, PackedRoast, Roast
 from roasts.tests.stored_roasts import MARKS, curve_of, machine_of, store_roast
 
@@ -90,6 +91,34 @@ def test_words_are_found_by_their_beginning_in_any_field_and_case(machine: Machi
         "%": ["D", "C", "B", "A", "Yirgacheffee-Banko-Gotiti_no4"],
     }.items():
         assert listed(lead, q=words) == found, words
+
+
+@pytest.mark.parametrize("walked", [1, 4, 1000])
+def test_several_words_find_the_same_wherever_the_walk_ends(
+    machine: Machine, people: Any, monkeypatch: pytest.MonkeyPatch, walked: int
+) -> None:
+    for number in range(12):
+        words = {"bean": "Guji" if number % 2 else "Huila", "origin": "Huila" if number % 3 else "Kenya"}
+        roast = store_roast(machine, curve_of(end_s=3), (), days=number % 5, title=f"r{number}", **words)
+        counted = {"development_ratio": number % 4 / 10, "total_ms": number % 3, "drop_bean_temp_c": number % 2}
+        Roast.objects.filter(pk=roast.pk).update(**counted)
+    monkeypatch.setattr(library, "WALKED", walked)
+    monkeypatch.setattr(library, "PAGE_ROWS", 2)
+    lead = people.principal("lead")
+    for order, text in itertools.product(library.ORDERS, ("guji huila", "huila kenya", "kenya guji huila", "huila")):
+        search = library.Search(words=text, order=order)
+        plain = library.find(lead, search).order_by(*library.ORDERS[order])
+        assert all_pages(lead, search) == list(plain.values_list("pk", flat=True)), (order, text)
+
+
+def all_pages(principal: Any, search: library.Search) -> list[str]:
+    """Every roast of a search, page by page."""
+    page = library.page_of(principal, search)
+    found = [roast.pk for roast in page.rows]
+    while page.next_cursor:
+        page = library.page_of(principal, search, page.next_cursor)
+        found += [roast.pk for roast in page.rows]
+    return found
 
 
 @pytest.mark.parametrize(
