@@ -321,13 +321,6 @@ class EnvelopePageSerializer(serializers.Serializer):
     next_cursor = serializers.CharField(allow_null=True)
 
 
-class AlarmSerializer(serializers.Serializer):
-    alarm_id = serializers.CharField()
-    machine_id = serializers.CharField()
-    code = serializers.CharField()
-    acknowledged_at = serializers.DateTimeField(allow_null=True)
-
-
 def _person(user: Any, at: dt.datetime | None) -> dict[str, Any]:
     return {"kind": "person", "id": person_id(user), "name": user.get_username(), "at": render_time(at)}
 

@@ -1,4 +1,4 @@
-"""Halts, suspensions, pauses and alarms: what keeps orders away from a machine. Through `commands.services`."""
+"""Halts, suspensions and pauses: what keeps orders away from a machine. Through `commands.services`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from django.db import IntegrityError, transaction
 
 from commands.lifecycle import Status
 from commands.loop_notes import last_word
-from commands.models import Alarm, Halt, Proposal, Suspension
+from commands.models import Halt, Proposal, Suspension
 from commands.reasons import Code
+from commands.services_alarms import acknowledge_alarm, clear_alarm, raise_alarm
 from commands.services_moves import call_off, person_pk
 from kernel import audit, canonical, ids, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.principals import Principal, system_principal
 from roasts.models import Machine, MachineReading
+
+__all__ = [
+    "acknowledge_alarm", "clear_alarm", "halt_document", "observe_cooling", "open_halt", "pause_orders",
+    "raise_alarm", "require_link", "reset_halt", "resume_agents", "resume_orders", "suspend_agents",
+    "update_halt_result",
+]  # fmt: skip
 
 MAX_LOOKS = 5
 WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver")
@@ -273,70 +280,3 @@ def _tell_machine(
     payload = {"machine_id": machine.pk, "by": actor.name, **document}
     audit.record(machine.organization, actor, verb, kind, subject_id, payload, now=now)
     live.publish_decision(machine.organization, kind, subject_id, machine.pk, payload, now=now)
-
-
-def raise_alarm(
-    machine: Machine,
-    *,
-    code: str,
-    cause: str,
-    consequence: str,
-    action: str,
-    priority: str = "high",
-    now: dt.datetime,
-) -> Alarm:
-    """Tell a person what to do; the standing alarm of this code when there is one."""
-    standing = Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
-    if standing is not None:
-        return standing
-    try:
-        with transaction.atomic():
-            alarm = Alarm.objects.create(
-                organization=machine.organization, machine=machine, code=code, priority=priority, cause=cause,
-                consequence=consequence, action=action, raised_at=now,
-            )  # fmt: skip
-            _tell_alarm(alarm, system_principal("machine loop", machine.organization), "alarm_raised", now)
-            return alarm
-    except IntegrityError:
-        return Alarm.objects.get(machine=machine, code=code, cleared_at__isnull=True)
-
-
-def clear_alarm(machine: Machine, *, code: str, now: dt.datetime) -> Alarm | None:
-    """Its cause is gone; None when no such alarm stood."""
-    with transaction.atomic():
-        alarm = Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
-        if alarm is None or not Alarm.objects.filter(pk=alarm.pk, cleared_at__isnull=True).update(cleared_at=now):
-            return None
-        alarm.refresh_from_db()
-        _tell_alarm(alarm, system_principal("machine loop", machine.organization), "alarm_cleared", now)
-    return alarm
-
-
-def acknowledge_alarm(principal: Principal, alarm: Alarm, *, now: dt.datetime) -> Alarm:
-    """A person has seen it; the first one stays."""
-    _require_operator(principal, alarm.machine)
-    with transaction.atomic():
-        seen = Alarm.objects.filter(pk=alarm.pk, acknowledged_at__isnull=True).update(
-            acknowledged_at=now, acknowledged_by=principal.user
-        )
-        alarm.refresh_from_db()
-        if seen:
-            _tell_alarm(alarm, principal, "alarm_acknowledged", now)
-    return alarm
-
-
-def _tell_alarm(alarm: Alarm, actor: Principal, verb: str, now: dt.datetime) -> None:
-    document = {
-        "alarm_id": alarm.pk,
-        "machine_id": alarm.machine_id,
-        "code": alarm.code,
-        "priority": alarm.priority,
-        "cause": alarm.cause,
-        "consequence": alarm.consequence,
-        "action": alarm.action,
-        "raised_at": canonical.utc_text(alarm.raised_at),
-        "is_standing": alarm.cleared_at is None,
-        "is_acknowledged": alarm.acknowledged_at is not None,
-    }
-    audit.record(alarm.organization, actor, verb, "alarm", alarm.pk, document, now=now)
-    live.publish_decision(alarm.organization, "alarm", alarm.pk, alarm.machine_id, document, now=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from commands import api, api_machine_roasts, api_outlook
+from commands.api_alarms import alarm_urlpatterns
 from commands.api_machines import machine_urlpatterns
 
 urlpatterns = [
@@ -20,11 +21,11 @@ urlpatterns = [
     path("grants/<str:grant_id>", api.GrantDetail.as_view(), name="grant"),
     path("grants/<str:grant_id>/revoke", api.GrantRevoke.as_view(), name="grant-revoke"),
     path("envelopes", api.EnvelopeList.as_view(), name="envelopes"),
-    path("alarms/<str:alarm_id>/acknowledge", api.AlarmAcknowledge.as_view(), name="alarm-acknowledge"),
     path("machines/<str:machine_id>/outlook", api_outlook.MachineOutlook.as_view(), name="machine-outlook"),
     path("machines/<str:machine_id>/roasts", api_machine_roasts.RoastOpening.as_view(), name="machine-roast-open"),
     path(
         "machines/<str:machine_id>/roasts/close", api_machine_roasts.RoastClosing.as_view(), name="machine-roast-close"
     ),
     *machine_urlpatterns,
+    *alarm_urlpatterns,
 ]
