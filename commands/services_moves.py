@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 
+from commands import services_plan_moves
 from commands.lifecycle import SETTLED, Status, may_move
 from commands.models import Proposal, ProposalTransition
 from kernel import audit, canonical, live, metrics, prepared
@@ -112,7 +113,8 @@ def move(
 ) -> Proposal:
     """Move the order by guarded update, with its transition, audit entry and stream event, in one transaction.
 
-    ``changes`` are further columns of the same update. LostRace: it no longer stands where the caller saw it.
+    ``changes`` are further columns of the same update. LostRace: it no longer stands where the caller saw it. The
+    plan it is part of, if any, follows (``services_plan_moves``).
     """
     old = Status(proposal.status)
     if not may_move(old, to, actor.kind):
@@ -150,10 +152,15 @@ def file_judged(
     if to in SETTLED:
         changes.setdefault("settled_at", now)
     _set(proposal, to, changes)
+        plan = services_plan_moves.hold(proposal.plan_id) if proposal.plan_id is not None else None
+        if plan is not None:
+            services_plan_moves.require_whole(plan, to, changes.get("approver"))
     prepared.insert(proposal)
     _leave_tracks(proposal, old, to, actor, now, verb, detail)
     transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
     return proposal
+            if plan is not None:
+                services_plan_moves.follow(plan, proposal, now=now, call_off=call_off)
 
 
 def _set(proposal: Proposal, to: Status, changes: dict[str, Any]) -> None:
