@@ -1,0 +1,56 @@
+"""From a seed to a plan: which episode, on which machine, by whom, what breaks. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+
+from simulation.episodes import approvals, claims, grants, halts, leases, messages, proposals, sealing
+from simulation.plan import Fault, Operation, Plan, draw_schedule, stream
+
+#: name -> (module, how often it is drawn).
+EPISODES: Mapping[str, tuple[ModuleType, int]] = {
+    "approvals": (approvals, 6), "claims": (claims, 5), "halts": (halts, 4), "proposals": (proposals, 4),
+    "grants": (grants, 2), "leases": (leases, 4), "messages": (messages, 1), "sealing": (sealing, 2),
+}  # fmt: skip
+FAULTY_SHARE, SEALED_SHARE = 0.3, 0.1
+#: kind -> (site, the nth time at most): what may befall an actor.
+FAULTS: Sequence[tuple[str, str, int]] = (
+    ("kill", "statement", 14), ("kill", "commit", 3), ("kill", "committed", 3), ("kill", "wire", 2),
+    ("kill", "wired", 1), ("lost_before_commit", "commit", 2), ("lost_after_commit", "commit", 2),
+    ("deadlock", "statement", 10), ("serialization", "statement", 10), ("statement_timeout", "statement", 10),
+)  # fmt: skip
+MESSAGE_FAULTS = ("duplicate", "delay", "reorder", "lose")
+#: Faults of the wire only where somebody works it.
+_ON_THE_WIRE = frozenset({"claims", "leases", "messages"})
+
+
+def draw(seed: int, episode: str | None = None) -> Plan:
+    """The plan of a seed; ``episode`` chooses the kind instead of chance."""
+    chance = stream(seed, "workload")
+    names = sorted(EPISODES)
+    name = chance.choices(names, [EPISODES[each][1] for each in names])[0]
+    name = episode or name
+    module = EPISODES[name][0]
+    drawn: Callable[[random.Random], list[list[Operation]]] = module.draw
+    actors = {f"actor{index}": tuple(operations) for index, operations in enumerate(drawn(chance))}
+    machine = chance.choice(module.MACHINES)
+    return Plan(
+        seed, name, machine, actors, draw_schedule(seed), _faults(seed, name, sorted(actors)),
+        name == "sealing" or stream(seed, "sealed").random() < SEALED_SHARE,
+    )  # fmt: skip
+
+
+def _faults(seed: int, episode: str, actors: list[str]) -> tuple[Fault, ...]:
+    chance = stream(seed, "faults")
+    found = []
+    if chance.random() < FAULTY_SHARE:
+        for _ in range(chance.choice((1, 1, 2))):
+            kind, site, most = chance.choice(FAULTS)
+            if site in ("wire", "wired") and episode not in _ON_THE_WIRE:
+                kind, site, most = "kill", "statement", 14
+            found.append(Fault(chance.choice(actors), site, chance.randint(1, most), kind))
+    if episode == "messages" and chance.random() < 0.6:
+        found.append(Fault("", "message", chance.randint(1, 3), chance.choice(MESSAGE_FAULTS)))
+    return tuple(found)

@@ -1,0 +1,32 @@
+"""One held order, and everybody who would settle it: approve, reject, withdraw, expire, adopt, void."""
+
+from __future__ import annotations
+
+import random
+
+from simulation.plan import Operation
+from simulation.population import DEADLINE_MS
+
+MACHINES = ("held", "shared")
+PEOPLE = ("operator", "second", "third", "lead", "other_lead", "viewer", "stranger")
+
+
+def draw(chance: random.Random) -> list[list[Operation]]:
+    """One list of operations per actor."""
+    return [[_one(chance)] for _ in range(3)]
+
+
+def _one(chance: random.Random) -> Operation:
+    who, order = chance.choice(PEOPLE[:5] if chance.random() < 0.8 else PEOPLE), 1 if chance.random() < 0.2 else 0
+    at_ms = chance.choice((0, 0, 0, DEADLINE_MS - 1, DEADLINE_MS))
+    verb = chance.choices(("approve", "reject", "abort", "withdraw", "expire", "adopt", "void"), (8, 3, 2, 2, 3, 1, 1))[0]
+    if verb == "expire":
+        return Operation("expire", {}, chance.choice((0, DEADLINE_MS - 1, DEADLINE_MS, DEADLINE_MS)))
+    if verb == "void":
+        return Operation("void", {})
+    if verb == "withdraw":
+        return Operation("abort", {"order": order, "who": "agent_b" if order == 1 else "agent_a"}, at_ms)
+    arguments: dict[str, object] = {"order": order, "who": who}
+    if verb == "approve" and chance.random() < 0.08:
+        arguments["is_right"] = False
+    return Operation(verb, arguments, at_ms)

@@ -1,0 +1,332 @@
+"""Commit-order replay: may this history be? An independent model of who may change what, and of what callers are told.
+
+A history is a list of commits, each with the state before and after it and the operation that made it, and a list of
+answers, each with the span of commits that lay between question and answer. A change must be one its operation may
+make in the state before it; a refusal must have been true at some moment of its span. Pure; knows nothing of how the
+product decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from simulation.race_picture import Change, Picture
+
+HELD, APPROVED, REJECTED, EXECUTING = "PENDING_APPROVAL", "APPROVED", "REJECTED", "EXECUTING"
+COMPLETED, FAILED, ABORTED, TIMEOUT, IN_DOUBT = "COMPLETED", "FAILED", "ABORTED", "TIMEOUT", "IN_DOUBT"
+WAITING = (HELD, APPROVED)
+#: Who may approve an order of which agent: operators and leads here, never the agent's owner.
+APPROVERS = {
+    "agent_a": frozenset({"operator", "second", "third", "other_lead"}),
+    "agent_b": frozenset({"operator", "third", "lead", "other_lead"}),
+}
+OPERATORS = frozenset({"operator", "second", "third", "lead", "other_lead"})
+LEADS = frozenset({"lead", "other_lead"})
+
+_OFF = {(HELD, ABORTED), (APPROVED, ABORTED)}
+_LOOP = {
+    (APPROVED, EXECUTING), (APPROVED, REJECTED), (APPROVED, TIMEOUT), (EXECUTING, COMPLETED), (EXECUTING, FAILED),
+    (EXECUTING, IN_DOUBT), (IN_DOUBT, COMPLETED), (IN_DOUBT, FAILED),
+}  # fmt: skip
+#: verb -> moves of an order it may make. Those of OWN only on the order it names.
+MOVES: Mapping[str, frozenset[tuple[str, str]]] = {
+    "propose": frozenset({("", HELD), ("", APPROVED), ("", REJECTED), *_OFF}),
+    "adopt": frozenset({("", APPROVED), ("", REJECTED), *_OFF}),
+    "approve": frozenset({(HELD, APPROVED), (HELD, TIMEOUT)}),
+    "reject": frozenset({(HELD, REJECTED), (HELD, TIMEOUT)}),
+    "abort": frozenset(_OFF),
+    "expire": frozenset({(HELD, TIMEOUT), (APPROVED, TIMEOUT)}),
+    "void": frozenset({(HELD, ABORTED)}),
+    "stop": frozenset(_OFF),
+    "suspend": frozenset(_OFF),
+    "pause_orders": frozenset(_OFF),
+    "reconcile": frozenset({(EXECUTING, IN_DOUBT), (IN_DOUBT, COMPLETED), (IN_DOUBT, FAILED)}),
+    **dict.fromkeys(("tick", "take_over", "work", "claim_again", "heal"), frozenset(_LOOP | {(HELD, TIMEOUT)})),
+}
+OWN = frozenset({"approve", "reject", "abort"})
+#: kind of fact -> verbs that may change it.
+MAKERS = {
+    "halt": frozenset({"stop", "reset"}),
+    "grant": frozenset({"grant", "revoke"}),
+    "suspension": frozenset({"suspend", "resume"}),
+    "paused": frozenset({"pause_orders", "resume_orders"}),
+    "execution": frozenset({"tick", "take_over", "work", "claim_again", "heal"}),
+    "lease": frozenset({"take_over", "work", "heal"}),
+    "owner": frozenset({"take_over", "work", "give_up", "heal"}),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """One operation as its caller knows it: who asked for what, when, and what the answer was.
+
+    ``since`` and ``until`` are indices into the history's pictures: the state when it was asked and answered.
+    """
+
+    number: int
+    actor: str
+    verb: str
+    arguments: Mapping[str, Any]
+    order_id: str
+    now_s: float
+    since: int
+    until: int
+    status: int
+    code: str = ""
+    subject: str = ""
+    is_unknown: bool = False
+    is_struck: bool = False  # a fault or a deadlock befell its actor: 503 is an honest answer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction that wrote: by which operation (its number), from ``pictures[index]`` to the next."""
+
+    index: int
+    number: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sent:
+    """Bytes on the wire of an order: after how many commits, and whether the keeper was latched already."""
+
+    order_id: str
+    index: int
+    token: int
+    is_after_latch: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class History:
+    """All of an episode. ``names``: agent's or person's id -> name in the cast."""
+
+    pictures: Sequence[Picture]
+    commits: Sequence[Commit]
+    asked: Sequence[Asked]
+    sent: Sequence[Sent]
+    names: Mapping[str, str]
+
+
+def judge(history: History) -> list[str]:
+    """Everything that could not be. Empty: the history is sound."""
+    return [*_commits(history), *_answers(history), *_wire(history)]
+
+
+def _commits(history: History) -> Iterator[str]:
+    by_number = {each.number: each for each in history.asked}
+    for commit in history.commits:
+        asked = by_number[commit.number]
+        before, after = history.pictures[commit.index], history.pictures[commit.index + 1]
+        for change in before.changes_to(after):
+            if change.kind == "order":
+                wrong = _wrong_move(history, asked, change, before, after)
+            else:
+                wrong = _wrong_fact(asked, change, before)
+            if wrong:
+                yield f"commit {commit.index} by {asked.actor} {asked.verb}: {change}: {wrong}"
+        yield from _left_over(history, asked, commit, before, after)
+
+
+def _wrong_move(history: History, asked: Asked, change: Change, before: Picture, after: Picture) -> str:
+    """Why this operation may not move this order so; "" when it may."""
+    if (change.before, change.after) not in MOVES.get(asked.verb, frozenset()):
+        return "not its move"
+    if asked.verb in OWN and change.key != asked.order_id:
+        return "not the order it named"
+    order = after.orders_by_id[change.key]
+    if change.after == TIMEOUT and asked.now_s < order.expires_s and asked.verb in ("approve", "reject", "expire"):
+        return "its time had not run out"
+    proposer = history.names.get(order.proposer, order.proposer)
+    if (change.before, change.after) == (HELD, APPROVED):
+        return _wrong_approval(asked, proposer, order.expires_s)
+    if change.after == REJECTED and asked.verb == "reject" and asked.now_s >= order.expires_s:
+        return "rejected after its time"
+    if change.after == EXECUTING:
+        return _wrong_claim(change.key, proposer, before, after)
+    if (change.before, change.after) == ("", HELD):
+        return _wrong_birth(history, asked, proposer)
+    if change.before == "" and change.after == APPROVED and not proposer.startswith("usr_"):
+        return "an agent's order was born approved" if proposer in APPROVERS else ""
+    return ""
+
+
+def _wrong_approval(asked: Asked, proposer: str, expires_s: float) -> str:
+    who = str(asked.arguments.get("who", "operator"))
+    if who not in APPROVERS.get(proposer, OPERATORS - {proposer}):
+        return f"{who} may not approve an order of {proposer}"
+    if not asked.arguments.get("is_right", True):
+        return "approved by another digest"
+    return "approved after its time" if asked.now_s >= expires_s else ""
+
+
+def _wrong_claim(order_id: str, proposer: str, before: Picture, after: Picture) -> str:
+    token = int(after.facts.get(("execution", order_id), "0") or 0)
+    if token < before.token:
+        return f"claimed with token {token} though the lease is at {before.token}"
+    if before.is_halted:
+        return "claimed while halted"
+    if before.has("suspension") and proposer in APPROVERS:
+        return "an agent's order was claimed while agents are suspended"
+    return "claimed while orders are paused" if before.has("paused") else ""
+
+
+def _wrong_birth(history: History, asked: Asked, proposer: str) -> str:
+    """An order is held only if at some moment while it was judged nothing refused it."""
+    agent_id = next((key for key, name in history.names.items() if name == proposer), "")
+    for picture in history.pictures[asked.since : asked.until + 1]:
+        level = picture.facts.get(("grant", agent_id), "").split(" ")[0]
+        if not picture.is_halted and not picture.has("suspension") and not picture.has("paused") and level >= "L3":
+            return ""
+    return "held though it was refused all along (halt, suspension, pause or grant)"
+
+
+def _wrong_fact(asked: Asked, change: Change, before: Picture) -> str:
+    if asked.verb not in MAKERS.get(change.kind, frozenset()):
+        return "not its doing"
+    who = str(asked.arguments.get("who", "operator"))
+    if change.kind == "lease" and int(change.after or 0) != int(change.before or 0) + 1:
+        return "a token rises by one"
+    if change.kind == "execution" and change.before:
+        return "an attempt was taken back or made twice"
+    if asked.verb in ("grant", "revoke") and who not in LEADS:
+        return f"{who} is no lead"
+    if asked.verb == "reset" and who not in LEADS and change.before != "link_lost":
+        return f"{who} is no lead"
+    return ""
+
+
+def _left_over(history: History, asked: Asked, commit: Commit, before: Picture, after: Picture) -> Iterator[str]:
+    """A stop, a suspension and a pause call off whatever waited when they were asked for."""
+    opens = {"stop": "halt", "suspend": "suspension", "pause_orders": "paused"}.get(asked.verb)
+    if opens is None or not any(c.kind == opens and c.after for c in before.changes_to(after)):
+        return
+    waited = set(history.pictures[asked.since].orders(*WAITING))
+    for order_id in after.orders(*WAITING):
+        if order_id in waited:
+            yield f"commit {commit.index} by {asked.actor} {asked.verb}: {order_id} still waits"
+
+
+# -- what callers were told ----------------------------------------------------------------------------------------
+
+
+def _answers(history: History) -> Iterator[str]:
+    for asked in history.asked:
+        if asked.is_unknown:
+            if asked.status == 503 and not asked.is_struck:
+                yield f"{asked.actor} {asked.verb}: 503 though nothing befell it"
+            continue
+        if asked.status >= 500:
+            yield f"{asked.actor} {asked.verb}: {asked.status} {asked.code}"
+        elif asked.status >= 400 and not asked.code:
+            yield f"{asked.actor} {asked.verb}: {asked.status} without a code"
+        else:
+            wrong = _CHECKS.get(asked.verb, _no_check)(history, asked)
+            if wrong:
+                yield f"{asked.actor} {asked.verb} {asked.status} {asked.code}: {wrong}"
+
+
+def _own_changes(history: History, asked: Asked) -> list[Change]:
+    return [
+        change
+        for commit in history.commits
+        if commit.number == asked.number
+        for change in history.pictures[commit.index].changes_to(history.pictures[commit.index + 1])
+    ]
+
+
+def _statuses(history: History, asked: Asked) -> set[str]:
+    """Where the named order stood at any moment between question and answer."""
+    return {picture.status(asked.order_id) for picture in history.pictures[asked.since : asked.until + 1]}
+
+
+def _moved(history: History, asked: Asked, to: str) -> bool:
+    return any(c.kind == "order" and c.key == asked.order_id and c.after == to for c in _own_changes(history, asked))
+
+
+def _no_check(_history: History, _asked: Asked) -> str:
+    return ""
+
+
+def _decided(to: str) -> Any:
+    """A check of approve and reject: done means moved by this call; refused means not there to be moved."""
+
+    def check(history: History, asked: Asked) -> str:
+        if asked.status == 200:
+            return "" if _moved(history, asked, to) else f"told done, but it did not move to {to}"
+        order = history.pictures[asked.since].orders_by_id.get(asked.order_id)
+        who = str(asked.arguments.get("who", "operator"))
+        if asked.status == 404:
+            return "" if who == "stranger" or order is None else "not found, though it is there"
+        if asked.status == 403:
+            proposer = history.names.get(order.proposer, order.proposer) if order else ""
+            may = who in (APPROVERS.get(proposer, OPERATORS - {proposer}) if to == APPROVED else OPERATORS)
+            return "forbidden, though this person may" if may else ""
+        if asked.status == 412:
+            return "" if not asked.arguments.get("is_right", True) else "stale, though the digest was right"
+        if asked.status == 409:
+            is_late = order is not None and asked.now_s >= order.expires_s
+            return "" if is_late or _statuses(history, asked) - {HELD} else "refused, though it was held all along"
+        return "an answer nobody foresaw"
+
+    return check
+
+
+def _aborted(history: History, asked: Asked) -> str:
+    if asked.status == 200:
+        return "" if _moved(history, asked, ABORTED) else "told done, but nothing was called off"
+    if asked.status == 409:
+        return "" if _statuses(history, asked) - {HELD} else "refused, though it was held all along"
+    return "" if asked.status in (403, 404) else "an answer nobody foresaw"
+
+
+def _proposed(history: History, asked: Asked) -> str:
+    changes = _own_changes(history, asked)
+    births = [c for c in changes if c.kind == "order" and c.before == ""]
+    if asked.status == 200:
+        is_own = len(births) == 1 and births[0].key == asked.subject
+        return "" if is_own else f"told filed, and {len(births)} orders were born"
+    if births:
+        return "refused, and yet an order was born"
+    return "" if asked.status in (403, 404, 409, 422) else "an answer nobody foresaw"
+
+
+def _stopped(history: History, asked: Asked) -> str:
+    spans = history.pictures[asked.since : asked.until + 1]
+    if asked.status == 200:
+        return "" if any(("halt", asked.subject) in each.facts for each in spans) else "told halted, and no halt stood"
+    return "a stop was refused"
+
+
+def _granted(history: History, asked: Asked) -> str:
+    changes = [c for c in _own_changes(history, asked) if c.kind == "grant"]
+    if asked.status == 200:
+        is_made = any(c.after.endswith(f" {asked.subject}") for c in changes)
+        return "" if is_made else "told granted, and no grant was made"
+    return "" if asked.status in (403, 404, 409) and not changes else "an answer nobody foresaw"
+
+
+_CHECKS: Mapping[str, Any] = {
+    "approve": _decided(APPROVED), "reject": _decided(REJECTED), "abort": _aborted, "propose": _proposed,
+    "adopt": _proposed, "stop": _stopped, "grant": _granted,
+}  # fmt: skip
+
+
+# -- the wire ------------------------------------------------------------------------------------------------------
+
+
+def _wire(history: History) -> Iterator[str]:
+    """Bytes only of an order whose execution is committed and open, once each, and never after the latch."""
+    seen: set[str] = set()
+    for sent in history.sent:
+        if sent.order_id in seen:
+            yield f"order {sent.order_id} was sent twice"
+        seen.add(sent.order_id)
+        if sent.is_after_latch:
+            yield f"order {sent.order_id} was sent after STOP"
+        if sent.index < 0:
+            continue  # it was on the wire before the episode began
+        status = history.pictures[sent.index].status(sent.order_id)
+        if status not in (EXECUTING, IN_DOUBT):
+            yield f"order {sent.order_id} was sent while {status or 'not there'}"

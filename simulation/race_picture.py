@@ -1,0 +1,93 @@
+"""The committed state of one machine, as the oracle sees it, and what one commit changed. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One fact that a commit changed: ``kind`` of thing, its key, its value before and after ("" for none)."""
+
+    kind: str
+    key: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key}: {self.before or '-'} > {self.after or '-'}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What the oracle must know of an order beside its status. ``expires_s`` is POSIX time."""
+
+    approver: str
+    proposer: str
+    control: str
+    expires_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """``facts``: (kind, key) -> value. Orders: their status; executions: the token; halts and grants: what is open."""
+
+    facts: Mapping[tuple[str, str], str]
+    orders_by_id: Mapping[str, Order] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Any, ...]], machine_id: str) -> Picture:
+        """From rows (kind, a, b, c, machine) of `race_invariants.PICTURE`; only this machine's."""
+        facts: dict[tuple[str, str], str] = {}
+        orders: dict[str, Order] = {}
+        for kind, a, b, c, machine in rows:
+            if machine != machine_id:
+                continue
+            if kind == "order":
+                facts["order", a] = b
+                approver, proposer, control, expires_s = c.split("|")
+                orders[a] = Order(approver, proposer, control, float(expires_s))
+            elif kind == "execution":
+                facts["execution", a] = b
+            elif kind == "halt":
+                facts["halt", a] = b
+            elif kind == "grant":
+                facts["grant", c] = f"{b} {a}"
+            elif kind == "lease":
+                facts["lease", a] = b
+                facts["owner", a] = c
+            else:  # suspension, paused
+                facts[kind, "machine"] = "yes"
+        return cls(facts, orders)
+
+    def status(self, order_id: str) -> str:
+        """Where the order stands; "" when there is none."""
+        return self.facts.get(("order", order_id), "")
+
+    def has(self, kind: str) -> bool:
+        """Whether something of this kind is there at all."""
+        return any(each == kind for each, _key in self.facts)
+
+    @property
+    def is_halted(self) -> bool:
+        return self.has("halt")
+
+    @property
+    def token(self) -> int:
+        """The lease's token; 0 where nobody ever took it."""
+        return max((int(value) for (kind, _key), value in self.facts.items() if kind == "lease"), default=0)
+
+    def orders(self, *statuses: str) -> list[str]:
+        """Ids of orders that stand in one of these, sorted."""
+        return sorted(key for (kind, key), value in self.facts.items() if kind == "order" and value in statuses)
+
+    def changes_to(self, after: Picture) -> list[Change]:
+        """What a commit changed, sorted."""
+        keys = sorted(self.facts.keys() | after.facts.keys())
+        return [
+            Change(kind, key, self.facts.get((kind, key), ""), after.facts.get((kind, key), ""))
+            for kind, key in keys
+            if self.facts.get((kind, key), "") != after.facts.get((kind, key), "")
+        ]

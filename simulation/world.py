@@ -1,0 +1,175 @@
+"""One house on one PostgreSQL database: put back before each episode, looked at after each commit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+from django.apps import apps
+from django.db import connection
+
+from commands.loop_notes import View, live_payload
+from commands.models import Proposal
+from kernel import canonical, clock, ids, live
+from simulation import population, race_invariants, sandbox
+from simulation.race_picture import Picture
+from simulation.scheduler import Scheduler, classify
+from simulation.sim_broker import SimBroker
+from simulation.sim_keeper import SimKeeper
+from simulation.virtual_clock import Chance, VirtualClock
+
+SHADOW = "simulation_base"
+VACUUM_EVERY = 150
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kept:
+    """A table of the beginning: its key's column, its sequence, and what the sequence stood at."""
+
+    key: str
+    has_rows: bool
+    sequence: str
+    value: int
+
+
+class World:
+    """Installs the simulation's clock and ids; :meth:`close` gives the real ones back."""
+
+    def __init__(self, place: sandbox.Place) -> None:
+        self.clock = VirtualClock()
+        self.scheduler = Scheduler(self.clock)
+        self.chance = Chance(self.scheduler.whose)
+        self._clock_before = clock.install(self.clock)
+        self._ids_before = ids.install(self.chance.random_bytes)
+        self.chance.restart(0)
+        self.control = psycopg.connect(sandbox.address(place), autocommit=True)
+        self.control.execute("SET session_replication_role = replica")
+        self.cast = population.populate()
+        self.broker = SimBroker(self.scheduler)
+        self.keeper = SimKeeper("", self.scheduler, {})
+        self.orders: list[str] = []
+        self._first_digests = dict(Proposal.objects.values_list("pk", "digest"))
+        self.digests = dict(self._first_digests)
+        self.machine = self.cast.machines["free"]
+        self._kept = self._keep()
+        self._looking = race_invariants.statement()
+        self._left: set[str] = set()
+        self._episodes = 0
+
+    def close(self) -> None:
+        """Give clock and ids back, end actors and connections."""
+        self.scheduler.close()
+        self.broker.close()
+        self.control.close()
+        clock.install(self._clock_before)
+        ids.install(self._ids_before)
+        live.forget_readings()
+
+    # -- the beginning, kept and put back ---------------------------------------------------------------------------
+
+    def _keep(self) -> dict[str, _Kept]:
+        """Copy every table's rows aside, and remember where its sequence stands."""
+        self.control.execute(f"DROP SCHEMA IF EXISTS {SHADOW} CASCADE; CREATE SCHEMA {SHADOW}")  # type: ignore[arg-type]
+        kept = {}
+        for model in apps.get_models(include_auto_created=True):
+            table, key = model._meta.db_table, model._meta.pk
+            column = str(key.column) if key is not None and getattr(key, "column", None) else ""
+            [[has_rows]] = self._ask(f"SELECT EXISTS (SELECT 1 FROM {table})")
+            if has_rows:
+                self.control.execute(f"CREATE TABLE {SHADOW}.{table} AS TABLE {table}")  # type: ignore[arg-type]
+            sequence = self._ask(f"SELECT pg_get_serial_sequence('{table}', '{column}')")[0][0] if column else None
+            value = self._ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")[0][0] if (
+                sequence
+            ) else 0
+            kept[table] = _Kept(column, has_rows, sequence or "", value)
+        return kept
+
+    def _ask(self, query: str) -> list[tuple[Any, ...]]:
+        return self.control.execute(query).fetchall()  # type: ignore[arg-type]
+
+    def reset(self, dirty: Mapping[str, bool]) -> None:
+        """Every table that was written is as it was at the beginning, its sequence too."""
+        statements = []
+        for table, is_more_than_new in sorted(dirty.items()):
+            kept = self._kept[table]
+            if kept.has_rows and kept.key and not is_more_than_new:
+                statements.append(f"DELETE FROM {table} WHERE {kept.key} NOT IN (SELECT {kept.key} FROM {SHADOW}.{table})")
+            else:
+                statements.append(f"DELETE FROM {table}")
+                if kept.has_rows:
+                    statements.append(f"INSERT INTO {table} SELECT * FROM {SHADOW}.{table}")
+            if kept.sequence:
+                statements.append(f"SELECT setval('{kept.sequence}', {kept.value or 1}, {bool(kept.value)})")
+        if statements:
+            self.control.execute("; ".join(statements))  # type: ignore[arg-type]
+        self._episodes += 1
+        if self._episodes % VACUUM_EVERY == 0:
+            for table in sorted(self._left):
+                self.control.execute(f"VACUUM {table}")  # type: ignore[arg-type]
+        self._left |= set(dirty)
+
+    def begin(self, seed: int, machine: str, *, is_wired: bool = False) -> None:
+        """An episode on one machine. ``is_wired``: of an order that was on the wire, bytes had left."""
+        self.clock.restart()
+        self.chance.restart(seed)
+        live.forget_readings()
+        self.machine = self.cast.machines[machine]
+        self.orders = list(self.cast.orders[machine])
+        self.digests = dict(self._first_digests)
+        self.keeper = SimKeeper(self.machine.pk, self.scheduler, population.STEPS)
+        if machine in ("flying", "doubt") and is_wired:
+            self.keeper.remember_write(self.orders[0], "heater", population.STEPS["heater"] - 1, token=1)
+        self.broker.begin()
+        self.show_reading()
+
+    def remember(self, order: Proposal) -> None:
+        """An order that was just filed, for symbolic reference."""
+        self.orders.append(order.pk)
+        self.digests[order.pk] = order.digest
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def look(self) -> tuple[Picture, list[tuple[str, str]]]:
+        """The committed state, and (sentence, what) of every invariant that is broken."""
+        rows = self.control.execute(self._looking, prepare=True).fetchall()  # type: ignore[arg-type]
+        broken = [(a, str(b)) for kind, a, b, _c, _d in rows if kind == "broken"]
+        return Picture.of(rows, self.machine.pk), broken
+
+    def digest(self, dirty: Mapping[str, bool]) -> str:
+        """A digest of every row of these tables."""
+        parts = []
+        for table in sorted(dirty):
+            query = f"SELECT coalesce(string_agg(t::text, chr(10) ORDER BY t::text), '') FROM {table} t"
+            parts.append(f"{table}\n{self._ask(query)[0][0]}")
+        return canonical.digest_text("\n".join(parts))
+
+    @contextlib.contextmanager
+    def noting_home_writes(self, dirty: dict[str, bool]) -> Iterator[None]:
+        """What the house's own connection writes meanwhile (healing), table by table as `Scheduler.dirty`."""
+
+        def note(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+            statement = classify(sql)
+            if statement.is_write:
+                dirty[statement.table] = dirty.get(statement.table, False) or statement.verb != "INSERT"
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(note):
+            yield
+
+    def view(self) -> View:
+        """What a machine loop sees of this machine now."""
+        now, now_s = self.clock.now(), self.clock.monotonic()
+        reading = self.keeper.read(now, now_s)
+        return View(
+            boot_id="boot", is_keeper_up=True, is_heard=True, link="up", reading=reading, fresh_monotonic_s=now_s,
+            processed_sequence=reading.sequence, rate_of_rise_c_per_min=population.RATE_C_PER_MIN,
+            are_beans_proved=True, latch=self.keeper.latch, is_heat_up_allowed=True,
+        )  # fmt: skip
+
+    def show_reading(self) -> None:
+        """The loop streams what the machine reads now."""
+        payload = live_payload(self.machine.pk, self.view(), self.clock.now())
+        live.publish_reading(self.machine.organization_id, self.machine.pk, payload)
