@@ -50,10 +50,15 @@ def not_over() -> Q:
     return Q(cleared_at__isnull=True) | Q(acknowledged_at__isnull=True)
 
 
+def unshelved(now: dt.datetime) -> Q:
+    """Nobody has set it aside, or the time is up."""
+    return Q(shelved_until__isnull=True) | Q(shelved_until__lte=now)
+
+
 def in_state(state: AlarmState, now: dt.datetime) -> Q:
     """Rows in that state at ``now`` (the same table as `alarm_states.state_of`)."""
     is_shelved = Q(shelved_until__gt=now)
-    is_on_show = Q(shelved_until__isnull=True) | Q(shelved_until__lte=now)
+    is_on_show = unshelved(now)
     stands, is_seen = Q(cleared_at__isnull=True), Q(acknowledged_at__isnull=False)
     return {
         AlarmState.NORMAL: ~stands & is_seen,

@@ -15,6 +15,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_GET
 
 from commands import console
+from commands.order_words import REJECTION_WORDS
 from drivers import keeper_config, stop_token
 from kernel import clock, member_pages, operator_pins
 from kernel.member_pages import in_browsers_language, members_only
@@ -63,7 +64,7 @@ def home(request: HttpRequest, principal: Principal) -> HttpResponse:
     """Is everything all right?"""
     overview = console.gather_overview(principal, clock.now())
     context = page_context(request, principal, "home", [card.machine for card in overview.cards])
-    return render(request, "console/home.html", {**context, "overview": overview})
+    return render(request, "console/home.html", {**context, "overview": overview, "rejections": REJECTION_WORDS})
 
 
 @require_GET
@@ -72,7 +73,7 @@ def home_cards(request: HttpRequest, principal: Principal) -> HttpResponse:
     """The machine cards and alarms again, after a decision."""
     overview = console.gather_overview(principal, clock.now())
     context = page_context(request, principal, "home", [])
-    return render(request, "console/_cards.html", {**context, "overview": overview})
+    return render(request, "console/_cards.html", {**context, "overview": overview, "rejections": REJECTION_WORDS})
 
 
 @require_GET
@@ -98,17 +99,6 @@ def machine_panel(request: HttpRequest, principal: Principal, machine_id: str, p
     context = page_context(request, principal, "machine", [])
     data = PANELS[panel](principal, shown, context["server_now"])
     return render(request, f"console/_{panel}.html", {**context, **data, "machine": shown})
-
-
-@require_GET
-@members_only
-def alarms(request: HttpRequest, principal: Principal) -> HttpResponse:
-    """Every standing alarm, worst first."""
-    rows = console.standing_alarms(principal)
-    is_fragment = bool(request.headers.get("HX-Request"))
-    template = "console/_alarms.html" if is_fragment else "console/alarms.html"
-    context = page_context(request, principal, "alarms", [])
-    return render(request, template, {**context, "alarms": rows, "is_alarms_page": True})
 
 
 @require_GET
