@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from commands import pages, people_pages
+from commands import pages, pages_alarms, people_pages
 
 app_name = "console"
 urlpatterns = [
@@ -10,7 +10,7 @@ urlpatterns = [
     path("cards/", pages.home_cards, name="home_cards"),
     path("machines/<str:machine_id>/", pages.machine, name="machine"),
     path("machines/<str:machine_id>/panels/<str:panel>/", pages.machine_panel, name="machine_panel"),
-    path("alarms/", pages.alarms, name="alarms"),
+    path("alarms/", pages_alarms.alarms, name="alarms"),
     path("stop-tokens/", pages.stop_tokens, name="stop_tokens"),
     path("me/", people_pages.me, name="me"),
     path("me/pin/", people_pages.me_pin, name="me_pin"),
