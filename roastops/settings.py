@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "evals",
     "trials",
     "agents",
+    "simulation",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -1,6 +1,6 @@
 """Bugs planted to be found: each a race the product guards against, with its guard taken away.
 
-`ROASTOPS_PLANTED_RACE=<name>` makes `manage.py simulate` install one before it plays. Nothing of this is in the product:
+`SIMULATION_PLANTED_RACE=<name>` makes `manage.py simulate` install one before it plays. Nothing of this is in the product:
 a planted bug replaces a function or drops a constraint of the simulation's own database, at import time.
 """
 
@@ -22,7 +22,7 @@ from commands.models import Execution, Grant, Halt, MachineLease, Proposal, Susp
 from kernel import audit, leases, live, prepared, sealer
 from kernel.models import AuditSeal, StreamEvent, WorkLease
 
-VARIABLE = "ROASTOPS_PLANTED_RACE"
+VARIABLE = "SIMULATION_PLANTED_RACE"
 Install = Callable[[psycopg.Connection[Any]], None]
 
 

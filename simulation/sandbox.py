@@ -7,6 +7,7 @@ import dataclasses
 import os
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -98,3 +99,11 @@ def address(place: Place) -> str:
     """The connection string of the sandbox itself, for the raw control connection."""
     parts = urllib.parse.urlsplit(place.url)
     return parts._replace(path=f"/{place.name}").geturl()
+
+
+def audit_key_file() -> Path:
+    """A signing key that is always the same, so that the same seed seals alike."""
+    path = Path(settings.DATA_DIR) / "simulation-audit.key"
+    path.write_text("07" * 32)
+    path.chmod(0o600)
+    return path
