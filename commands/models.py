@@ -176,6 +176,9 @@ class Proposal(models.Model):
             models.Index(
                 fields=["expires_at"], condition=Q(status__in=["PENDING_APPROVAL", "APPROVED"]), name="proposal_due"
             ),
+            models.Index(
+                fields=["settled_at"], condition=Q(status__in=["COMPLETED", "FAILED", "TIMEOUT"]), name="proposal_ended"
+            ),
         ]
         constraints = [
             models.CheckConstraint(

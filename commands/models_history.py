@@ -1,4 +1,4 @@
-"""What the order history says: hourly sums that never grow with it, alerts, and people's saved views."""
+"""What the order history says: spans summed once, alerts, and people's saved views."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ def view_id() -> str:
 
 
 class OrderHour(models.Model):
-    """One closed hour of orders of one (machine, proposer, type), summed once; derived, may be built again.
+    """One closed span of orders (an hour; or a day, a week, eight weeks of hours), summed once; may be built again.
 
-    ``counts``: {status or code: n}; ``latencies``: the sorted milliseconds and histograms (see ``order_history``).
+    An order belongs to the span it was proposed in, whatever becomes of it later. An hour holds one record per order
+    (``commands.analytics.RECORD``); a longer span holds sums and histograms (``commands.order_sums.SUM``).
     """
 
     id = models.BigAutoField(primary_key=True)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="order_hours")
-    hour_at = models.DateTimeField()
-    machine_key = models.CharField(max_length=40, default="", blank=True)
-    agent_key = models.CharField(max_length=40, default="", blank=True)  # "": people's orders
-    order_type = models.CharField(max_length=12, default="", blank=True)
-    counts = models.JSONField(default=dict)
-    latencies = models.BinaryField(default=bytes)
+    span_s = models.IntegerField(default=3600)
+    hour_at = models.DateTimeField()  # where the span begins
+    machine_key = models.CharField(max_length=40, default="", blank=True)  # "": all machines
+    names = models.JSONField(default=list)  # what the numbers in the records stand for
+    counts = models.BinaryField(default=bytes)
+    latencies = models.BinaryField(default=bytes)  # of a longer span: its histograms
+    open_orders = models.IntegerField(default=0)  # not settled when it was summed: to be summed again
+    summed_at = models.DateTimeField()
 
     class Meta:
-        indexes = [models.Index(fields=["organization", "hour_at"], name="order_hour_by_time")]
+        indexes = [
+            models.Index(fields=["summed_at"], condition=Q(open_orders__gt=0), name="order_hour_open"),
+        ]
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "hour_at", "machine_key", "agent_key", "order_type"], name="order_hour_once"
+                fields=["organization", "machine_key", "span_s", "hour_at"], name="order_hour_once"
             )
         ]
 

@@ -41,6 +41,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 3},
     },
     "sweep": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 3}},
+    "sum-orders": {"task": "commands.tasks.sum_orders", "schedule": 60.0, "options": {"expires": 60}},
     "reports": {"task": "evals.tasks.write_due_reports", "schedule": 5.0, "options": {"expires": 10}},
     "beat-pulse": {"task": "kernel.tasks.note_beat", "schedule": 5.0, "options": {"expires": 10}},
     "pack": {"task": "roasts.tasks.pack_closed", "schedule": 300.0, "options": {"expires": 300}},
