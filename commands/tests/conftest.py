@@ -24,8 +24,8 @@ def now() -> dt.datetime:
 
 
 @pytest.fixture
-def machine(organization: Organization, site: Site, now: dt.datetime) -> Machine:
-    """A Bullet in mid-roast: heater 6, fan 4, drum 7, beans proved, reading fresh."""
+def machine(organization: Organization, site: Site, people: Any, now: dt.datetime) -> Machine:
+    """A Bullet in mid-roast, fit for agents: heater 6, fan 4, drum 7, beans proved, reading fresh."""
     row = Machine.objects.create(
         organization=organization, site=site, name="Bullet", driver_kind="bullet-r1", created_at=now
     )
@@ -34,7 +34,7 @@ def machine(organization: Organization, site: Site, now: dt.datetime) -> Machine
             machine=row, control=control, min_step=low, max_step=high, full_scale_step=high, max_change_step=2
         )
     set_reading(row, now)
-    return commissioned(row)
+    return commissioned(row, drilled_at=now)
 
 
 def set_reading(machine: Machine, at: dt.datetime, **changes: Any) -> MachineReading:

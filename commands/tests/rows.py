@@ -11,12 +11,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import connection
 
-from commands.models import Commissioning, StopDrill
+from commands.models import Attendance, Commissioning, StopDrill
+from kernel import clock
 from kernel.models import Membership, Organization, Site
 from roasts.models import ControlLimit, Machine, MachineReading
 
 AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-NEVER_DUE = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 FULL = {"heater": (0, 9, 9), "fan": (1, 12, 12), "drum": (1, 9, 9)}
 
 
@@ -40,8 +40,8 @@ def machine_row(name: str = "Bullet", slug: str = "demo", **values: Any) -> Mach
     return commissioned(machine)
 
 
-def commissioned(machine: Machine, *, drilled_at: dt.datetime = NEVER_DUE) -> Machine:
-    """A lead signed its commissioning, and its STOP drill passed at a time at which it is never due again."""
+def commissioned(machine: Machine, *, drilled_at: dt.datetime | None = None) -> Machine:
+    """A lead signed its commissioning, and its STOP drill passed: just now, unless told when."""
     name = f"commissioner-{machine.organization.slug}"
     lead, _ = User.objects.get_or_create(username=name, defaults={"password": "!"})
     Commissioning.objects.create(
@@ -49,10 +49,33 @@ def commissioned(machine: Machine, *, drilled_at: dt.datetime = NEVER_DUE) -> Ma
         completed_at=AT,
     )  # fmt: skip
     StopDrill.objects.create(
-        organization=machine.organization, machine=machine, user=lead, at=drilled_at, is_passed=True,
+        organization=machine.organization, machine=machine, user=lead, at=drilled_at or clock.now(), is_passed=True,
         result="heat_off", first_byte_ms=4.0, proved_ms=900.0, proof={"has_heat_gone_down": True},
     )  # fmt: skip
     return machine
+
+
+def fit_for_agents(machine: Machine, user: User, at: dt.datetime) -> None:
+    """Commissioned, and its STOP drilled and passed by ``user`` at ``at``: agents may act here."""
+    if not Commissioning.objects.filter(machine=machine, completed_at__isnull=False, ended_at__isnull=True).exists():
+        Commissioning.objects.create(
+            organization=machine.organization, machine=machine, begun_by=user, begun_at=at, completed_by=user,
+            completed_at=at,
+        )  # fmt: skip
+    drill_row(machine, user, at)
+
+
+def drill_row(machine: Machine, user: User, at: dt.datetime, *, is_passed: bool = True) -> StopDrill:
+    """A STOP drill."""
+    return StopDrill.objects.create(
+        organization=machine.organization, machine=machine, user=user, at=at, is_passed=is_passed,
+        result="heat_off" if is_passed else "unproved", first_byte_ms=20.0, proved_ms=800.0,
+    )  # fmt: skip
+
+
+def attend_row(machine: Machine, user: User, at: dt.datetime) -> Attendance:
+    """``user`` said that they are at the machine."""
+    return Attendance.objects.create(organization=machine.organization, machine=machine, user=user, at=at)
 
 
 def person_row(name: str, *roles: str, slug: str = "demo") -> User:
