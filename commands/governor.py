@@ -2,7 +2,7 @@
 
 ``review`` runs every rule and keeps every reason; the worst decides (REFUSE > HOLD > VETO > ALLOW). It runs when
 an order is proposed and again just before the wire. What is unknown refuses; a rule that raises refuses; no rules
-refuse. A later rule (attendance, significance, breakers) is one more line in ``RULES``.
+refuse. A later rule is one more line in ``RULES``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from commands import governor_rules as rules
+from commands import governor_rules_authority as authority
 from commands.governor_situation import ApprovalLook, Rule, Situation, Timing
 from commands.lifecycle import Status
 from commands.reasons import Code, Decision, Reason, Verdict, weigh
+from commands.significance import is_at_least
 
-__all__ = ["RULES", "ApprovalRefusal", "expiry", "refuse_approval", "review"]
+__all__ = ["RULES", "ApprovalRefusal", "approvals_needed", "expiry", "needs_second_person", "refuse_approval", "review"]
 
 #: Every rule, in the order in which their reasons are told.
 RULES: tuple[tuple[str, Rule], ...] = (
-    ("autonomy", rules.check_autonomy),
+    ("policy", authority.check_policy),
+    ("autonomy", authority.check_autonomy),
+    ("significance", authority.check_significance),
+    ("second_person", authority.check_second_person),
+    ("veto_window", authority.check_veto_window),
+    ("consent", authority.check_consent),
+    ("fitness", authority.check_fitness),
     ("hand_act", rules.check_hand_act),
-    ("approval", rules.check_approval),
     ("proposer", rules.check_proposer),
     ("expiry", rules.check_expiry),
     ("halt", rules.check_halt),
@@ -36,6 +43,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("envelope", rules.check_envelope),
     ("change", rules.check_change),
     ("interval", rules.check_interval),
+    ("ramp", rules.check_ramp),
     ("counts", rules.check_counts),
     ("session", rules.check_session),
     ("failure_rate", rules.check_failure_rate),
@@ -95,6 +103,19 @@ def expiry(timing: Timing, *, now: dt.datetime, asked_s: float | None) -> dt.dat
     if asked_s is not None:
         allowed_s = min(allowed_s, asked_s)
     return now + dt.timedelta(seconds=max(0.0, allowed_s))
+
+
+def needs_second_person(situation: Situation) -> bool:
+    """A person's own order that waits for another's yes."""
+    return any(authority.check_second_person(situation))
+
+
+def approvals_needed(situation: Situation, decision: Decision) -> int:
+    """By how many different people a held order must be approved."""
+    bound, rated = situation.policy.two_person_from, situation.rated
+    if decision is not Decision.HOLD or not situation.order.is_by_agent or bound is None:
+        return 1
+    return 2 if rated is None or is_at_least(rated.level, bound) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +201,14 @@ def _expired(look: ApprovalLook) -> ApprovalRefusal | None:
     )
 
 
+def _already(look: ApprovalLook) -> ApprovalRefusal | None:
+    if not look.has_approved:
+        return None
+    return ApprovalRefusal(
+        Code.APPROVED_ALREADY, 409, "You have approved this order already.", "It needs another person's yes."
+    )
+
+
 def _other_digest(look: ApprovalLook) -> ApprovalRefusal | None:
     if look.given_digest == look.digest:
         return None
@@ -193,4 +222,5 @@ def _other_digest(look: ApprovalLook) -> ApprovalRefusal | None:
 
 _APPROVER_RULES: tuple[Callable[[ApprovalLook], ApprovalRefusal | None], ...] = (
     _by_an_agent, _by_the_proposer, _by_the_owner, _without_role, _settled, _expired, _other_digest,
+    _already,
 )  # fmt: skip

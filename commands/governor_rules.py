@@ -1,17 +1,16 @@
-"""The governor's rules, one idea each: a Situation in, its reasons out. Pure.
+"""The governor's rules about the machine and the order, one idea each: a Situation in, its reasons out. Pure.
 
-A rule says nothing where it has no objection. Only ``check_autonomy`` ever allows or holds.
+A rule says nothing where it has no objection, and all of these only ever refuse. By whose authority an order runs
+(allow, veto, hold) is said in ``commands.governor_rules_authority``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from commands.conversion import HAND_ACTS, SETTINGS, OrderType
+from commands.conversion import HAND_ACTS, OrderType
 from commands.governor_situation import (
     Constraints,
-    GrantLook,
-    Level,
     Limits,
     Phase,
     Policy,
@@ -42,70 +41,6 @@ def _refuse(code: Code, message: str, how_to_fix: str, value: object = None, bou
     return Reason(code, Decision.REFUSE, message, how_to_fix, value, bound)
 
 
-def check_autonomy(situation: Situation) -> Iterator[Reason]:
-    """People order by their own authority; an agent as far as a lead's live grant reaches, else it recommends (L2)."""
-    order = situation.order
-    if not order.is_by_agent:
-        yield Reason(Code.OWN_ORDER, Decision.ALLOW, f"{order.proposer_name} gives this order by their own authority.")
-        return
-    grant = situation.grant
-    if grant is None or not _covers(grant, situation):
-        yield _refuse(
-            Code.NO_GRANT,
-            f"{order.proposer_name} has no grant for {order.order_type.value} on {situation.machine_name}: "
-            "it may only recommend.",
-            "A person may adopt this advice; a lead may sign a grant.",
-            value=Level.L2.value, bound=Level.L3.value,
-        )  # fmt: skip
-        return
-    yield _by_level(grant.level, order.proposer_name)
-
-
-def _covers(grant: GrantLook, situation: Situation) -> bool:
-    if grant.expires_at is not None and situation.now >= grant.expires_at:
-        return False
-    if not grant.order_types:
-        return situation.order.order_type in SETTINGS
-    return situation.order.order_type.value in grant.order_types
-
-
-def _by_level(level: str, name: str) -> Reason:
-    if level == Level.L1:
-        return _refuse(
-            Code.LEVEL_TOO_LOW,
-            f"{name} is granted L1 (assist): it may not order.",
-            "A lead may grant more.",
-            value=level,
-            bound=Level.L3.value,
-        )
-    if level == Level.L2:
-        return _refuse(
-            Code.LEVEL_RECOMMENDS_ONLY,
-            f"{name} is granted L2 (recommend): its orders are advice.",
-            "A person may adopt this advice; a lead may grant more.",
-            value=level,
-            bound=Level.L3.value,
-        )
-    if level == Level.L3:
-        return Reason(
-            Code.APPROVAL_REQUIRED,
-            Decision.HOLD,
-            f"{name} acts with approval (L3).",
-            "An operator approves or rejects.",
-            value=level,
-        )
-    if level in (Level.L4, Level.L5):
-        return Reason(
-            Code.LEVEL_NOT_BUILT,
-            Decision.HOLD,
-            f"{name} is granted {level}, which is not built yet: it is treated as L3, with approval.",
-            "An operator approves or rejects.",
-            value=level,
-            bound=Level.L3.value,
-        )
-    return _refuse(Code.UNKNOWN_LEVEL, f"There is no level {level!r}.", "A lead signs the grant again.", value=level)
-
-
 def check_hand_act(situation: Situation) -> Iterator[Reason]:
     """On a Bullet beans move by hand: from an agent, CHARGE and DROP are advice with a countdown."""
     order = situation.order
@@ -116,15 +51,6 @@ def check_hand_act(situation: Situation) -> Iterator[Reason]:
             f"{order.order_type.value} is done by hand at this machine: shown as advice for {left_s:.0f} s.",
             "The person at the machine decides.", value=round(left_s, 1),
         )  # fmt: skip
-
-
-def check_approval(situation: Situation) -> Iterator[Reason]:
-    """At dispatch an agent's order needs a person's approval, whatever its grant says by now."""
-    order = situation.order
-    if situation.phase is Phase.DISPATCH and order.is_by_agent and not order.is_approved:
-        yield _refuse(
-            Code.NOT_APPROVED, "Nobody approved this order.", "An operator approves it before its time runs out."
-        )
 
 
 def check_proposer(situation: Situation) -> Iterator[Reason]:
@@ -401,6 +327,29 @@ def check_interval(situation: Situation) -> Iterator[Reason]:
         )
 
 
+def check_ramp(situation: Situation) -> Iterator[Reason]:
+    """Change per second since the last agent's order on this control; exactly the bound is slow enough. Less heat is
+    exempt. A last order in the future (a clock that was set back) leaves no time at all."""
+    order, limits, last, start = (
+        situation.order, situation.limits, situation.recent.last_on_control_at, situation.from_step,
+    )  # fmt: skip
+    if not order.is_by_agent or situation.is_safe_direction or last is None:
+        return
+    if order.target_step is None or start is None or order.target_step == start:
+        return  # no change; or the envelope and reading rules have refused already
+    asked = [order.constraints.max_ramp_step_per_s, limits.max_ramp_step_per_s if limits else None]
+    bounds = [bound for bound in asked if bound is not None]
+    change, elapsed_s = abs(order.target_step - start), (situation.now - last).total_seconds()
+    if bounds and (elapsed_s <= 0 or change / elapsed_s > min(bounds)):
+        yield _refuse(
+            Code.RAMP_TOO_STEEP,
+            f"{change} steps {elapsed_s:.1f} s after the last agent's order on the {order.control} are too fast.",
+            f"At most {min(bounds):g} steps per second: wait, or ask for less.",
+            value=round(change / elapsed_s, 4) if elapsed_s > 0 else None,
+            bound=min(bounds),
+        )
+
+
 def check_counts(situation: Situation) -> Iterator[Reason]:
     """Agents' orders per control in 24 hours and per roast. Less heat is exempt."""
     order, limits, recent = situation.order, situation.limits, situation.recent
@@ -468,6 +417,8 @@ def check_conflict(situation: Situation) -> Iterator[Reason]:
     for other in situation.unsettled:
         if other.control != order.control or other.proposal_id == order.proposal_id:
             continue
+        if order.plan_id and other.plan_id == order.plan_id:
+            continue  # orders of one plan wait for each other
         is_on_wire = Status(other.status) in ON_THE_WIRE
         if not order.is_by_agent and (not is_on_wire or situation.is_safe_direction):
             continue

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from commands.conversion import OrderType
-from commands.reasons import Reason
+from commands.reasons import Decision, Reason
+from commands.significance import DEFAULT_TABLE, LEVELS, Rated, Row, Significance, highest, move_of, rate
 
 
 class Phase(enum.StrEnum):
@@ -27,15 +28,37 @@ class Level(enum.StrEnum):
     L1 = "L1"  # assist: may not order
     L2 = "L2"  # recommend: advice only
     L3 = "L3"  # act with approval
-    L4 = "L4"  # act with veto: not built yet, held like L3
-    L5 = "L5"  # act with audit: not built yet, held like L3
+    L4 = "L4"  # act with veto: runs after a window in which any operator may veto
+    L5 = "L5"  # act with audit: runs at once, reviewed after
+
+
+Matrix = Mapping[Level, Mapping[Significance, Decision]]
+
+
+def _across(*decisions: Decision) -> dict[Significance, Decision]:
+    return dict(zip(LEVELS, decisions, strict=True))
+
+
+_A, _V, _H, _R = Decision.ALLOW, Decision.VETO, Decision.HOLD, Decision.REFUSE
+#: Level × significance (none, watch, warning, distress, critical, severe) of an agent's order. Severe is XTCE's
+#: *forbidden*: no agent, whatever its level.
+DEFAULT_MATRIX: Matrix = {
+    Level.L1: _across(_R, _R, _R, _R, _R, _R),
+    Level.L2: _across(_R, _R, _R, _R, _R, _R),
+    Level.L3: _across(_H, _H, _H, _H, _H, _R),
+    Level.L4: _across(_V, _V, _V, _H, _H, _R),
+    Level.L5: _across(_A, _A, _A, _V, _H, _R),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The governor's own numbers. Ratios 0–1, times in seconds, temperatures °C."""
+    """The governor's own numbers and tables. Ratios 0–1, times in seconds, temperatures °C.
 
-    version: int = 1
+    One version per organisation is in force (``commands.policy`` has its document); 0 is the house's own.
+    """
+
+    version: int = 0
     failure_threshold: float = 0.3  # strictly more refuses
     failure_min_settled: int = 5
     failure_window_s: float = 3600.0
@@ -48,6 +71,19 @@ class Policy:
     expires_in_roast_s: float = 45.0
     expires_after_first_crack_s: float = 20.0
     expires_own_order_s: float = 20.0
+    veto_window_s: float = 15.0  # L4: from the proposal to the wire
+    attendance_max_age_s: float = 300.0  # a presence confirmed longer ago does not count
+    drill_max_age_s: float = 86_400.0  # a STOP drill longer ago does not count
+    breaker_error_rate: float = 0.05  # strictly more of the settled lowers the grant …
+    breaker_min_settled: int = 20  # … of at least so many …
+    breaker_window_s: float = 300.0  # … in this time
+    breaker_failures_of_type: int = 3  # so many failures of one order type in that time lower it, too
+    confirm_from: Significance | None = Significance.DISTRESS  # approving asks for a tick from here
+    two_person_from: Significance | None = Significance.CRITICAL  # a held agent's order needs two people from here
+    own_second_from: Significance | None = None  # a person's own order needs a second person from here
+    table: tuple[Row, ...] = DEFAULT_TABLE
+    matrix: Matrix = field(default_factory=lambda: DEFAULT_MATRIX)
+    fault: str = ""  # the stored version cannot be read: agents are refused until a lead writes another
 
 
 DEFAULT_POLICY = Policy()
@@ -71,6 +107,7 @@ class Constraints:
     max_step: int | None = None
     max_change_step: int | None = None
     min_interval_s: float | None = None
+    max_ramp_step_per_s: float | None = None
     daily_count: int | None = None
     require_states: frozenset[str] = frozenset()
     forbidden_states: frozenset[str] = frozenset()
@@ -87,6 +124,7 @@ class Limits:
     min_interval_s: float
     daily_count: int
     roast_count: int
+    max_ramp_step_per_s: float | None = None  # agents' change ÷ time since the last; None: no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +169,11 @@ class Order:
     misfit: tuple[str, str, str] | None = None
     proposal_id: str = ""
     seen: Seen | None = None
-    is_approved: bool = False  # a person has approved it (dispatch)
+    is_approved: bool = False  # all the people it needs have approved it (dispatch)
+    agent_release: str = ""
+    runs_at: dt.datetime | None = None  # end of the veto window it was given (dispatch)
+    plan_id: str = ""
+    floor: Rated | None = None  # significance of what it is part of (a plan): it has at least that
     is_proposer_active: bool = True
     asked_value: float | None = None
     asked_unit: str = ""
@@ -139,11 +181,33 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class GrantLook:
-    """The live grant of this agent here. Empty ``order_types``: all settings, no states."""
+    """The live grant of this agent here. Empty ``order_types``: all settings, no states; empty release: any.
+
+    ``level`` is what it is worth now; ``signed_level`` what the lead signed, where a circuit breaker lowered it.
+    """
 
     level: str
     order_types: frozenset[str] = frozenset()
     expires_at: dt.datetime | None = None
+    agent_release: str = ""
+    signed_level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """What must stand before any agent acts on a machine. None: never."""
+
+    commissioned_at: dt.datetime | None = None  # of the commissioning in force
+    drilled_at: dt.datetime | None = None  # the newest STOP drill
+    is_drill_passed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttendanceLook:
+    """Who said last that they are at the machine, and when."""
+
+    name: str
+    at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +228,7 @@ class UnsettledLook:
     control: str
     is_by_agent: bool
     proposer_name: str = ""
+    plan_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +268,8 @@ class Situation:
     is_in_roast: bool = False
     is_after_first_crack: bool = False
     policy: Policy = DEFAULT_POLICY
+    fitness: Fitness = Fitness()
+    attendance: AttendanceLook | None = None
 
     @property
     def from_step(self) -> int | None:
@@ -235,6 +302,23 @@ class Situation:
             and self.order.target_step < self.from_step
         )
 
+    @property
+    def rated(self) -> Rated | None:
+        """How much the order matters by the policy's table; None where no row fits it."""
+        order, full_scale = self.order, self.limits.full_scale_step if self.limits else None
+        state = self.reading.state if self.reading else "unknown"
+        move = move_of(order.order_type, self.from_step, order.target_step, full_scale, state)
+        own = rate(move, self.policy.table)
+        return own if order.floor is None else highest((own, order.floor))
+
+    @property
+    def is_attended(self) -> bool:
+        """A person's presence at this machine was confirmed within the policy's time, its last moment included."""
+        if self.attendance is None:
+            return False
+        age_s = (self.now - self.attendance.at).total_seconds()
+        return -self.policy.max_clock_skew_s <= age_s <= self.policy.attendance_max_age_s
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalLook:
@@ -250,6 +334,7 @@ class ApprovalLook:
     given_digest: str
     expires_at: dt.datetime
     now: dt.datetime
+    has_approved: bool = False  # this person has said yes to it already
 
 
 Rule = Callable[[Situation], Iterable[Reason]]

@@ -57,7 +57,7 @@ NEXT: dict[Status, dict[Status, frozenset[Actor]]] = {
         Status.REJECTED: _SYSTEM,
     },
     Status.PENDING_APPROVAL: {
-        Status.APPROVED: _PERSON,
+        Status.APPROVED: _PERSON_OR_SYSTEM,  # the system: only where a veto window ended (a trigger holds it to that)
         Status.REJECTED: _PERSON,
         Status.ABORTED: _ANYBODY,  # an agent may withdraw its own
         Status.TIMEOUT: _SYSTEM,

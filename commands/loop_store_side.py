@@ -51,7 +51,9 @@ LATCH_GRACE_S = 1.5
 RELATCH_AFTER_S = 3.0
 COLD_BEANS_C = 60.0
 ENVELOPE_EVERY_S = 1.0
-_BOUNDS = ("max_bean_temp_c", "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s")
+_BOUNDS = (
+    "max_bean_temp_c", "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s",
+)  # fmt: skip
 SYSTEM_LATCHERS = frozenset({"keeper", "machine_loop"})
 
 
@@ -239,6 +241,7 @@ class StoreSide:
     def _look_around(self, now: dt.datetime, now_s: float) -> None:
         self._look_for_people()
         self._void_held(now)
+        services.release_due(machine_id=self.machine.pk, now=now)
         self._file_journalled(now)
         view = self._keeper_side.view
         open_halts = list(Halt.objects.filter(machine=self.machine, closed_at__isnull=True))

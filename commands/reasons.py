@@ -11,7 +11,7 @@ class Decision(enum.StrEnum):
     """What a verdict says; the worst reason decides."""
 
     ALLOW = "ALLOW"
-    VETO = "VETO"  # issue C: runs after a window
+    VETO = "VETO"  # runs after a window in which any operator may veto
     HOLD = "HOLD"
     REFUSE = "REFUSE"
 
@@ -25,12 +25,29 @@ def worst(decisions: list[Decision] | tuple[Decision, ...]) -> Decision:
     return max(decisions, key=_SEVERITY.__getitem__, default=Decision.REFUSE)
 
 
+def is_worse(decision: Decision, than: Decision) -> bool:
+    """``decision`` wins over ``than``."""
+    return _SEVERITY[decision] > _SEVERITY[than]
+
+
 class Code(enum.StrEnum):
     """Stable reason codes of this room."""
 
     OWN_ORDER = "own_order"
     APPROVAL_REQUIRED = "approval_required"
-    LEVEL_NOT_BUILT = "level_not_built"
+    VETO_WINDOW = "veto_window"
+    ACTS_WITH_AUDIT = "acts_with_audit"
+    NOT_ATTENDED = "not_attended"
+    VETO_WINDOW_TOO_LONG = "veto_window_too_long"
+    VETO_WINDOW_OPEN = "veto_window_open"
+    NOT_COMMISSIONED = "not_commissioned"
+    NO_STOP_DRILL = "no_stop_drill"
+    SIGNIFICANCE = "significance"
+    NO_SIGNIFICANCE = "no_significance"
+    SECOND_PERSON = "second_person_required"
+    POLICY_UNREADABLE = "policy_unreadable"
+    OTHER_RELEASE = "other_release"
+    RAMP_TOO_STEEP = "ramp_too_steep"
     LEVEL_TOO_LOW = "level_too_low"
     LEVEL_RECOMMENDS_ONLY = "level_recommends_only"
     UNKNOWN_LEVEL = "unknown_level"
@@ -70,6 +87,7 @@ class Code(enum.StrEnum):
     NO_RULES = "no_rules"
     # why a held order was called off, or an approval turned away
     SUPERSEDED = "superseded"
+    VETOED = "vetoed"
     ADOPTED = "adopted"
     WITHDRAWN = "withdrawn"
     AGENTS_CANNOT_APPROVE = "agents_cannot_approve"
@@ -78,22 +96,33 @@ class Code(enum.StrEnum):
     ROLE_REQUIRED = "role_required"
     NOT_AWAITING_APPROVAL = "not_awaiting_approval"
     STALE_DIGEST = "stale_digest"
+    APPROVED_ALREADY = "approved_already"
     # how an attempt ended
     NOT_SENT = "not_sent"
     CONTRADICTED = "contradicted"
     IN_DOUBT = "in_doubt"
     RESOLVED_BY_READING = "resolved_by_reading"
     NOT_REACHED = "not_reached"
+    RESOLVED_BY_PERSON = "resolved_by_person"
+    # of an order that is part of a plan: another one decided
+    PLAN_REFUSED = "plan_refused"
+    PLAN_HELD = "plan_held"
+    PLAN_VETO = "plan_open_to_veto"
 
 
 #: The predecessor's codes, for clients that know them.
 LEGACY: dict[Code, str] = {
     Code.OWN_ORDER: "MANUAL_COMMAND_ALLOWED",
     Code.APPROVAL_REQUIRED: "APPROVAL_REQUIRED",
-    Code.LEVEL_NOT_BUILT: "HIGH_AUTONOMY_LEVEL",
+    Code.VETO_WINDOW: "HIGH_AUTONOMY_LEVEL",
+    Code.ACTS_WITH_AUDIT: "HIGH_AUTONOMY_LEVEL",
     Code.LEVEL_TOO_LOW: "AUTONOMY_LEVEL_TOO_LOW",
     Code.LEVEL_RECOMMENDS_ONLY: "AGENT_COMMANDS_NOT_ALLOWED",
     Code.NO_GRANT: "AGENT_COMMANDS_NOT_ALLOWED",
+    Code.OTHER_RELEASE: "AGENT_COMMANDS_NOT_ALLOWED",
+    Code.NOT_COMMISSIONED: "AGENT_COMMANDS_NOT_ALLOWED",
+    Code.NO_STOP_DRILL: "AGENT_COMMANDS_NOT_ALLOWED",
+    Code.RAMP_TOO_STEEP: "CONSTRAINT_VIOLATION",
     Code.HAND_ACT: "AGENT_COMMANDS_NOT_ALLOWED",
     Code.UNKNOWN_LEVEL: "UNKNOWN_AUTONOMY_LEVEL",
     Code.ABOVE_CEILING: "CONSTRAINT_VIOLATION",
@@ -108,7 +137,12 @@ LEGACY: dict[Code, str] = {
 }
 
 #: A refusal for one of these is advice: a person may adopt it.
-ADVISORY = frozenset({Code.NO_GRANT, Code.LEVEL_RECOMMENDS_ONLY, Code.HAND_ACT})
+ADVISORY = frozenset(
+    {
+        Code.NO_GRANT, Code.OTHER_RELEASE, Code.LEVEL_RECOMMENDS_ONLY, Code.HAND_ACT, Code.NOT_COMMISSIONED,
+        Code.NO_STOP_DRILL,
+    }
+)  # fmt: skip
 
 
 class RejectCode(enum.StrEnum):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import hmac
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +19,15 @@ from commands.conversion import CONTROL_OF, OrderType, to_native
 from commands.governor_rules import void_reason
 from commands.governor_situation import Order, Situation, Timing
 from commands.lifecycle import BEFORE_THE_WIRE, ON_THE_WIRE, Status
-from commands.models import Proposal
-from commands.reasons import ADVISORY, LEGACY, Code, Decision, Reason, RejectCode, Verdict
+from commands.models import Plan, Proposal
+from commands.reasons import ADVISORY, LEGACY, Code, Decision, Reason, Verdict
+from commands.services_approvals import (
+    approve_proposal,
+    reject_proposal,
+    release_due,
+    review_proposal,
+    veto_proposal,
+)
 from commands.services_executions import (
     claim_execution,
     conclude_execution,
@@ -45,32 +51,37 @@ from commands.services_halts import (
     update_halt_result,
 )
 from commands.services_moves import (
+    WITH_NAMES,
     IllegalMove,
     LostRace,
     OrderError,
     call_off,
     file_judged,
     governor_principal,
+    mine,
     move,
     order_digest,
+    require_loop,
     settled_by,
+    time_out,
 )
+from commands.significance import Rated
 from kernel import clock, ids, metrics, prepared
-from kernel.errors import ApiError, Conflict, Forbidden, Malformed, NotFound, Stale, Unprocessable
+from kernel.errors import ApiError, Conflict, Forbidden, NotFound, Unprocessable
 from kernel.principals import Principal, person_id, system_principal
 from roasts.models import Machine, Roast
 
 __all__ = [
     "IllegalMove", "LostRace", "OrderError", "abort_proposal", "acknowledge_alarm", "adopt_proposal",
     "approve_proposal", "claim_execution", "clear_alarm", "conclude_execution", "expire_due", "grant_autonomy",
-    "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order", "raise_alarm", "record_stage",
-    "reject_proposal", "request_abort", "reset_halt", "resolve_in_doubt", "resume_agents", "resume_orders",
-    "revoke_grant", "suspend_agents", "update_halt_result", "void_held",
+    "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order", "raise_alarm",
+    "record_stage", "reject_proposal", "release_due", "request_abort", "reset_halt", "resolve_in_doubt",
+    "resume_agents", "resume_orders", "review_proposal", "revoke_grant", "suspend_agents", "update_halt_result",
+    "veto_proposal", "void_held",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 MAX_TRIES = 3
-WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +98,10 @@ class _Asked:
     constraints: Mapping[str, Any]
     expires_in_s: float | None
     adopted_from: Proposal | None = None
+    rolls_back: Proposal | None = None
+    plan: Plan | None = None
+    plan_position: int | None = None
+    floor: Rated | None = None  # significance of the plan it is part of
 
 
 def propose_order(
@@ -101,12 +116,18 @@ def propose_order(
     evidence: Sequence[Any] = (),
     constraints: Mapping[str, Any] | None = None,
     expires_in_s: float | None = None,
+    rolls_back: Proposal | None = None,
+    plan: Plan | None = None,
+    plan_position: int | None = None,
+    floor: Rated | None = None,
     now: dt.datetime,
 ) -> Proposal:
-    """Judge and file an order. A person's own runs at once; an agent's is held, or refused, or advice.
+    """Judge and file an order. A person's own runs at once; an agent's is held, waits out a veto, runs, is refused, or
+    is advice, as far as the agent is trusted here and the order matters.
 
-    A refusal is a filed proposal with status REJECTED. Forbidden: may not order here; NotFound: another
-    organisation's machine; Unprocessable: the roast is not this machine's open one.
+    ``rolls_back``: the order this one takes back. ``plan``, ``plan_position``, ``floor``: what it is part of, where,
+    and the significance it has at least for that. A refusal is a filed proposal with status REJECTED. Forbidden: may
+    not order here; NotFound: another organisation's machine; Unprocessable: the roast is not this machine's open one.
     """
     asked = _Asked(
         machine,
@@ -118,6 +139,10 @@ def propose_order(
         tuple(evidence),
         dict(constraints or {}),
         expires_in_s,
+        rolls_back=rolls_back,
+        plan=plan,
+        plan_position=plan_position,
+        floor=floor,
     )
     return _judge_and_file(principal, asked, now=now)
 
@@ -163,6 +188,9 @@ def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
         asked_value=asked.value,
         asked_unit=asked.unit,
         is_proposer_active=principal.agent.is_active if principal.agent is not None else True,
+        agent_release=principal.agent.release if principal.agent is not None else "",
+        plan_id=asked.plan.pk if asked.plan is not None else "",
+        floor=asked.floor,
     )
     looked = situation.gather(asked.machine.pk, draft, principal, now)
     if asked.roast is not None and asked.roast.pk != looked.roast_id:
@@ -172,14 +200,16 @@ def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
     full_scale = looked.limits.full_scale_step if looked.limits else None
     native = to_native(asked.order_type, asked.value, asked.unit, full_scale)
     misfit = native.misfit
-    timing = Timing(principal.is_person, looked.is_in_roast, looked.is_after_first_crack, looked.policy)
     order = dataclasses.replace(
         draft,
         target_step=native.step,
         misfit=(misfit.code, misfit.message, misfit.how_to_fix) if misfit else None,
-        expires_at=governor.expiry(timing, now=now, asked_s=asked.expires_in_s),
     )
-    return dataclasses.replace(looked, order=order)
+    looked = dataclasses.replace(looked, order=order)
+    runs_at_once = principal.is_person and not governor.needs_second_person(looked)
+    timing = Timing(runs_at_once, looked.is_in_roast, looked.is_after_first_crack, looked.policy)
+    expires_at = governor.expiry(timing, now=now, asked_s=asked.expires_in_s)
+    return dataclasses.replace(looked, order=dataclasses.replace(order, expires_at=expires_at))
 
 
 def _reviewed(looked: Situation) -> Verdict:
@@ -194,16 +224,18 @@ def _file(principal: Principal, asked: _Asked, looked: Situation, verdict: Verdi
         proposal = _new_proposal(principal, asked, looked, verdict, now)
         if verdict.decision is Decision.ALLOW:
             prepared.insert(proposal)
-            _supersede(proposal, looked, principal, now)
-        _file_by_verdict(proposal, verdict, now)
+            if principal.is_person:
+                _supersede(proposal, looked, principal, now)
+        _file_by_verdict(proposal, looked, verdict, now)
     return proposal
 
 
 def _new_proposal(
     principal: Principal, asked: _Asked, looked: Situation, verdict: Verdict, now: dt.datetime
 ) -> Proposal:
-    order, reading = looked.order, looked.reading
+    order, reading, rated = looked.order, looked.reading, looked.rated
     steps = reading.steps if reading else {}
+    is_veto = verdict.decision is Decision.VETO
     proposal = Proposal(
         id=ids.new("prp"),
         organization=principal.organization,
@@ -229,6 +261,13 @@ def _new_proposal(
         proposer_user=principal.user if principal.is_person else None,
         agent_release=principal.agent.release if principal.agent is not None else "",
         adopted_from=asked.adopted_from,
+        rolls_back=asked.rolls_back,
+        plan=asked.plan,
+        plan_position=asked.plan_position,
+        significance=rated.level.value if rated is not None else "",
+        significance_reason=rated.reason if rated is not None else "",
+        approvals_needed=governor.approvals_needed(looked, verdict.decision),
+        runs_at=now + dt.timedelta(seconds=looked.policy.veto_window_s) if is_veto else None,
         status=Status.PROPOSED.value,
         decision=verdict.decision.value,
         reasons=[reason.to_json() for reason in verdict.reasons],
@@ -259,14 +298,20 @@ def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now:
         )
 
 
-def _file_by_verdict(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:
-    detail = {"decision": verdict.decision.value, "reasons": [reason.to_json() for reason in verdict.reasons]}
+def _file_by_verdict(proposal: Proposal, looked: Situation, verdict: Verdict, now: dt.datetime) -> None:
+    detail = {
+        "decision": verdict.decision.value,
+        "reasons": [reason.to_json() for reason in verdict.reasons],
+        "policy_version": looked.policy.version,
+        "significance_reason": proposal.significance_reason,
+    }
     actor = governor_principal(proposal)
     if verdict.decision is Decision.ALLOW:
         move(proposal, Status.APPROVED, actor, now=now, verb="proposal_allowed", detail=detail, decided_at=now)
-    elif verdict.decision is Decision.HOLD:
-        file_judged(proposal, Status.PENDING_APPROVAL, actor, now=now, verb="proposal_held", detail=detail)
-    else:  # REFUSE; and VETO, which no rule of ours gives yet, permits nothing
+    elif verdict.decision in (Decision.HOLD, Decision.VETO):
+        verb = "proposal_held" if verdict.decision is Decision.HOLD else "veto_window_opened"
+        file_judged(proposal, Status.PENDING_APPROVAL, actor, now=now, verb=verb, detail=detail)
+    else:
         code, text = rejection_of(verdict)
         file_judged(
             proposal,
@@ -407,3 +452,10 @@ def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list
 def approver_id(proposal: Proposal) -> str | None:
     """Who approved, as shown."""
     return person_id(proposal.approver) if proposal.approver is not None else None
+
+
+# For plans, which judge and file several orders in one transaction.
+Asked = _Asked
+look, reviewed, new_proposal, supersede, file_by_verdict = (
+    _look, _reviewed, _new_proposal, _supersede, _file_by_verdict,
+)  # fmt: skip

@@ -8,12 +8,21 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from commands import governor
+from commands import governor, plan_places, plans, services_plan_moves
 from commands.governor_situation import Phase, Situation
 from commands.lifecycle import Status
 from commands.models import Execution, ExecutionStage, MachineLease, Proposal
 from commands.reasons import LEGACY, Code, Decision, Verdict
-from commands.services_moves import LostRace, governor_principal, move, order_digest, settled_by, stream_document, topic
+from commands.services_moves import (
+    WITH_NAMES,
+    LostRace,
+    governor_principal,
+    move,
+    order_digest,
+    settled_by,
+    stream_document,
+    topic,
+)
 from drivers import wire_json
 from drivers.port import ABORTED, Outcome, Receipt
 from kernel import audit, clock, live, metrics
@@ -21,7 +30,6 @@ from kernel.errors import Conflict, Forbidden
 from kernel.principals import Principal, system_principal
 
 logger = logging.getLogger(__name__)
-WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 #: What a receipt means for the order. Anything not listed is in doubt.
 _ENDINGS = {Outcome.PROVED: Status.COMPLETED, Outcome.DECLINED: Status.FAILED, Outcome.NOT_SENT: Status.FAILED}
 _STAGES = {Outcome.PROVED: "verified", Outcome.DECLINED: "declined", Outcome.NOT_SENT: "not_sent"}
@@ -54,7 +62,7 @@ def claim_execution(proposal_id: str, *, lease_token: int, situation: Situation,
 
 def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.datetime) -> Execution | None:
     proposal = Proposal.objects.select_related(*WITH_NAMES).filter(pk=proposal_id).first()
-    if proposal is None or proposal.status != Status.APPROVED:
+    if proposal is None or proposal.status != Status.APPROVED or not _is_its_turn(proposal):
         return None
     if MachineLease.objects.filter(machine_id=proposal.machine_id, token__gt=lease_token).exists():
         return None  # a newer loop owns the machine
@@ -66,7 +74,7 @@ def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.dat
     verdict = governor.review(situation)
     for text in verdict.tracebacks:
         logger.error("a governor rule raised: %s", text)
-    if _is_refused(verdict, proposal):
+    if _is_refused(verdict, proposal, now):
         _refuse_late(proposal, verdict, now)
         return None
     execution = Execution.objects.create(
@@ -88,11 +96,23 @@ def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.dat
     return execution
 
 
-def _is_refused(verdict: Verdict, proposal: Proposal) -> bool:
-    """ALLOW goes; HOLD goes when a person has approved; anything else does not."""
+def _is_its_turn(proposal: Proposal) -> bool:
+    """Of a plan: it was let through as a whole, and every order before this one is confirmed. The plan stays locked,
+    so nobody ends it between this look and the claim."""
+    if proposal.plan_id is None:
+        return True
+    plan = services_plan_moves.hold(proposal.plan_id)
+    items = plan_places.items_of(plan.pk)
+    return plan.status in plans.RUNNING and plans.is_in_turn(items, proposal.plan_position or 0)
+
+
+def _is_refused(verdict: Verdict, proposal: Proposal, now: dt.datetime) -> bool:
+    """ALLOW goes; HOLD goes when a person has approved; VETO, too, or when its window has ended unvetoed."""
     if verdict.decision is Decision.ALLOW:
         return False
-    return not (verdict.decision is Decision.HOLD and proposal.approver_id is not None)
+    if verdict.decision is Decision.VETO and proposal.runs_at is not None and now >= proposal.runs_at:
+        return False
+    return verdict.decision is Decision.REFUSE or proposal.approver_id is None
 
 
 def _refuse_late(proposal: Proposal, verdict: Verdict, now: dt.datetime) -> None:

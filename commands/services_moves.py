@@ -13,11 +13,17 @@ from django.db import transaction
 from commands import services_plan_moves
 from commands.lifecycle import SETTLED, Status, may_move
 from commands.models import Proposal, ProposalTransition
+from commands.reasons import Code
 from kernel import audit, canonical, live, metrics, prepared
-from kernel.errors import Forbidden
+from kernel.errors import Conflict, Forbidden, NotFound
 from kernel.principals import Principal, system_principal
+from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
+
+
+#: What is loaded with an order wherever it is judged, moved or shown.
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 
 
 class OrderError(Exception):
@@ -44,6 +50,24 @@ def person_pk(principal: Principal) -> int | str:
     return principal.user.pk  # type: ignore[return-value]
 
 
+def mine(principal: Principal, proposal: Proposal) -> Proposal:
+    """The row as it stands now, if it is the principal's organisation's; else it is not there."""
+    fresh = Proposal.objects.for_principal(principal).select_related(*WITH_NAMES).filter(pk=proposal.pk).first()
+    if fresh is None:
+        raise NotFound()
+    return fresh
+
+
+def require_loop(machine: Machine) -> None:
+    """A machine that a bridge feeds is watched, not steered: nothing here reaches it."""
+    if machine.is_remote:
+        raise Conflict(
+            "machine_is_remote",
+            f"{machine.name} is fed by a bridge: it is watched here, and no order reaches it.",
+            "Set it at the machine itself, or where its own RoastOps runs.",
+        )
+
+
 def governor_principal(proposal: Proposal) -> Principal:
     """The governor as actor of a move."""
     return system_principal("governor", proposal.organization)
@@ -66,6 +90,12 @@ def order_digest(proposal: Proposal) -> str:
             "constraints": proposal.constraints,
             "proposer": proposal.proposer_agent_id or f"usr_{proposal.proposer_user_id}",
             "expires_at": proposal.expires_at,
+            "runs_at": proposal.runs_at,
+            "significance": proposal.significance,
+            "approvals_needed": proposal.approvals_needed,
+            "plan_id": proposal.plan_id,
+            "plan_position": proposal.plan_position,
+            "rolls_back": proposal.rolls_back_id,
         }
     )
 
@@ -122,10 +152,15 @@ def move(
     if to in SETTLED:
         changes.setdefault("settled_at", now)
     with transaction.atomic(savepoint=False):
+        plan = services_plan_moves.hold(proposal.plan_id) if proposal.plan_id is not None else None
+        if plan is not None:
+            services_plan_moves.require_whole(plan, to, changes.get("approver"))
         moved = Proposal.objects.filter(pk=proposal.pk, status=old.value).update(status=to.value, **changes)
         if moved == 1:
             _set(proposal, to, changes)
             _leave_tracks(proposal, old, to, actor, now, verb, detail or {})
+            if plan is not None:
+                services_plan_moves.follow(plan, proposal, now=now, call_off=call_off)
     if moved != 1:  # nothing was written: a caller's transaction may go on
         raise LostRace(f"{proposal.pk} is no longer {old.value}")
     if to is Status.APPROVED:
@@ -152,15 +187,10 @@ def file_judged(
     if to in SETTLED:
         changes.setdefault("settled_at", now)
     _set(proposal, to, changes)
-        plan = services_plan_moves.hold(proposal.plan_id) if proposal.plan_id is not None else None
-        if plan is not None:
-            services_plan_moves.require_whole(plan, to, changes.get("approver"))
     prepared.insert(proposal)
     _leave_tracks(proposal, old, to, actor, now, verb, detail)
     transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
     return proposal
-            if plan is not None:
-                services_plan_moves.follow(plan, proposal, now=now, call_off=call_off)
 
 
 def _set(proposal: Proposal, to: Status, changes: dict[str, Any]) -> None:
@@ -258,6 +288,19 @@ def call_off(
         move(
             proposal, Status.ABORTED, actor, now=now, verb="proposal_aborted",
             detail={"code": code, "message": message, **(detail or {})}, outcome_code=code, outcome_message=message,
+        )  # fmt: skip
+    except LostRace:
+        return False
+    return True
+
+
+def time_out(proposal: Proposal, now: dt.datetime) -> bool:
+    """Its deadline has come; False when somebody else moved it first."""
+    actor = system_principal("sweeper", proposal.organization)
+    try:
+        move(
+            proposal, Status.TIMEOUT, actor, now=now, verb="proposal_expired",
+            outcome_code=Code.EXPIRED.value, outcome_message="Its time ran out.",
         )  # fmt: skip
     except LostRace:
         return False

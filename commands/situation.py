@@ -10,10 +10,12 @@ from typing import Any
 from django.db import connection
 from django.db.models import Exists, OuterRef, Subquery
 
+from commands import plan_places, policies
 from commands.conversion import OrderType
 from commands.governor_situation import (
-    DEFAULT_POLICY,
+    AttendanceLook,
     Constraints,
+    Fitness,
     GrantLook,
     HaltLook,
     Limits,
@@ -27,7 +29,16 @@ from commands.governor_situation import (
     UnsettledLook,
 )
 from commands.lifecycle import COUNTED
-from commands.models import Grant, Halt, Proposal, Suspension
+from commands.models import (
+    Attendance,
+    Commissioning,
+    GovernorPolicy,
+    Grant,
+    Halt,
+    Proposal,
+    StopDrill,
+    Suspension,
+)
 from kernel import live
 from kernel.models import Membership
 from kernel.prepared import Prepared, utc
@@ -48,9 +59,8 @@ def gather(
     reading: Any = None,
     keeper_latched: bool | None = None,
     is_store_reachable: bool = True,
-    policy: Policy = DEFAULT_POLICY,
 ) -> Situation:
-    """What the governor must know about this order now.
+    """What the governor must know about this order now, by the policy in force.
 
     ``reading``: the keeper's own (a ``drivers.port.Reading``) at dispatch; else the newest of the live stream and
     the latest row. A ``Proposal`` is judged for dispatch, an ``Order`` for proposal. Machine.DoesNotExist.
@@ -58,10 +68,11 @@ def gather(
     is_dispatch = isinstance(proposal_like, Proposal)
     order = order_of(proposal_like) if isinstance(proposal_like, Proposal) else proposal_like
     machine = machine_look(machine_id)
+    policy = policies.policy_in_force(machine.organization_id, machine.policy_digest)
     roast = _ROAST.first(machine=machine_id)
     roast_id = roast[0] if roast else None
     agent_id = order.proposer_id if order.is_by_agent else None
-    return Situation(
+    found = Situation(
         now=now,
         phase=Phase.DISPATCH if is_dispatch else Phase.PROPOSAL,
         order=order,
@@ -83,18 +94,26 @@ def gather(
         is_in_roast=roast is not None,
         is_after_first_crack=bool(roast and roast[1]),
         policy=policy,
+        fitness=machine.fitness,
+        attendance=machine.attendance,
     )
+    return plan_places.placed(proposal_like, found) if isinstance(proposal_like, Proposal) else found
 
 
 @dataclass(frozen=True, slots=True)
 class MachineLook:
-    """A machine, who suspended its agents, and its latest reading as written (``at`` None: it never spoke)."""
+    """A machine, who suspended its agents, whether it is fit for agents, who is at it, the policy over it, and its
+    latest reading as written (``at`` None: it never spoke)."""
 
     machine_id: str
     name: str
     is_archived: bool
     driver_kind: str
+    organization_id: str
     suspended_by: str | None
+    policy_digest: str | None
+    fitness: Fitness
+    attendance: AttendanceLook | None
     latest: dict[str, Any]
 
 
@@ -102,24 +121,53 @@ _LATEST = (
     "link", "at", "state", "heater_step", "fan_step", "drum_step", "bean_temp_c", "rate_of_rise_c_per_min",
     "device_ms", "sequence", "quality", "are_beans_proved", "is_orders_paused",
 )  # fmt: skip
+#: Presence counts only of somebody who may still work here; a drill that failed voids an older one that passed.
+_PRESENT = Attendance.objects.filter(
+    Exists(
+        Membership.objects.filter(
+            user_id=OuterRef("user_id"), organization_id=OuterRef("organization_id"), role__in=ROLES_FOR["operate"]
+        )
+    ),
+    machine_id=OuterRef("pk"),
+    user__is_active=True,
+).order_by("-at", "-id")
+_DRILLS = StopDrill.objects.filter(machine_id=OuterRef("pk")).order_by("-at", "-id")
+_LOOKED = {
+    "suspended_by": Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True).values(
+        "taken_by__username"
+    ),
+    "policy_digest": GovernorPolicy.objects.filter(organization_id=OuterRef("organization_id"))
+    .order_by("-version")
+    .values("digest"),
+    "commissioned_at": Commissioning.objects.filter(
+        machine_id=OuterRef("pk"), completed_at__isnull=False, ended_at__isnull=True
+    ).values("completed_at"),
+    "drilled_at": _DRILLS.values("at"),
+    "is_drill_passed": _DRILLS.values("is_passed"),
+    "attended_at": _PRESENT.values("at"),
+    "attended_by": _PRESENT.values("user__username"),
+}
 _MACHINE = Prepared(
     lambda machine: (
         Machine.objects.filter(pk=machine)
-        .annotate(
-            suspended_by=Subquery(
-                Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True).values(
-                    "taken_by__username"
-                )[:1]
-            )
-        )
+        .annotate(**{name: Subquery(rows[:1]) for name, rows in _LOOKED.items()})
         .order_by()
-        .values_list("name", "is_archived", "driver_kind", "suspended_by", *(f"latest__{name}" for name in _LATEST))
+        .values_list(
+            "name", "is_archived", "driver_kind", "organization_id", *_LOOKED, *(f"latest__{name}" for name in _LATEST)
+        )
     ),
     "machine",
 )
 _LIMITS = Prepared(
     lambda machine, control: ControlLimit.objects.filter(machine_id=machine, control=control).values_list(
-        "min_step", "max_step", "full_scale_step", "max_change_step", "min_interval_s", "daily_count", "roast_count"
+        "min_step",
+        "max_step",
+        "full_scale_step",
+        "max_change_step",
+        "min_interval_s",
+        "daily_count",
+        "roast_count",
+        "max_ramp_step_per_s",
     ),
     "machine",
     "control",
@@ -148,7 +196,7 @@ _HALTS = Prepared(
 _GRANT = Prepared(
     lambda agent, machine: Grant.objects.filter(
         agent_id=agent, machine_id=machine, revoked_at__isnull=True
-    ).values_list("level", "order_types", "expires_at")[:1],
+    ).values_list("level", "lowered_to", "order_types", "expires_at", "agent_release")[:1],
     "agent",
     "machine",
 )
@@ -157,9 +205,9 @@ _UNSETTLED = Prepared(
         Proposal.objects.filter(machine_id=machine)
         .unsettled()
         .order_by("proposed_at", "id")
-        .values_list("id", "status", "control", "proposer_agent_id", "proposer_agent__name", "proposer_user__username")[
-            :MAX_UNSETTLED
-        ]
+        .values_list(
+            "id", "status", "control", "proposer_agent_id", "proposer_agent__name", "proposer_user__username", "plan_id"
+        )[:MAX_UNSETTLED]
     ),
     "machine",
 )
@@ -170,10 +218,15 @@ def machine_look(machine_id: str) -> MachineLook:
     row = _MACHINE.first(machine=machine_id)
     if row is None:
         raise Machine.DoesNotExist(machine_id)
-    name, is_archived, driver_kind, suspended_by, *latest = row
+    name, is_archived, driver_kind, organization_id, *looked = row
+    found = dict(zip((*_LOOKED, *_LATEST), looked, strict=True))
+    attended_at = found["attended_at"]
     return MachineLook(
-        machine_id, name, is_archived, driver_kind, suspended_by, dict(zip(_LATEST, latest, strict=True))
-    )
+        machine_id, name, is_archived, driver_kind, organization_id, found["suspended_by"], found["policy_digest"],
+        fitness=Fitness(found["commissioned_at"], found["drilled_at"], found["is_drill_passed"] is True),
+        attendance=None if attended_at is None else AttendanceLook(found["attended_by"], attended_at),
+        latest={each: found[each] for each in _LATEST},
+    )  # fmt: skip
 
 
 def limits_of(machine_id: str, control: str) -> Limits | None:
@@ -185,13 +238,17 @@ def limits_of(machine_id: str, control: str) -> Limits | None:
 def live_grant(agent_id: str, machine_id: str) -> GrantLook | None:
     """The agent's unrevoked grant here; whether it has expired or covers the order the governor says."""
     row = _GRANT.first(agent=agent_id, machine=machine_id)
-    return GrantLook(row[0], frozenset(row[1]), row[2]) if row else None
+    if row is None:
+        return None
+    signed, lowered, order_types, expires_at, release = row
+    level = min(signed, lowered or signed)  # a breaker lowers; whatever the column says, it never raises
+    return GrantLook(level, frozenset(order_types), expires_at, release, signed)
 
 
 def _unsettled(machine_id: str) -> tuple[UnsettledLook, ...]:
     return tuple(
-        UnsettledLook(pk, status, control, agent_id is not None, agent or person or "")
-        for pk, status, control, agent_id, agent, person in _UNSETTLED.rows(machine=machine_id)
+        UnsettledLook(pk, status, control, agent_id is not None, agent or person or "", plan_id or "")
+        for pk, status, control, agent_id, agent, person, plan_id in _UNSETTLED.rows(machine=machine_id)
     )
 
 
@@ -296,6 +353,9 @@ def order_of(proposal: Proposal) -> Order:
         is_proposer_active=agent.is_active if agent is not None else _may_still_order(proposal),
         asked_value=proposal.asked_value,
         asked_unit=proposal.asked_unit,
+        agent_release=proposal.agent_release,
+        runs_at=proposal.runs_at,
+        plan_id=proposal.plan_id or "",
     )
 
 
@@ -321,7 +381,7 @@ def seen_of(proposal: Proposal) -> Seen:
 
 def constraints_of(document: Mapping[str, Any]) -> Constraints:
     """The proposer's stricter limits from their stored JSON."""
-    numbers = ("min_step", "max_step", "max_change_step", "min_interval_s", "daily_count")
+    numbers = ("min_step", "max_step", "max_change_step", "min_interval_s", "max_ramp_step_per_s", "daily_count")
     return Constraints(
         **{name: document.get(name) for name in numbers},
         require_states=frozenset(document.get("require_states", ())),

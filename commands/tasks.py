@@ -14,5 +14,7 @@ __all__ = ["ensure_machines_tended", "sum_orders", "sweep", "tend_machine"]
 
 @shared_task(name="commands.tasks.sweep", ignore_result=True)
 def sweep() -> int:
-    """Time out orders whose deadline has come; how many. Approval and dispatch check the deadline themselves."""
-    return services.expire_due(now=clock.now())
+    """Time out orders whose deadline has come, release those whose veto window ended; how many. Approval and dispatch
+    check both themselves, and a machine's loop releases its own sooner."""
+    now = clock.now()
+    return services.expire_due(now=now) + services.release_due(now=now)

@@ -16,6 +16,7 @@ from commands.governor_rules import void_reason
 from commands.governor_situation import (
     DEFAULT_POLICY,
     Constraints,
+    Fitness,
     GrantLook,
     HaltLook,
     Limits,
@@ -77,6 +78,7 @@ def situation(**changes) -> Situation:
         recent=Recent(),
         roast_id="rst_1",
         is_in_roast=True,
+        fitness=Fitness(NOW, NOW, True),
     )
     return dataclasses.replace(base, **changes)
 

@@ -8,7 +8,7 @@ import datetime as dt
 import pytest
 from django.db import transaction
 
-from commands import services, situation
+from commands import services, services_approvals, situation
 from commands.models import Execution, MachineLease, Proposal, ProposalTransition, Suspension
 from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
@@ -166,7 +166,7 @@ def test_moved_control_refuses_at_dispatch(held, people, machine, now):
 
 
 def test_edited_order_is_not_approved_even_without_triggers(held, people, now, monkeypatch):
-    monkeypatch.setattr(services, "order_digest", lambda proposal: "0" * 64)  # as if a column had been changed
+    monkeypatch.setattr(services_approvals, "order_digest", lambda proposal: "0" * 64)  # as if a column had been changed
     with pytest.raises(errors.Stale):
         services.approve_proposal(people.principal("operator"), held, digest=held.digest, now=now)
 
