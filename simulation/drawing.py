@@ -14,7 +14,7 @@ EPISODES: Mapping[str, tuple[ModuleType, int]] = {
     "approvals": (approvals, 6), "claims": (claims, 5), "halts": (halts, 4), "proposals": (proposals, 4),
     "grants": (grants, 2), "leases": (leases, 4), "messages": (messages, 1), "sealing": (sealing, 2),
 }  # fmt: skip
-FAULTY_SHARE, SEALED_SHARE = 0.3, 0.1
+FAULTY_SHARE, HEALED_SHARE, SEALED_SHARE = 0.3, 0.4, 0.25
 #: kind -> (site, the nth time at most): what may befall an actor.
 FAULTS: Sequence[tuple[str, str, int]] = (
     ("kill", "statement", 14), ("kill", "commit", 3), ("kill", "committed", 3), ("kill", "wire", 2),
@@ -36,10 +36,10 @@ def draw(seed: int, episode: str | None = None) -> Plan:
     drawn: Callable[[random.Random], list[list[Operation]]] = module.draw
     actors = {f"actor{index}": tuple(operations) for index, operations in enumerate(drawn(chance))}
     machine = chance.choice(module.MACHINES)
-    return Plan(
-        seed, name, machine, actors, draw_schedule(seed), _faults(seed, name, sorted(actors)),
-        name == "sealing" or stream(seed, "sealed").random() < SEALED_SHARE,
-    )  # fmt: skip
+    faults, healing = _faults(seed, name, sorted(actors)), stream(seed, "healing")
+    is_healed = bool(faults) or name == "sealing" or healing.random() < HEALED_SHARE
+    is_sealed = is_healed and (name == "sealing" or healing.random() < SEALED_SHARE)
+    return Plan(seed, name, machine, actors, draw_schedule(seed), faults, is_healed, is_sealed)
 
 
 def _faults(seed: int, episode: str, actors: list[str]) -> tuple[Fault, ...]:

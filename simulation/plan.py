@@ -67,7 +67,8 @@ class Plan:
     actors: Mapping[str, tuple[Operation, ...]]
     schedule: tuple[int, ...] = ()
     faults: tuple[Fault, ...] = ()
-    is_sealed: bool = False  # the heal phase runs the sealer, too
+    is_healed: bool = True  # afterwards nothing breaks any more, time passes, and all must come to its end
+    is_sealed: bool = False  # healing runs the sealer, too
 
     @property
     def operation_count(self) -> int:
@@ -82,6 +83,7 @@ class Plan:
             "actors": {name: [each.to_json() for each in operations] for name, operations in self.actors.items()},
             "schedule": list(self.schedule),
             "faults": [fault.to_json() for fault in self.faults],
+            "is_healed": self.is_healed,
             "is_sealed": self.is_sealed,
         }
 
@@ -103,7 +105,8 @@ def loads(text: str) -> Plan:
         faults = tuple(Fault(f["actor"], f["site"], int(f["nth"]), f["kind"]) for f in document["faults"])
         plan = Plan(
             int(document["seed"]), str(document["episode"]), str(document["machine"]), actors,
-            tuple(int(each) for each in document["schedule"]), faults, bool(document["is_sealed"]),
+            tuple(int(each) for each in document["schedule"]), faults,
+            bool(document["is_healed"]), bool(document["is_sealed"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise error if isinstance(error, BadPlan) else BadPlan(f"not a plan: {error!r}") from error

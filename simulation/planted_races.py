@@ -92,6 +92,23 @@ def _replace_everywhere(function: Any, by: Any) -> None:
                     setattr(module, name, by)
 
 
+def _find(name: str) -> tuple[types.ModuleType, Any]:
+    """The function of that name where the orders' room defines it, wherever it was moved to. LookupError."""
+    import sys
+
+    for key, module in sorted(sys.modules.items()):
+        found = vars(module).get(name) if key.startswith("commands.") and module is not None else None
+        if found is not None and getattr(found, "__module__", "") == key:
+            return module, found
+    raise LookupError(f"nothing in commands defines {name}")
+
+
+def _wrap(name: str, wrapped: Callable[[Any], Any]) -> None:
+    """Put ``wrapped(plain)`` in place of the function of that name, wherever it was imported to."""
+    _module, plain = _find(name)
+    _replace_everywhere(plain, wrapped(plain))
+
+
 # -- the mover --------------------------------------------------------------------------------------------------------
 
 
@@ -209,13 +226,12 @@ def _no_transition(control: psycopg.Connection[Any]) -> None:
 
 @planted("approved_late", "the deadline is looked at by the sweeper only")
 def _approved_late(control: psycopg.Connection[Any]) -> None:
-    plain = services._approval_look
+    _other_look(lambda found: dataclasses.replace(found, now=found.expires_at.replace(year=2000)))
 
-    def look(principal: Any, proposal: Proposal, *more: Any, **named: Any) -> Any:
-        found = plain(principal, proposal, *more, **named)
-        return dataclasses.replace(found, now=found.expires_at.replace(year=2000))
 
-    services._approval_look = look  # type: ignore[assignment]
+def _other_look(change: Callable[[Any], Any]) -> None:
+    """What the approver rules are shown of an approval is changed."""
+    _wrap("_approval_look", lambda plain: lambda *arguments, **named: change(plain(*arguments, **named)))
 
 
 @planted("expired_early", "< and <= swapped: an order is timed out a moment before its deadline")
@@ -233,23 +249,12 @@ def _expired_early(control: psycopg.Connection[Any]) -> None:
 @planted("owner_approves", "the owner of the proposing agent may approve")
 def _owner_approves(control: psycopg.Connection[Any]) -> None:
     _drop_guards(control)
-    plain = services._approval_look
-
-    def look(*arguments: Any, **named: Any) -> Any:
-        return dataclasses.replace(plain(*arguments, **named), is_owner_of_proposer=False)
-
-    services._approval_look = look  # type: ignore[assignment]
+    _other_look(lambda found: dataclasses.replace(found, is_owner_of_proposer=False))
 
 
 @planted("digest_unread", "an approval's digest is not looked at")
 def _digest_unread(control: psycopg.Connection[Any]) -> None:
-    plain = services._approval_look
-
-    def look(*arguments: Any, **named: Any) -> Any:
-        found = plain(*arguments, **named)
-        return dataclasses.replace(found, given_digest=found.digest)
-
-    services._approval_look = look  # type: ignore[assignment]
+    _other_look(lambda found: dataclasses.replace(found, given_digest=found.digest))
 
 
 # -- the claim -----------------------------------------------------------------------------------------------------

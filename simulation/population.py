@@ -17,18 +17,12 @@ from drivers.port import MachineState, Reading
 from kernel.models import Agent, Membership, Organization, Role, Site
 from kernel.principals import Principal, for_user
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastStatus
+from simulation.beginning import DEADLINE_MS, FIRST_LOOP, GONE_LOOP, MACHINES, STEPS
 from simulation.virtual_clock import BEGIN
 
-#: The settings every machine stands at when an episode begins, and what it reads.
-STEPS = {"heater": 6, "fan": 4, "drum": 7}
+#: What every machine reads.
 BEAN_TEMP_C, INFRARED_TEMP_C, RATE_C_PER_MIN = 180.0, 200.0, 12.0
 DEVICE_MS, SEQUENCE = 400_000, 10
-#: Every order of the beginning runs out this long after it.
-DEADLINE_MS = 20_000
-LEASE_ENDS_MS = 3_000
-FIRST_LOOP, GONE_LOOP = "loop-1", "loop-gone"
-#: name of a machine -> what waits there.
-MACHINES = ("held", "ready", "flying", "doubt", "free", "shared")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -128,7 +128,6 @@ class Episode:
             self._seal()
         _picture, broken = world.look()
         self.broken += [f"after healing: not so: {sentence} ({what})" for sentence, what in broken]
-        self.broken += [f"told before it was committed: {what}" for what in world.broker.told_early]
 
     def _tend(self) -> None:
         token = lease.take_lease(self.world.machine.pk, owner="loop-heal", now=clock.now())
@@ -176,7 +175,9 @@ def run(world: World, plan: Plan, *, is_digested: bool = False) -> Outcome:
             episode.play()
             sent_before = len(world.keeper.writes)
             judged = race_oracle.judge(episode.history())
-            episode.heal()
+            if plan.is_healed:
+                episode.heal()
+        episode.broken += [f"told before it was committed: {what}" for what in broker.told_early]
         failures = [*judged, *episode.broken, *_sent_twice(world)]
         lines = [*scheduler.trace, f"healed; {len(world.keeper.writes) - sent_before} sent", *failures]
         if is_digested:

@@ -20,7 +20,7 @@ from kernel.models import Agent
 from kernel.principals import Principal, system_principal
 from kernel.sealer import Sealer
 from simulation.plan import Operation
-from simulation.population import FIRST_LOOP
+from simulation.beginning import FIRST_LOOP
 from simulation.scheduler import Killed
 from simulation.sim_keeper import LoopClient
 from simulation.world import World

@@ -15,6 +15,7 @@ from commands.loop_notes import View, live_payload
 from commands.models import Proposal
 from kernel import canonical, clock, ids, live
 from simulation import population, race_invariants, sandbox
+from simulation.beginning import STEPS
 from simulation.race_picture import Picture
 from simulation.scheduler import Scheduler, classify
 from simulation.sim_broker import SimBroker
@@ -119,9 +120,9 @@ class World:
         self.machine = self.cast.machines[machine]
         self.orders = list(self.cast.orders[machine])
         self.digests = dict(self._first_digests)
-        self.keeper = SimKeeper(self.machine.pk, self.scheduler, population.STEPS)
+        self.keeper = SimKeeper(self.machine.pk, self.scheduler, STEPS)
         if machine in ("flying", "doubt") and is_wired:
-            self.keeper.remember_write(self.orders[0], "heater", population.STEPS["heater"] - 1, token=1)
+            self.keeper.remember_write(self.orders[0], "heater", STEPS["heater"] - 1, token=1)
         self.broker.begin()
         self.show_reading()
 

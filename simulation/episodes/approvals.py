@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from simulation.plan import Operation
-from simulation.population import DEADLINE_MS
+from simulation.beginning import DEADLINE_MS
 
 MACHINES = ("held", "shared")
 PEOPLE = ("operator", "second", "third", "lead", "other_lead", "viewer", "stranger")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from simulation.plan import Operation
-from simulation.population import LEASE_ENDS_MS
+from simulation.beginning import LEASE_ENDS_MS
 
 MACHINES = ("ready", "flying")
 
