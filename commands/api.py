@@ -111,7 +111,7 @@ class ProposalList(APIView):
             target_value=body.get("target_value"),
             target_unit=body.get("target_unit"),
             reasoning=body["reasoning"],
-            roast=_roast_or_404(machine, body.get("roast_id")),
+            roast=roast_or_404(machine, body.get("roast_id")),
             evidence=body.get("evidence", ()),
             constraints=body.get("constraints"),
             expires_in_s=body.get("expires_in_s"),
@@ -120,7 +120,7 @@ class ProposalList(APIView):
         return tagged(request, shapes.render_proposal(proposal), status=201)
 
 
-def _roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
+def roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
     if roast_id is None:
         return None
     roast = Roast.objects.filter(pk=roast_id, machine=machine).first()

@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 from dataclasses import replace
 
-from commands import order_aborts, reconcile, services, situation
+from commands import order_aborts, reconcile, services, services_plans, situation
 from commands.loop_keeper_side import KeeperSide
 from commands.loop_notes import View
 from commands.models import Execution, Proposal
@@ -32,6 +32,8 @@ RESOLVE_EVERY_S = 0.3
 DECIDE_WITHIN_S = 0.5
 #: A claim whose commit took longer than this is not sent.
 SEND_WITHIN_S = 2.0
+#: One order of a plan may wait for its distance to the last; others need not wait with it.
+READY_LOOKED_AT = 20
 
 
 class Executor:
@@ -58,7 +60,8 @@ class Executor:
         if not self._may_execute():
             return False
         ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
-        proposal = ready.select_related("proposer_agent", "proposer_user", "organization").first()
+        looked = ready.select_related("proposer_agent", "proposer_user", "organization")[:READY_LOOKED_AT]
+        proposal = next((each for each in looked if services_plans.is_due(each, now)), None)
         if proposal is None:
             return False
         with log_context(order_id=proposal.pk, roast_id=proposal.roast_id or ""):

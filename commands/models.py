@@ -6,7 +6,7 @@ import enum
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from commands.conversion import OrderType
 from commands.governor_situation import Level
@@ -97,8 +97,15 @@ class ProposalQuerySet(TenantQuerySet):
         return self.filter(status__in=[status.value for status in UNSETTLED])
 
     def ready_to_claim(self):
-        """Approved and not yet on the wire, oldest first."""
-        return self.filter(status=Status.APPROVED.value).order_by("decided_at", "id")
+        """Approved and not yet on the wire, oldest first; of a plan only the order whose turn it is."""
+        unconfirmed_before = Proposal.objects.filter(
+            plan_id=OuterRef("plan_id"), plan_position__lt=OuterRef("plan_position")
+        ).exclude(status=Status.COMPLETED.value)
+        return (
+            self.filter(Q(plan__isnull=True) | Q(plan__status__in=["APPROVED", "EXECUTING"]))
+            .filter(~Exists(unconfirmed_before), status=Status.APPROVED.value)
+            .order_by("decided_at", "plan_position", "id")
+        )
 
 
 class Proposal(models.Model):

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from commands.conversion import SETTINGS, OrderType
-from commands.governor_situation import Limits, Recent, Seen, Situation
+from commands.governor_situation import Constraints, Limits, Recent, Seen, Situation
 from commands.lifecycle import BEFORE_THE_WIRE, COUNTED, ON_THE_WIRE, SETTLED, Status
 from commands.reasons import Decision, Verdict, worst
+from commands.significance import Rated
 from kernel import canonical
 
 MAX_ORDERS = 12
@@ -126,12 +127,18 @@ def placed(situation: Situation, before: Sequence[Item]) -> Situation:
 
 
 def placed_at_dispatch(
-    situation: Situation, position: int, items: Sequence[Item], last_outside_at: dt.datetime | None
+    situation: Situation,
+    position: int,
+    items: Sequence[Item],
+    last_outside_at: dt.datetime | None,
+    floor: Rated | None,
 ) -> Situation:
-    """The situation of an order of a plan just before the wire: its grounds are what the earlier ones left behind.
+    """The situation of an order of a plan that is judged again: its grounds are what the earlier ones left behind.
 
-    ``last_outside_at``: when an agent's order that is not of this plan last moved this control. Its later orders,
-    approved with it, are not counted yet.
+    Just before the wire those are all confirmed, and the reading shows it; at the end of a veto window they are still
+    to come, and the reading is taken as they will leave it. ``last_outside_at``: when an agent's order that is not of
+    this plan last moved this control. Its later orders, let through with it, are not counted yet. ``floor``: the
+    plan's significance.
     """
     earlier = [item for item in items if item.position < position]
     later = [item for item in items if item.position > position and item.status in COUNTED]
@@ -145,8 +152,11 @@ def placed_at_dispatch(
             rate_of_rise_c_per_min=seen.rate_of_rise_c_per_min,
             device_ms=seen.device_ms,
         )
+    reading, to_come = situation.reading, [item for item in earlier if item.status is not Status.COMPLETED]
+    if reading is not None and to_come:
+        reading = replace(reading, steps=expected_steps(reading.steps, to_come))
     recent = _recent_at_dispatch(situation, earlier, later, last_outside_at)
-    return replace(situation, order=replace(order, seen=seen), recent=recent)
+    return replace(situation, order=replace(order, seen=seen, floor=floor), reading=reading, recent=recent)
 
 
 def _recent_at_dispatch(
@@ -157,8 +167,10 @@ def _recent_at_dispatch(
         return recent
     not_yet = sum(item.control == control for item in later)
     is_in_roast = situation.roast_id is not None
-    own = [item.settled_at for item in earlier if item.control == control and item.settled_at is not None]
-    moments = [*own, *([last_outside_at] if last_outside_at is not None else [])]
+    same = [item for item in earlier if item.control == control]
+    own = [item.settled_at for item in same if item.settled_at is not None]
+    is_waiting = any(item.status is not Status.COMPLETED for item in same)  # its distance is kept once they have moved
+    moments = [] if is_waiting else [*own, *([last_outside_at] if last_outside_at is not None else [])]
     return replace(
         recent,
         last_on_control_at=max(moments, default=None),
@@ -168,14 +180,28 @@ def _recent_at_dispatch(
     )
 
 
-def gap_s(limits: Limits | None, change_step: int, asked_interval_s: float = 0.0) -> float:
-    """Seconds an order of a plan waits after the one before it on the same control: interval and ramp, kept by
-    waiting."""
-    if limits is None:
-        return asked_interval_s
-    ramp = getattr(limits, "max_ramp_step_per_s", None)
-    by_ramp_s = abs(change_step) / ramp if ramp else 0.0
-    return max(limits.min_interval_s, asked_interval_s, by_ramp_s)
+def wait_s(
+    items: Sequence[Item], position: int, limits: Limits | None, *, is_by_agent: bool, constraints: Constraints
+) -> float:
+    """Seconds an order of a plan waits after the one before it on the same control: interval and ramp are not waived
+    within a plan, they are kept by waiting. People's orders and less heat keep no distance, here as elsewhere."""
+    earlier = _same_before(items, position)
+    this = next(item for item in items if item.position == position)
+    if not is_by_agent or not earlier or this.target_step is None or earlier[-1].target_step is None:
+        return 0.0
+    change = this.target_step - earlier[-1].target_step
+    if this.control == "heater" and change < 0:
+        return 0.0
+    ramps = [constraints.max_ramp_step_per_s, limits.max_ramp_step_per_s if limits else None]
+    bounds = [ramp for ramp in ramps if ramp]
+    by_ramp_s = abs(change) / min(bounds) if bounds else 0.0
+    return max(limits.min_interval_s if limits else 0.0, constraints.min_interval_s or 0.0, by_ramp_s)
+
+
+def _same_before(items: Sequence[Item], position: int) -> list[Item]:
+    """Earlier orders of the plan on the same control."""
+    control = next(item.control for item in items if item.position == position)
+    return [item for item in items if item.position < position and item.control == control and control]
 
 
 def deadlines(first_at: dt.datetime, waits_s: Sequence[float]) -> list[dt.datetime]:
@@ -192,15 +218,10 @@ def is_in_turn(items: Sequence[Item], position: int) -> bool:
     return all(item.status is Status.COMPLETED for item in items if item.position < position)
 
 
-def due_at(items: Sequence[Item], position: int, wait_s: float) -> dt.datetime | None:
-    """Not before this: the wait after the newest earlier order on the same control; None: at once."""
-    control = next(item.control for item in items if item.position == position)
-    moments = [
-        item.settled_at
-        for item in items
-        if item.position < position and item.control == control and control and item.settled_at is not None
-    ]
-    return max(moments) + dt.timedelta(seconds=wait_s) if moments else None
+def due_at(items: Sequence[Item], position: int, after_s: float) -> dt.datetime | None:
+    """Not before this: ``after_s`` after the newest earlier order on the same control; None: at once."""
+    moments = [item.settled_at for item in _same_before(items, position) if item.settled_at is not None]
+    return max(moments) + dt.timedelta(seconds=after_s) if moments and after_s > 0 else None
 
 
 def stopper(items: Sequence[Item]) -> Item | None:
@@ -233,6 +254,8 @@ def status_of(items: Sequence[Item]) -> PlanStatus:
     end = stopper(items)
     if end is None:
         return PlanStatus.COMPLETED
+    if end.outcome_code == STOPPED:
+        return PlanStatus.FAILED  # it stopped at a doubt, which was settled as carried out afterwards
     if end.status is Status.REJECTED:
         is_moved = any(status is Status.COMPLETED for status in statuses)
         return PlanStatus.FAILED if is_moved else PlanStatus.REJECTED

@@ -10,6 +10,7 @@ from typing import Any
 from commands import plans
 from commands.lifecycle import Status
 from commands.models import Plan, Proposal
+from commands.plan_places import items_of
 from kernel import audit, canonical, live
 from kernel.errors import Conflict
 from kernel.principals import Principal, system_principal
@@ -21,17 +22,6 @@ CallOff = Callable[..., bool]
 def hold(plan_id: str) -> Plan:
     """The plan, locked until the transaction ends: its orders move one at a time, whoever moves them."""
     return Plan.objects.select_for_update(of=("self",)).select_related("organization", "machine").get(pk=plan_id)
-
-
-def items_of(plan_id: str) -> list[plans.Item]:
-    """The plan's orders as they stand, in order."""
-    rows = Proposal.objects.filter(plan_id=plan_id).order_by("plan_position")
-    return [
-        plans.Item(position or 0, Status(status), control, target_step, outcome_code, settled_at)
-        for position, status, control, target_step, outcome_code, settled_at in rows.values_list(
-            "plan_position", "status", "control", "target_step", "outcome_code", "settled_at"
-        )
-    ]
 
 
 def require_whole(plan: Plan, to: Status, approver: Any) -> None:

@@ -7,6 +7,7 @@ from django.urls import path
 from commands import api, api_machine_roasts, api_outlook
 from commands.api_alarms import alarm_urlpatterns
 from commands.api_machines import machine_urlpatterns
+from commands.api_plans import plan_urlpatterns
 
 urlpatterns = [
     path("proposals", api.ProposalList.as_view(), name="proposals"),
@@ -27,5 +28,6 @@ urlpatterns = [
         "machines/<str:machine_id>/roasts/close", api_machine_roasts.RoastClosing.as_view(), name="machine-roast-close"
     ),
     *machine_urlpatterns,
+    *plan_urlpatterns,
     *alarm_urlpatterns,
 ]
