@@ -1,4 +1,4 @@
-"""What the database itself refuses about orders, for both databases: triggers, installed by migration 0002.
+"""What the database itself refuses about orders, for both databases: triggers, installed by migrations 0002 to 0006.
 
 The pure code says the same (`commands.lifecycle`, `commands.governor`); here it stands for whoever goes around it.
 SQLite drops a table's triggers when a migration rebuilds the table: such a migration calls ``install`` again,
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "order_guard_"
+APPROVAL, POLICY, ATTENDANCE = "commands_approval", "commands_governorpolicy", "commands_attendance"
 PROPOSAL, EXECUTION, GRANT, PLAN, MEMBERSHIP, AGENT, MACHINE = (
     "commands_proposal", "commands_execution", "commands_grant", "commands_plan", "kernel_membership", "kernel_agent",
     "roasts_machine",
@@ -19,7 +20,8 @@ PROPOSAL, EXECUTION, GRANT, PLAN, MEMBERSHIP, AGENT, MACHINE = (
 SUBSTANCE = (
     "id", "organization_id", "machine_id", "roast_id", "order_type", "control", "asked_value", "asked_unit",
     "target_step", "from_step", "proposer_agent_id", "proposer_user_id", "adopted_from_id", "decision", "digest",
-    "proposed_at", "expires_at", "plan_id", "plan_position", "rolls_back_id",
+    "proposed_at", "expires_at", "plan_id", "plan_position", "rolls_back_id", "significance",
+    "significance_reason", "approvals_needed", "runs_at",
 )  # fmt: skip
 #: As the table stood when this was written; a test holds it to `commands.lifecycle.moves()`.
 MOVES = (
@@ -73,7 +75,10 @@ def guards(vendor: str) -> list[Guard]:
     elsewhere = f"(SELECT organization_id FROM {MACHINE} WHERE id = NEW.machine_id) {differs} NEW.organization_id"
     agent_elsewhere = f"(SELECT organization_id FROM {AGENT} WHERE id = NEW.agent_id) {differs} NEW.organization_id"
     grantless = _without_role("NEW.granted_by_id", "NEW.organization_id", LEADING)
-    signed = ("organization_id", "agent_id", "machine_id", "level", "granted_by_id", "granted_at", "expires_at")
+    signed = (
+        "organization_id", "agent_id", "machine_id", "level", "granted_by_id", "granted_at", "expires_at",
+        "agent_release", "order_types", "evidence", "reason",
+    )  # fmt: skip
     foreign = f"NOT EXISTS (SELECT 1 FROM {PLAN} WHERE id = NEW.plan_id AND machine_id = NEW.machine_id)"
     early = (
         f"EXISTS (SELECT 1 FROM {PROPOSAL} its JOIN {PROPOSAL} earlier ON earlier.plan_id = its.plan_id "
@@ -95,8 +100,9 @@ def guards(vendor: str) -> list[Guard]:
               "OLD.approver_id IS NOT NULL AND NEW.approved_digest <> OLD.approved_digest",
               "an approval is never edited"),
         Guard("unapproved", PROPOSAL, "UPDATE",
-              "OLD.status = 'PENDING_APPROVAL' AND NEW.status = 'APPROVED' AND NEW.approver_id IS NULL",
-              "a held order needs an approver"),
+              "OLD.status = 'PENDING_APPROVAL' AND NEW.status = 'APPROVED' AND NEW.approver_id IS NULL AND NOT "
+              "(NEW.decision = 'VETO' AND COALESCE(NEW.decided_at >= NEW.runs_at, FALSE))",
+              "a held order needs an approver, or a veto window that has ended"),
         Guard("owner", PROPOSAL, "UPDATE",
               f"NEW.approver_id IS NOT NULL AND NEW.approver_id {differs} OLD.approver_id AND {owner}",
               "the owner of the proposing agent may not approve"),
@@ -122,6 +128,54 @@ def guards(vendor: str) -> list[Guard]:
               "a grant is signed by a lead of the organisation of agent and machine"),
         Guard("grant", GRANT, "UPDATE", f"{_changed(signed, differs)} OR (OLD.revoked_at IS NOT NULL "
               f"AND NEW.revoked_at {differs} OLD.revoked_at)", "a grant is revoked, never edited"),
+        *_authority(differs),
+    ]  # fmt: skip
+
+
+def _authority(differs: str) -> list[Guard]:
+    """By whose authority an order runs: yeses, veto windows, reviews, broken trust, presence, the policy."""
+    may_say_yes = (
+        f"p.id = NEW.proposal_id AND p.status = 'PENDING_APPROVAL' AND p.digest = NEW.digest "
+        f"AND COALESCE(p.proposer_user_id <> NEW.user_id, TRUE) "
+        f"AND EXISTS (SELECT 1 FROM {MEMBERSHIP} WHERE user_id = NEW.user_id "
+        f"AND organization_id = p.organization_id AND role IN {_listed(OPERATING)}) "
+        f"AND NOT EXISTS (SELECT 1 FROM {AGENT} WHERE id = p.proposer_agent_id AND owner_id = NEW.user_id)"
+    )
+    standing = (
+        f"(SELECT COUNT(DISTINCT yes.user_id) FROM {APPROVAL} yes JOIN {MEMBERSHIP} his ON his.user_id = yes.user_id "
+        f"AND his.organization_id = NEW.organization_id AND his.role IN {_listed(OPERATING)} "
+        "WHERE yes.proposal_id = NEW.id AND yes.digest = NEW.digest)"
+    )
+    own = f"EXISTS (SELECT 1 FROM {APPROVAL} WHERE proposal_id = NEW.id AND user_id = NEW.approver_id)"
+    review = ("reviewed_at", "reviewed_by_id", "review_finding", "review_text")
+    owner = f"EXISTS (SELECT 1 FROM {AGENT} WHERE id = NEW.proposer_agent_id AND owner_id = NEW.reviewed_by_id)"
+    away = f"(SELECT organization_id FROM {MACHINE} WHERE id = NEW.machine_id) {differs} NEW.organization_id"
+    newest = f"(SELECT COALESCE(MAX(version), 0) FROM {POLICY} WHERE organization_id = NEW.organization_id)"
+    return [
+        Guard("window", PROPOSAL, "INSERT",
+              "NEW.approvals_needed < 1 OR (NEW.decision = 'VETO' AND COALESCE(NEW.runs_at <= NEW.proposed_at, TRUE)) "
+              "OR (NEW.decision <> 'VETO' AND NEW.runs_at IS NOT NULL)",
+              "an order that may be vetoed has a window, and only such an order"),
+        Guard("approvals", PROPOSAL, "UPDATE",
+              "OLD.status = 'PENDING_APPROVAL' AND NEW.status = 'APPROVED' AND NEW.approver_id IS NOT NULL "
+              f"AND ({standing} < NEW.approvals_needed OR NOT {own})",
+              "an approved order has the yes of as many people as it needs"),
+        Guard("review", PROPOSAL, "UPDATE",
+              f"({_changed(review, differs)}) AND (OLD.reviewed_at IS NOT NULL OR NEW.approver_id IS NOT NULL "
+              f"OR NEW.proposer_agent_id IS NULL OR {owner})",
+              "an order that ran by itself is reviewed once, and not by its agent's owner"),
+        Guard("yes", APPROVAL, "INSERT", f"NOT EXISTS (SELECT 1 FROM {PROPOSAL} p WHERE {may_say_yes})",
+              "only another operator says yes, to exactly a held order"),
+        Guard("lowered", GRANT, "UPDATE",
+              f"NEW.lowered_to {differs} OLD.lowered_to AND NOT (NEW.lowered_to <> '' AND NEW.lowered_to < NEW.level "
+              "AND (OLD.lowered_to = '' OR NEW.lowered_to < OLD.lowered_to))",
+              "what a grant is worth only falls"),
+        Guard("policy", POLICY, "INSERT",
+              f"{_without_role('NEW.signed_by_id', 'NEW.organization_id', LEADING)} OR NEW.version <> {newest} + 1",
+              "a policy is the next version, signed by a lead"),
+        Guard("present", ATTENDANCE, "INSERT",
+              f"{_without_role('NEW.user_id', 'NEW.organization_id', OPERATING)} OR {away}",
+              "an operator is present at a machine of their organisation"),
     ]  # fmt: skip
 
 
@@ -134,10 +188,12 @@ def _quoted(message: str) -> str:
     return message.replace("'", "''")
 
 
-def statements(vendor: str) -> list[str]:
-    """DDL that puts every guard in place, replacing one that stands."""
+def statements(vendor: str, tables: frozenset[str] | None = None) -> list[str]:
+    """DDL that puts every guard in place (of those ``tables``), replacing one that stands."""
     found = []
     for guard in guards(vendor):
+        if tables is not None and guard.table not in tables:
+            continue
         name = _name(guard)
         if vendor == "sqlite":
             found.append(f"DROP TRIGGER IF EXISTS {name}")
@@ -161,8 +217,9 @@ def statements(vendor: str) -> list[str]:
 
 
 def install(_apps: Any, schema_editor: Any) -> None:
-    """For ``migrations.RunPython``: put the guards in place."""
-    for statement in statements(schema_editor.connection.vendor):
+    """For ``migrations.RunPython``: put the guards in place, of the tables that are there by now."""
+    tables = frozenset(schema_editor.connection.introspection.table_names())
+    for statement in statements(schema_editor.connection.vendor, tables):
         schema_editor.execute(statement, params=None)
 
 

@@ -28,6 +28,7 @@ from commands.services_approvals import (
     review_proposal,
     veto_proposal,
 )
+from commands.services_attendance import attend_machine
 from commands.services_executions import (
     claim_execution,
     conclude_execution,
@@ -65,6 +66,7 @@ from commands.services_moves import (
     settled_by,
     time_out,
 )
+from commands.services_policy import set_policy
 from commands.significance import Rated
 from kernel import clock, ids, metrics, prepared
 from kernel.errors import ApiError, Conflict, Forbidden, NotFound, Unprocessable
@@ -73,11 +75,11 @@ from roasts.models import Machine, Roast
 
 __all__ = [
     "IllegalMove", "LostRace", "OrderError", "abort_proposal", "acknowledge_alarm", "adopt_proposal",
-    "approve_proposal", "claim_execution", "clear_alarm", "conclude_execution", "expire_due", "grant_autonomy",
-    "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order", "raise_alarm",
-    "record_stage", "reject_proposal", "release_due", "request_abort", "reset_halt", "resolve_in_doubt",
-    "resume_agents", "resume_orders", "review_proposal", "revoke_grant", "suspend_agents", "update_halt_result",
-    "veto_proposal", "void_held",
+    "approve_proposal", "attend_machine", "claim_execution", "clear_alarm", "conclude_execution", "expire_due",
+    "grant_autonomy", "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order",
+    "raise_alarm", "record_stage", "reject_proposal", "release_due", "request_abort", "reset_halt",
+    "resolve_in_doubt", "resume_agents", "resume_orders", "review_proposal", "revoke_grant", "set_policy",
+    "suspend_agents", "update_halt_result", "veto_proposal", "void_held",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)

@@ -28,11 +28,14 @@ def grant_autonomy(
     order_types: Iterable[str] = (),
     reason: str = "",
     expires_at: dt.datetime | None = None,
+    agent_release: str = "",
+    evidence: Iterable[Any] = (),
     now: dt.datetime,
 ) -> Grant:
     """A lead signs how far ``agent`` may go on ``machine``; the live grant, if any, is revoked with it.
 
-    Empty ``order_types``: all settings, no states. L4 and L5 are kept, and treated as L3 until they are built.
+    Empty ``order_types``: all settings, no states. ``agent_release``: only orders of that release; empty: of any.
+    ``evidence``: what the lead relied on. A new grant is worth what is signed, whatever a breaker did to the former.
     """
     _require_lead(principal)
     if {agent.organization_id, machine.organization_id} != {principal.organization.pk}:  # type: ignore[union-attr]
@@ -58,6 +61,7 @@ def grant_autonomy(
             grant = Grant.objects.create(
                 organization=machine.organization, agent=agent, machine=machine, level=str(level), order_types=types,
                 granted_by_id=person_pk(principal), reason=reason[:500], granted_at=now, expires_at=expires_at,
+                agent_release=agent_release[:100], evidence=list(evidence),
             )  # fmt: skip
             _tell(principal, grant, "autonomy_granted", now)
     except IntegrityError:
@@ -96,6 +100,8 @@ def _tell(principal: Principal, grant: Grant, verb: str, now: dt.datetime) -> No
         "agent": grant.agent.name,
         "machine_id": grant.machine_id,
         "level": str(grant.level),
+        "effective_level": grant.effective_level,
+        "agent_release": grant.agent_release,
         "order_types": list(grant.order_types),
         "reason": grant.reason,
         "expires_at": canonical.utc_text(grant.expires_at) if grant.expires_at else None,

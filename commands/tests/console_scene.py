@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 
 from commands.models import (
     Alarm,
+    Approval,
     Execution,
     ExecutionStage,
     Grant,
@@ -153,6 +154,7 @@ def complete_order(scene: Scene, at: dt.datetime) -> Proposal:
             at=at + dt.timedelta(seconds=after_s), detail={},
         )  # fmt: skip
     row = Proposal.objects.filter(pk=proposal.pk)
+    Approval.objects.create(proposal=proposal, user=scene.operator, digest=proposal.digest, at=at)
     row.update(status="APPROVED", approver=scene.operator, approved_digest=proposal.digest, decided_at=at)
     execution = Execution.objects.create(
         proposal=proposal, machine=scene.machine, lease_token=1, from_step=7, claimed_at=at, outcome="proved"

@@ -44,8 +44,8 @@ def test_no_agent_ever_approves_or_executes():
                 assert (old, new) == (Status.PENDING_APPROVAL, Status.ABORTED)
 
 
-def test_only_a_person_approves_a_held_order():
-    assert NEXT[Status.PENDING_APPROVAL][Status.APPROVED] == {Actor.PERSON}
+def test_only_a_person_or_the_end_of_a_veto_window_approves_a_held_order():
+    assert NEXT[Status.PENDING_APPROVAL][Status.APPROVED] == {Actor.PERSON, Actor.SYSTEM}
 
 
 def test_only_an_approved_order_goes_on_the_wire():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from contextlib import contextmanager
+
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from commands import checks, order_guards, services, situation
-from commands.models import Execution, Grant, Proposal
+from commands import checks, order_guards, policy, services, situation
+from commands.models import Approval, Attendance, Execution, GovernorPolicy, Grant, Proposal
+from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
+from kernel import clock
 from kernel.models import Membership, Organization
 
 pytestmark = pytest.mark.django_db
@@ -25,13 +30,19 @@ def update(proposal, **columns):
     sql(f"UPDATE {TABLE} SET {names} WHERE id = %s", *columns.values(), proposal.pk)
 
 
+@contextmanager
 def refused(match):
-    return pytest.raises(DatabaseError, match=match)
+    with pytest.raises(DatabaseError, match=match), transaction.atomic():
+        yield
 
 
 def claim(proposal, now):
     gathered = situation.gather(proposal.machine_id, Proposal.objects.get(pk=proposal.pk), None, now)
     return services.claim_execution(proposal.pk, lease_token=1, situation=gathered, now=now)
+
+
+def say_yes(proposal, user, digest=None):
+    return Approval.objects.create(proposal=proposal, user=user, digest=digest or proposal.digest, at=clock.now())
 
 
 def approval(proposal, user):
@@ -107,6 +118,7 @@ def test_a_held_order_is_not_approved_by_nobody(held):
 
 
 def test_the_operator_may(held, people):
+    say_yes(held, people.operator)
     update(held, **approval(held, people.operator))
     held.refresh_from_db()
     assert held.status == "APPROVED"
@@ -114,17 +126,121 @@ def test_the_operator_may(held, people):
 
 def test_the_agents_owner_may_not_approve(held, people):
     Membership.objects.create(organization=held.organization, user=people.lead, role="operator")
-    with refused("owner"):
+    with refused("owner|as many people"):
         update(held, **approval(held, people.lead))
+    with refused("only another operator"):
+        say_yes(held, people.lead)
 
 
 @pytest.mark.parametrize("who", ["stranger", "judge", "viewer"])
 def test_who_is_no_operator_of_this_organisation_may_not_approve(held, people, who):
-    with refused("operator of this organisation"):
+    with refused("operator of this organisation|as many people"):
         update(held, **approval(held, getattr(people, who)))
 
 
+@pytest.mark.parametrize("who", ["stranger", "judge", "viewer"])
+def test_who_is_no_operator_of_this_organisation_says_no_yes(held, people, who):
+    with refused("only another operator"):
+        say_yes(held, getattr(people, who))
+
+
+def test_a_yes_is_to_exactly_a_held_order(held, people):
+    with refused("only another operator"):
+        say_yes(held, people.operator, digest="0" * 64)
+    update(held, status="ABORTED")
+    with refused("only another operator"):
+        say_yes(held, people.operator)
+
+
+def test_nobody_says_yes_to_their_own_order(machine, people, propose, now):
+    set_reading(machine, now, heater_step=2)
+    services.set_policy(
+        people.principal("lead"), document=policy.DEFAULT_DOCUMENT | {"own_second_from": "critical"}, reason="two",
+        now=now,
+    )  # fmt: skip
+    order = propose(people.principal("operator"), target=9)
+    assert order.status == "PENDING_APPROVAL"
+    with refused("only another operator"):
+        say_yes(order, people.operator)
+
+
+def test_an_approver_without_a_recorded_yes_is_none(held, people):
+    with refused("as many people"):
+        update(held, **approval(held, people.operator))
+
+
+def test_a_yes_is_said_once_and_never_taken_back(held, people):
+    given = say_yes(held, people.operator)
+    with refused("(?i)unique|approves_once"):
+        say_yes(held, people.operator)
+    with refused("append-only"):
+        Approval.objects.filter(pk=given.pk).update(digest="0" * 64)
+    with refused("append-only"):
+        Approval.objects.filter(pk=given.pk).delete()
+
+
+def test_a_veto_window_has_an_end_after_its_beginning(held, people, agent, now):
+    columns = {"decision": "VETO", "runs_at": now}
+    values = {
+        "organization": held.organization, "machine": held.machine, "order_type": "SET_FAN", "control": "fan",
+        "reasoning": "r", "proposer_agent": agent, "digest": "d" * 64, "proposed_at": now, "expires_at": now,
+    }  # fmt: skip
+    for wrong in (columns, {"decision": "VETO"}, {"decision": "HOLD", "runs_at": now + dt.timedelta(seconds=15)}):
+        with refused("has a window"):
+            Proposal.objects.create(**values, **wrong)
+    with refused("has a window"):
+        Proposal.objects.create(**values, decision="HOLD", approvals_needed=0)
+
+
+def test_a_grant_is_never_worth_more_again(granted):
+    Grant.objects.filter(pk=granted.pk).update(lowered_to="L2")
+    for level in ("L3", "L2x", ""):
+        with refused("only falls"):
+            Grant.objects.filter(pk=granted.pk).update(lowered_to=level)
+    Grant.objects.filter(pk=granted.pk).update(lowered_to="L1")
+
+
+@pytest.mark.parametrize("column", ["agent_release", "reason"])
+def test_what_a_lead_signed_is_not_edited(granted, column):
+    with refused("never edited"):
+        Grant.objects.filter(pk=granted.pk).update(**{column: "other"})
+
+
+def test_what_a_lead_relied_on_is_not_edited(granted):
+    with refused("never edited"):
+        Grant.objects.filter(pk=granted.pk).update(order_types=["DROP"])
+    with refused("never edited"):
+        Grant.objects.filter(pk=granted.pk).update(evidence=["better"])
+
+
+@pytest.mark.parametrize("who", ["operator", "stranger", "viewer"])
+def test_only_a_lead_of_the_organisation_signs_its_policy(organization, people, who, now):
+    with refused("signed by a lead"):
+        GovernorPolicy.objects.create(
+            organization=organization, version=1, document={}, digest="d", reason="r", signed_by=getattr(people, who),
+            signed_at=now,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_policy_versions_follow_each_other(organization, people, version, now):
+    with refused("next version"):
+        GovernorPolicy.objects.create(
+            organization=organization, version=version, document={}, digest="d", reason="r", signed_by=people.lead,
+            signed_at=now,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("who", ["stranger", "viewer", "judge"])
+def test_only_an_operator_of_the_house_is_present(machine, people, who, now):
+    with refused("an operator is present"):
+        Attendance.objects.create(
+            organization=machine.organization, machine=machine, user=getattr(people, who), at=now
+        )
+
+
 def test_a_digest_of_something_else_is_no_approval(held, people):
+    say_yes(held, people.operator)
     with refused("approved_exactly_this_order"):
         update(held, status="APPROVED", approver_id=people.operator.pk, approved_digest="0" * 64)
 
