@@ -9,11 +9,12 @@ wall time; times of the roast are the machine's own (``device_ms``).
 |---|---|---|
 | stale_reading | newest reading older than 3 s, link up | agents halted |
 | stale_heat | older than 5 s, link up, heat possible | heat down |
-| lost_device | the link is down | agents halted, orders paused |
+| lost_device | the link is down (not in the first 3 s of a keeper that is starting) | agents halted, orders paused |
 | keeper_lost | the keeper does not answer for 1 s | alarm: unproved |
-| bean_over_temperature | probe above its maximum for 1 s (clears 5 °C below) | heat down |
+| bean_over_temperature | probe above its maximum for 1 s (clears 5 °C below), once a roast began | heat down |
 | infrared_over_temperature | the same for infrared, roasting, settled for 60 s after its reset | heat down |
-| rate_of_rise_too_high | our rate above its maximum for 3 s, armed 30 s after the turning point | heat down |
+| exhaust_over_temperature | the same for the exhaust, where there is a sensor and a lead set a maximum | heat down |
+| rate_of_rise_too_high | our rate above its maximum for 3 s, armed 30 s after turning, clears 5 below | heat down |
 | heat_without_warming | heater 5 of 9 or more for 60 s and the probe rose less than 1 °C, armed likewise | heat down |
 | heat_on_too_long | heat on without a break for longer than the machine's bound | heat down |
 | infrared_reset | infrared falls to 25.0 in mid-roast | agents halted |
@@ -38,6 +39,11 @@ HEAT_UP_MAX_AGE_S = 1.0
 AGENTS_MAX_AGE_S = 3.0
 HEAT_MAX_AGE_S = 5.0
 HYSTERESIS_C = 5.0
+HYSTERESIS_C_PER_MIN = 5.0
+EXHAUST_ABSENT_BELOW_C = -20.0  # a Bullet without an exhaust sensor reads −65 to −45 °C (reference §1.5)
+#: While these last no maximum of a temperature holds.
+BEFORE_THE_ROAST = FIRMWARE_OWNS_HEAT | {MachineState.OFF}
+STARTING_S = 3.0  # a keeper that has just come opens its device; until then nothing is lost yet
 ARMED_AFTER_TURN_MS = 30_000
 SETTLING_MS = 60_000
 INFRARED_RESET_C = 25.0
@@ -66,6 +72,7 @@ class Limits:
 
     max_bean_temp_c: float = 225.0
     max_infrared_temp_c: float = 235.0
+    max_exhaust_temp_c: float | None = None  # None: nobody set one, so it is not watched
     max_rate_of_rise_c_per_min: float = 45.0
     max_heat_time_s: float = 1500.0
     warming_heater_step: int = WARMING_HEATER_STEP
@@ -79,6 +86,7 @@ class Observation:
     is_keeper_up: bool
     is_link_up: bool
     link_message: str = ""
+    link_code: str = ""
     reading: Reading | None = None
     reading_age_s: float | None = None
     rate_of_rise_c_per_min: float | None = None
@@ -121,6 +129,7 @@ class InterlockState:
     """All interlocks know between two steps."""
 
     timers: dict[str, Timer] = field(default_factory=dict)
+    starting_since_s: float | None = None  # since when the keeper says that it has not opened its device yet
     settling_until_ms: int | None = None
     last_infrared_c: float | None = None
     is_infrared_reset: bool = False
@@ -176,12 +185,16 @@ def believed(reading: Reading | None, name: str) -> float | None:
 
 
 def _is_armed(seen: Observation) -> bool:
-    """30 s after the turning point, while roasting: before, the probe still finds the beans."""
+    """30 s after the turning point, while roasting: before, the probe still finds the beans.
+
+    A machine that tells no state (a line machine) roasts while a roast of it is open.
+    """
     return (
-        seen.turned_ms is not None
+        seen.reading is not None
+        and seen.turned_ms is not None
         and seen.since_charge_ms is not None
         and seen.since_charge_ms - seen.turned_ms >= ARMED_AFTER_TURN_MS
-        and _is_roasting(seen)
+        and seen.reading.state in (MachineState.ROASTING, MachineState.UNKNOWN)
     )
 
 
@@ -193,10 +206,15 @@ def _is_stale(seen: Observation, bound_s: float) -> bool:
     return seen.is_keeper_up and seen.is_link_up and seen.reading_age_s is not None and seen.reading_age_s > bound_s
 
 
+def _may_be_too_hot(seen: Observation) -> bool:
+    """Before a roast a hot, empty drum is what a machine heats up to: no maximum holds there."""
+    return seen.reading is not None and seen.reading.state not in BEFORE_THE_ROAST
+
+
 def _is_bean_hot(seen: Observation, _s: InterlockState, limits: Limits, has_tripped: bool) -> bool:
     temp_c = believed(seen.reading, "bean_temp_c")
     bound_c = limits.max_bean_temp_c - (HYSTERESIS_C if has_tripped else 0)
-    return temp_c is not None and temp_c > bound_c
+    return _may_be_too_hot(seen) and temp_c is not None and temp_c > bound_c
 
 
 def _is_infrared_hot(seen: Observation, state: InterlockState, limits: Limits, has_tripped: bool) -> bool:
@@ -206,6 +224,21 @@ def _is_infrared_hot(seen: Observation, state: InterlockState, limits: Limits, h
     return temp_c > limits.max_infrared_temp_c - (HYSTERESIS_C if has_tripped else 0)
 
 
+def _is_exhaust_hot(seen: Observation, _s: InterlockState, limits: Limits, has_tripped: bool) -> bool:
+    temp_c, bound_c = believed(seen.reading, "exhaust_temp_c"), limits.max_exhaust_temp_c
+    if temp_c is None or bound_c is None or temp_c < EXHAUST_ABSENT_BELOW_C:
+        return False
+    return _may_be_too_hot(seen) and temp_c > bound_c - (HYSTERESIS_C if has_tripped else 0)
+
+
+def _is_lost(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
+    """The link is down: at once, but for a keeper that has only just begun to open its device."""
+    if not seen.is_keeper_up or seen.is_link_up:
+        return False
+    since_s = state.starting_since_s
+    return since_s is None or seen.monotonic_s - since_s >= STARTING_S
+
+
 def _is_settling(seen: Observation, state: InterlockState) -> bool:
     """Infrared climbs from 25.0 for a minute after its reset: it says nothing yet."""
     if seen.reading is None or state.settling_until_ms is None:
@@ -213,9 +246,9 @@ def _is_settling(seen: Observation, state: InterlockState) -> bool:
     return seen.reading.device_ms < state.settling_until_ms
 
 
-def _is_rising_too_fast(seen: Observation, _s: InterlockState, limits: Limits, _t: bool) -> bool:
-    rate = seen.rate_of_rise_c_per_min
-    return _is_armed(seen) and rate is not None and rate > limits.max_rate_of_rise_c_per_min
+def _is_rising_too_fast(seen: Observation, _s: InterlockState, limits: Limits, has_tripped: bool) -> bool:
+    rate, bound = seen.rate_of_rise_c_per_min, limits.max_rate_of_rise_c_per_min
+    return _is_armed(seen) and rate is not None and rate > bound - (HYSTERESIS_C_PER_MIN if has_tripped else 0)
 
 
 def _is_not_warming(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
@@ -284,8 +317,7 @@ RULES: tuple[Rule, ...] = (
         "No fresh reading for more than 5 s while heat may be on.", _HEAT_OFF, _PANEL,
     ),
     Rule(
-        "lost_device", Act.HALT_AGENTS, 0.0, "high",
-        lambda seen, _s, _l, _t: seen.is_keeper_up and not seen.is_link_up,
+        "lost_device", Act.HALT_AGENTS, 0.0, "high", _is_lost,
         "The machine cannot be reached: {link}", "Unproved: it goes on with its last settings. Orders are paused.",
         "Use the panel. Check cable and power; resume orders here once it answers again.",
     ),
@@ -304,6 +336,11 @@ RULES: tuple[Rule, ...] = (
         "infrared_over_temperature", Act.HEAT_DOWN, 1.0, "high", _is_infrared_hot,
         "Infrared temperature {infrared} °C is above the machine's maximum of {max_infrared} °C.", _HEAT_OFF,
         "Drop the beans by hand. Watch for smoke.",
+    ),
+    Rule(
+        "exhaust_over_temperature", Act.HEAT_DOWN, 1.0, "high", _is_exhaust_hot,
+        "Exhaust temperature {exhaust} °C is above the machine's maximum of {max_exhaust} °C.", _HEAT_OFF,
+        "Look at the exhaust and the chaff. Watch for smoke; if it burns, leave the fan and cut the mains.",
     ),
     Rule(
         "rate_of_rise_too_high", Act.HEAT_DOWN, 3.0, "high", _is_rising_too_fast,
@@ -368,7 +405,7 @@ RULES: tuple[Rule, ...] = (
 
 def step(state: InterlockState, seen: Observation, limits: Limits) -> Step:
     """Run every rule on what is known now."""
-    state = _remembered(state, seen, limits)
+    state = _remembered(_starting(state, seen), seen, limits)
     timers, trips, cleared = dict(state.timers), [], []
     for rule in RULES:
         before = timers.get(rule.code, Timer())
@@ -419,6 +456,13 @@ def _timed(rule: Rule, timer: Timer, is_bad: bool, now_s: float) -> Timer:
     return Timer(None, gone_since_s, timer.tripped_s)
 
 
+def _starting(state: InterlockState, seen: Observation) -> InterlockState:
+    """Since when a keeper says that it is starting; anything else it says ends that."""
+    is_starting = seen.is_keeper_up and not seen.is_link_up and seen.link_code == "starting"
+    since_s = (seen.monotonic_s if state.starting_since_s is None else state.starting_since_s) if is_starting else None
+    return replace(state, starting_since_s=since_s)
+
+
 def _remembered(state: InterlockState, seen: Observation, limits: Limits) -> InterlockState:
     """What must be carried from reading to reading: infrared's reset, heat's duration, warming."""
     reading = seen.reading
@@ -427,7 +471,7 @@ def _remembered(state: InterlockState, seen: Observation, limits: Limits) -> Int
     if state.last_device_ms is not None and reading.device_ms < state.last_device_ms:  # another connection
         state = replace(state, settling_until_ms=None, heat_since_ms=None, warm_since_ms=None, last_infrared_c=None)
     state = _mains(_bean(_infrared(state, seen, reading), seen, reading), reading)
-    is_heating = (reading.heater_step or 0) > 0 and reading.state is MachineState.ROASTING
+    is_heating = (reading.heater_step or 0) > 0 and reading.state in (MachineState.ROASTING, MachineState.UNKNOWN)
     heat_since_ms = (reading.device_ms if state.heat_since_ms is None else state.heat_since_ms) if is_heating else None
     warming = _warming(state, seen, reading, limits.warming_heater_step)
     return replace(warming, heat_since_ms=heat_since_ms, last_device_ms=reading.device_ms)
@@ -483,6 +527,7 @@ def _alarm(rule: Rule, seen: Observation, state: InterlockState, limits: Limits)
         "link": seen.link_message or "no answer",
         "bean": _shown(believed(reading, "bean_temp_c")),
         "infrared": _shown(believed(reading, "infrared_temp_c")),
+        "exhaust": _shown(believed(reading, "exhaust_temp_c")),
         "heater": reading.heater_step if reading else None,
         "rate": _shown(seen.rate_of_rise_c_per_min),
         "volts": reading.voltage_v if reading else None,
@@ -490,6 +535,7 @@ def _alarm(rule: Rule, seen: Observation, state: InterlockState, limits: Limits)
         "errors": ", ".join(str(code) for code in reading.error_codes) if reading else "",
         "max_bean": _shown(limits.max_bean_temp_c),
         "max_infrared": _shown(limits.max_infrared_temp_c),
+        "max_exhaust": _shown(limits.max_exhaust_temp_c),
         "max_rate": _shown(limits.max_rate_of_rise_c_per_min),
         "max_heat": round(limits.max_heat_time_s),
     }

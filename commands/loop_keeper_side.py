@@ -390,6 +390,7 @@ class KeeperSide:
             is_keeper_up=view.is_keeper_up is not False,
             is_link_up=view.link in ("up", "stale", "keeper_lost", "never"),
             link_message=view.link_message,
+            link_code=view.link_code,
             reading=view.reading,
             reading_age_s=view.age_s(now_s),
             rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,

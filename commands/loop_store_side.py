@@ -64,6 +64,10 @@ class LeaseLost(Exception):
     """Another token appeared: let go at once."""
 
 
+class NotOurs(Exception):
+    """The machine was archived, or is fed by a bridge now: nobody here tends it any more."""
+
+
 class StoreSide:
     """One thread calls :meth:`tick`."""
 
@@ -92,7 +96,7 @@ class StoreSide:
         self.last_ok_s = clock.monotonic()
 
     def tick(self, now: dt.datetime) -> bool:
-        """Renew, then write what has come. True when there may be more at once. LeaseLost, DatabaseError."""
+        """Renew, then write what has come. True when there may be more at once. LeaseLost, NotOurs, DatabaseError."""
         now_s = clock.monotonic()
         if now_s - self._renewed_at_s >= lease.HEARTBEAT_S:
             if not lease.renew_lease(self.machine.pk, owner=self._owner, token=self._token, now=now):
@@ -202,8 +206,11 @@ class StoreSide:
         if now_s - self._envelope_at_s < ENVELOPE_EVERY_S:
             return
         self._envelope_at_s = now_s
-        bounds = Machine.objects.filter(pk=self.machine.pk).values_list(*_BOUNDS).first()
-        if bounds is None or bounds == self._bounds:
+        row = Machine.objects.filter(pk=self.machine.pk).values_list("is_archived", "is_remote", *_BOUNDS).first()
+        if row is None or row[0] or row[1]:
+            raise NotOurs(self.machine.pk)
+        bounds = row[2:]
+        if bounds == self._bounds:
             return
         for name, value in zip(_BOUNDS, bounds, strict=True):
             setattr(self.machine, name, value)

@@ -21,7 +21,9 @@ def config_of(machine: Machine, run_dir: Path) -> KeeperConfig:
         driver_kind=machine.driver_kind,
         driver_options=machine.driver_options,
         silence_policy=machine.silence_policy,
-        limits=keeper_config.Limits(machine.max_bean_temp_c, machine.max_infrared_temp_c, machine.max_heat_time_s),
+        limits=keeper_config.Limits(
+            machine.max_bean_temp_c, machine.max_infrared_temp_c, machine.max_heat_time_s, machine.max_exhaust_temp_c
+        ),
         organization_id=machine.organization_id,
     )
 
@@ -35,6 +37,7 @@ def facts_of(machine: Machine) -> MachineFacts:
         limits=Limits(
             max_bean_temp_c=machine.max_bean_temp_c,
             max_infrared_temp_c=machine.max_infrared_temp_c,
+            max_exhaust_temp_c=machine.max_exhaust_temp_c,
             max_rate_of_rise_c_per_min=machine.max_rate_of_rise_c_per_min,
             max_heat_time_s=machine.max_heat_time_s,
             warming_heater_step=_warming_step(machine),

@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection
 from commands import lease
 from commands.execution import Executor
 from commands.loop_keeper_side import KeeperSide, Resume
-from commands.loop_store_side import LeaseLost, StoreSide
+from commands.loop_store_side import LeaseLost, NotOurs, StoreSide
 from commands.machine_facts import config_of, facts_of
 from drivers import keeper_config
 from drivers.keeper_client import KeeperClient
@@ -144,6 +144,9 @@ class MachineLoop:
             except LeaseLost:
                 logger.warning("%s: another loop has the lease; letting go", self.machine.pk)
                 self._leave("lease_lost")
+            except NotOurs:
+                logger.warning("%s: archived, or fed by a bridge now; letting go", self.machine.pk)
+                self._leave("not_ours")
             except DatabaseError as error:
                 logger.warning("%s: the store is unreachable: %s", self.machine.pk, error)
                 connection.close()
@@ -173,13 +176,13 @@ class MachineLoop:
     def _hand_over(self) -> None:
         """File what is left, else keep it on disk; then let the next one have the lease at once."""
         try:
-            if self.why == "leaving":
+            if self.why in ("leaving", "not_ours"):
                 self.store_side.file_rest(clock.now())
                 lease.give_up_lease(self.machine.pk, owner=self.owner, token=self.token, now=clock.now())
         except DatabaseError as error:
             logger.warning("%s: handed over without the store: %s", self.machine.pk, error)
         finally:
-            if self.why == "leaving":
+            if self.why in ("leaving", "not_ours"):
                 self.backlog.spill()
 
 

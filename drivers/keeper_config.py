@@ -31,6 +31,7 @@ class Limits:
     max_bean_temp_c: float | None = None
     max_infrared_temp_c: float | None = None
     max_heat_time_s: float | None = None
+    max_exhaust_temp_c: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ STALE_HEAT_DOWN_S = 5.0
 ABOVE_FOR_S = 1.0
 INFRARED_SETTLING_MS = 60_000  # of machine time, after the roast's start
 RETRY_UNPROVED_S = 2.0
+#: While these last no maximum of a temperature holds: a hot, empty drum is what the machine heats up to.
+BEFORE_THE_ROAST = FIRMWARE_OWNS_HEAT | {MachineState.OFF}
 
 
 class Reason(enum.StrEnum):
@@ -23,6 +25,7 @@ class Reason(enum.StrEnum):
     STALE_READING = "stale_reading"
     BEAN_TOO_HOT = "bean_above_maximum"
     INFRARED_TOO_HOT = "infrared_above_maximum"
+    EXHAUST_TOO_HOT = "exhaust_above_maximum"
     HEAT_TOO_LONG = "heat_on_too_long"
 
 
@@ -64,6 +67,7 @@ class Watch:
         checks = (
             (Reason.BEAN_TOO_HOT, self._is_bean_too_hot(view.reading)),
             (Reason.INFRARED_TOO_HOT, self._is_infrared_too_hot(view.reading)),
+            (Reason.EXHAUST_TOO_HOT, self._is_exhaust_too_hot(view.reading)),
         )
         for reason, is_above in checks:
             if not is_above:
@@ -82,7 +86,7 @@ class Watch:
         """Since when, in machine time, does it roast, and heat? When did its telemetry last move?"""
         if reading is not None and reading.quality.get("state") is not Quality.STALE:
             self._moved_at_s = reading.monotonic_s
-        if reading is None or reading.state is not MachineState.ROASTING:
+        if reading is None or reading.state not in (MachineState.ROASTING, MachineState.UNKNOWN):
             self._roasting_since_ms = self._heat_since_ms = None
             return
         if self._roasting_since_ms is None:
@@ -94,7 +98,7 @@ class Watch:
 
     def _is_bean_too_hot(self, reading: Reading | None) -> bool:
         limit = self._limits.max_bean_temp_c
-        if reading is None or limit is None or reading.state is not MachineState.ROASTING:
+        if reading is None or limit is None or reading.state in BEFORE_THE_ROAST:
             return False
         return reading.bean_temp_c is not None and reading.bean_temp_c > limit
 
@@ -105,6 +109,13 @@ class Watch:
         if reading.device_ms - self._roasting_since_ms < INFRARED_SETTLING_MS:
             return False
         return reading.infrared_temp_c is not None and reading.infrared_temp_c > limit
+
+    def _is_exhaust_too_hot(self, reading: Reading | None) -> bool:
+        """Where there is a sensor (below −20 °C there is none) and somebody set a maximum."""
+        limit = self._limits.max_exhaust_temp_c
+        if reading is None or limit is None or reading.state in BEFORE_THE_ROAST:
+            return False
+        return reading.exhaust_temp_c is not None and reading.exhaust_temp_c > limit
 
     def _is_heat_too_long(self, reading: Reading | None) -> bool:
         limit_s = self._limits.max_heat_time_s

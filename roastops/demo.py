@@ -104,7 +104,8 @@ def write_run_file(machine: Machine) -> Path:
         driver_options=machine.driver_options,
         silence_policy=machine.silence_policy,
         limits=keeper_config.Limits(
-            machine.max_bean_temp_c, machine.max_infrared_temp_c, float(machine.max_heat_time_s)
+            machine.max_bean_temp_c, machine.max_infrared_temp_c, float(machine.max_heat_time_s),
+            machine.max_exhaust_temp_c,
         ),
         organization_id=machine.organization_id,
     )

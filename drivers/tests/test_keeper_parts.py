@@ -82,6 +82,29 @@ def test_infrared_settles_for_a_minute_of_machine_time() -> None:
     assert seen[61] is Reason.INFRARED_TOO_HOT
 
 
+@pytest.mark.parametrize(("temp_c", "limit_c", "expected"), [
+    (210.0, 210.0, None), (210.1, 210.0, Reason.EXHAUST_TOO_HOT), (-47.0, 210.0, None), (400.0, None, None)])
+def test_exhaust_above_its_maximum_for_a_second_where_there_is_a_sensor_and_a_maximum(
+    temp_c: float, limit_c: float | None, expected: Reason | None
+) -> None:
+    watch = Watch(Limits(max_exhaust_temp_c=limit_c), "hold_and_alarm")
+    hot = reading(exhaust_temp_c=temp_c)
+    assert watch.tick(view(100.0, hot)) is None
+    assert watch.tick(view(101.0, replace(hot, monotonic_s=101.0))) is expected
+
+
+@pytest.mark.parametrize("limits", [
+    Limits(max_bean_temp_c=225.0), Limits(max_exhaust_temp_c=210.0), Limits(max_heat_time_s=1.0)])
+def test_a_machine_that_tells_no_state_is_watched_as_one_that_roasts(limits: Limits) -> None:
+    watch = Watch(limits, "hold_and_alarm")
+    told = []
+    for s in range(4):
+        hot = reading(bean_temp_c=230.0, exhaust_temp_c=230.0, heater_step=60, state=MachineState.UNKNOWN,
+                      device_ms=1000 * s, monotonic_s=100.0 + s)
+        told.append(watch.tick(view(100.0 + s, hot)))
+    assert [reason for reason in told if reason]
+
+
 def test_heat_for_too_long() -> None:
     watch = Watch(Limits(max_heat_time_s=600.0), "hold_and_alarm")
     assert watch.tick(view(100.0, reading(device_ms=0))) is None
