@@ -11,7 +11,7 @@ import logging
 
 from django.db import IntegrityError, transaction
 
-from commands import governor, situation
+from commands import governor, services_plan_moves, situation
 from commands.governor_situation import ApprovalLook
 from commands.lifecycle import BEFORE_THE_WIRE, EXECUTED, Status
 from commands.models import Approval, Proposal
@@ -51,6 +51,8 @@ def approve_proposal(principal: Principal, proposal: Proposal, *, digest: str, n
     _raise_refusal(governor.refuse_approval(_approval_look(principal, proposal, digest, now)), proposal, now)
     if order_digest(proposal) != proposal.digest:
         raise Stale(Code.STALE_DIGEST.value, "This order was changed after it was proposed.", "Reject it.")
+    if proposal.plan is not None:  # said before anything is locked: who approves a plan holds the plan first
+        services_plan_moves.require_whole(proposal.plan, Status.APPROVED, principal.user)
     try:
         with transaction.atomic():
             return _say_yes(principal, proposal, digest, now)
