@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from commands import serializers as shapes
 from commands import services
+from commands.envelopes import render_envelope
 from commands.lifecycle import Status
 from commands.models import ExecutionStage, Grant, Proposal
 from kernel import clock
@@ -111,7 +112,7 @@ class ProposalList(APIView):
             target_value=body.get("target_value"),
             target_unit=body.get("target_unit"),
             reasoning=body["reasoning"],
-            roast=roast_or_404(machine, body.get("roast_id")),
+            roast=_roast_or_404(machine, body.get("roast_id")),
             evidence=body.get("evidence", ()),
             constraints=body.get("constraints"),
             expires_in_s=body.get("expires_in_s"),
@@ -120,7 +121,7 @@ class ProposalList(APIView):
         return tagged(request, shapes.render_proposal(proposal), status=201)
 
 
-def roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
+def _roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
     if roast_id is None:
         return None
     roast = Roast.objects.filter(pk=roast_id, machine=machine).first()
@@ -412,17 +413,5 @@ class EnvelopeList(APIView):
         if "machine" in filters:
             rows = rows.filter(pk=filters["machine"])
         return paginate(
-            rows, order=("id",), limit=filters["limit"], cursor=filters.get("cursor"), render=_render_envelope
+            rows, order=("id",), limit=filters["limit"], cursor=filters.get("cursor"), render=render_envelope
         )
-
-
-def _render_envelope(machine: Machine) -> dict[str, Any]:
-    limit_fields = list(shapes.LimitSerializer().fields)
-    machine_fields = ("max_bean_temp_c", "max_infrared_temp_c", "max_heat_time_s", "max_rate_of_rise_c_per_min")
-    limits = sorted(machine.limits.all(), key=lambda row: row.control)  # type: ignore[attr-defined]
-    return {
-        "machine_id": machine.pk,
-        "machine": machine.name,
-        **{name: getattr(machine, name) for name in machine_fields},
-        "limits": [{name: getattr(row, name) for name in limit_fields} for row in limits],
-    }

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.utils.translation import gettext
 
 from commands import console_words as words
-from commands import machine_state
-from commands.console_words import LinkWords, OrderView, RoastView
+from commands import machine_state, order_words
+from commands.alarm_rows import unshelved
+from commands.console_words import LinkWords, RoastView
 from commands.models import Alarm, ExecutionStage, Grant, Halt, Proposal, ProposalTransition, Status, Suspension
+from commands.order_words import OrderView
 from drivers.port import MachineState
-from kernel import live
+from kernel import clock, live
 from kernel.models import Agent
 from kernel.principals import Principal
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastEvent, RoastStatus
@@ -26,6 +29,8 @@ from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastEve
 HELD_LIMIT = 20  # held orders shown at once, oldest deadline first
 ORDERS_LIMIT = 15  # orders in the machine page's timeline
 ALARMS_LIMIT = 50
+REVIEW_WITHIN = dt.timedelta(days=7)  # older ones are found on the orders page
+WITH_NAMES = ("machine", "proposer_agent", "proposer_user")
 ADVICE_WINDOW_S = 120  # advice older than this is no longer offered
 PRIORITY_ORDER = {"high": 0, "medium": 1, "low": 2}
 
@@ -52,15 +57,26 @@ class MachineCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """What asks for a person: held orders, those that run unless vetoed, and those that ran and want a look."""
+
+    held: tuple[OrderView, ...]
+    vetoable: tuple[OrderView, ...]
+    to_review: tuple[OrderView, ...]
+
+    @property
+    def asking(self) -> tuple[OrderView, ...]:
+        """Held ones and open veto windows in one list, the nearest deadline first."""
+        return tuple(sorted((*self.held, *self.vetoable), key=lambda v: v.proposal.runs_at or v.proposal.expires_at))
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Everything the first page shows."""
 
     cards: tuple[MachineCard, ...]
+    queue: Queue
     alarms: tuple[Alarm, ...] = field(default=())
-
-    @property
-    def held_count(self) -> int:
-        return sum(len(card.held) for card in self.cards)
 
 
 def machines_on_show(principal: Principal) -> QuerySet[Machine]:
@@ -88,8 +104,25 @@ def full_scales(machine_ids: list[str]) -> dict[tuple[str, str], int]:
 
 def held_on(machine_ids: list[str]) -> QuerySet[Proposal]:
     """Held orders of these machines, oldest deadline first."""
-    held = Proposal.objects.filter(machine_id__in=machine_ids).awaiting_decision()
-    return held.select_related("proposer_agent", "proposer_user")[: HELD_LIMIT * max(1, len(machine_ids))]
+    held = Proposal.objects.filter(machine_id__in=machine_ids, runs_at__isnull=True).awaiting_decision()
+    return held.select_related(*WITH_NAMES)[: HELD_LIMIT * max(1, len(machine_ids))]
+
+
+def vetoable_on(machine_ids: list[str]) -> QuerySet[Proposal]:
+    """Orders that run by themselves at the end of their window, soonest first."""
+    rows = Proposal.objects.filter(
+        machine_id__in=machine_ids, runs_at__isnull=False, status__in=order_words.VETO_STATUSES
+    )
+    return rows.select_related(*WITH_NAMES).order_by("runs_at", "id")[:HELD_LIMIT]
+
+
+def to_review_on(machine_ids: list[str], now: dt.datetime) -> QuerySet[Proposal]:
+    """Agents' orders that ran at once (L5) and that nobody has looked at yet, oldest first."""
+    rows = Proposal.objects.filter(
+        machine_id__in=machine_ids, proposer_agent__isnull=False, decision="ALLOW", approver__isnull=True,
+        reviewed_at__isnull=True, status__in=order_words.ATTEMPTED, proposed_at__gt=now - REVIEW_WITHIN,
+    )  # fmt: skip
+    return rows.select_related(*WITH_NAMES).order_by("proposed_at", "id")[:HELD_LIMIT]
 
 
 def open_halts_on(machine_ids: list[str]) -> QuerySet[Halt]:
@@ -98,8 +131,8 @@ def open_halts_on(machine_ids: list[str]) -> QuerySet[Halt]:
 
 
 def standing_alarms(principal: Principal) -> list[Alarm]:
-    """Alarms not cleared, worst first: priority, unacknowledged before acknowledged, newest first."""
-    alarms = Alarm.objects.for_principal(principal).filter(cleared_at__isnull=True)
+    """Alarms that stand and are not shelved, worst first: by priority, unacknowledged first, newest first."""
+    alarms = Alarm.objects.for_principal(principal).filter(unshelved(clock.now()), cleared_at__isnull=True)
     rows = list(alarms.select_related("machine", "acknowledged_by").order_by("-raised_at")[:ALARMS_LIMIT])
     return sorted(rows, key=lambda a: (PRIORITY_ORDER.get(a.priority, 3), a.acknowledged_at is not None))
 
@@ -108,10 +141,10 @@ def gather_overview(principal: Principal, now: dt.datetime) -> Overview:
     """The first page, in a number of queries that does not grow with the machines."""
     machines = list(machines_on_show(principal))
     ids = [machine.pk for machine in machines]
-    scales = full_scales(ids)
+    queue = queue_of(principal, ids, full_scales(ids), now)
     held: dict[str, list[OrderView]] = {}
-    for proposal in held_on(ids):
-        held.setdefault(proposal.machine_id, []).append(words.order_view(proposal, principal, scales, has_steps=False))
+    for view in queue.asking:
+        held.setdefault(view.proposal.machine_id, []).append(view)
     halts: dict[str, list[Halt]] = {}
     for halt in open_halts_on(ids):
         halts.setdefault(halt.machine_id, []).append(halt)
@@ -143,25 +176,43 @@ def gather_overview(principal: Principal, now: dt.datetime) -> Overview:
                 alarm_count=sum(1 for alarm in alarms if alarm.machine_id == machine.pk),
             )
         )
-    return Overview(cards=tuple(cards), alarms=tuple(alarms))
+    return Overview(cards=tuple(cards), queue=queue, alarms=tuple(alarms))
+
+
+def queue_of(
+    principal: Principal, machine_ids: list[str], scales: dict[tuple[str, str], int], now: dt.datetime
+) -> Queue:
+    """The queue of these machines, nearest deadline first: five queries for any number of them."""
+    held = list(held_on(machine_ids))
+    prefetch_related_objects([order for order in held if order.approvals_needed > 1], "given_approvals__user")
+
+    def views(rows: Iterable[Proposal]) -> tuple[OrderView, ...]:
+        return tuple(order_words.order_view(row, principal, scales, has_steps=False) for row in rows)
+
+    return Queue(views(held), views(vetoable_on(machine_ids)), views(to_review_on(machine_ids, now)))
 
 
 def gather_queue(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
-    """Held orders and fresh advice for one machine."""
+    """The queue of one machine, and its fresh advice."""
     scales = full_scales([machine.pk])
-    held = [words.order_view(p, principal, scales, has_steps=False) for p in held_on([machine.pk])]
+    queue = queue_of(principal, [machine.pk], scales, now)
     since = now - dt.timedelta(seconds=ADVICE_WINDOW_S)
     recent = Proposal.objects.filter(
         machine=machine, status=Status.REJECTED.value, proposer_agent__isnull=False, proposed_at__gte=since
-    ).select_related("proposer_agent", "proposer_user")[:HELD_LIMIT]
-    candidates = [proposal for proposal in recent if words.is_advice(proposal)]
+    ).select_related(*WITH_NAMES)[:HELD_LIMIT]
+    candidates = [proposal for proposal in recent if order_words.is_advice(proposal)]
     adopted = set(Proposal.objects.filter(adopted_from__in=candidates).values_list("adopted_from_id", flat=True))
     newest: dict[str, Proposal] = {}
     for proposal in candidates:  # newest first: an older advice on the same control is stale
         if proposal.pk not in adopted:
             newest.setdefault(proposal.order_type, proposal)
-    advice = [words.order_view(p, principal, scales, has_steps=False) for p in newest.values()]
-    return {"held": held, "advice": advice, "rejections": words.REJECTION_WORDS, "server_now": now}
+    advice = [order_words.order_view(p, principal, scales, has_steps=False) for p in newest.values()]
+    return {
+        "queue": queue,
+        "advice": advice,
+        "rejections": order_words.REJECTION_WORDS,
+        "server_now": now,
+    }
 
 
 def gather_orders(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
@@ -175,7 +226,7 @@ def gather_orders(principal: Principal, machine: Machine, now: dt.datetime) -> d
         )[:ORDERS_LIMIT]
     )
     scales = full_scales([machine.pk])
-    return {"orders": [words.order_view(p, principal, scales, has_steps=True) for p in rows]}
+    return {"orders": [order_words.order_view(p, principal, scales, has_steps=True) for p in rows]}
 
 
 def gather_halts(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:

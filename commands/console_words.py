@@ -2,36 +2,26 @@
 
 In the language that is active (English where none is): tables are translated when they are shown.
 
-Reads what it is given (with its prefetches) and asks the database nothing. `console.py` gathers.
+Reads what it is given (with its prefetches) and asks the database nothing. `console.py` gathers; what is said of one
+order stands in `order_words.py`.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from commands.models import Halt, OrderType, Proposal, Status
-from commands.reasons import ADVISORY
-from kernel.principals import Principal
+from commands.models import Halt, OrderType
+from commands.order_words import percent_of
 from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent, RoastStatus
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 CONTROL_WORDS = {"heater": _("Heater"), "fan": _("Fan"), "drum": _("Drum")}
-ORDER_WORDS = {
-    OrderType.SET_POWER.value: _("Heater"),
-    OrderType.SET_FAN.value: _("Fan"),
-    OrderType.SET_DRUM.value: _("Drum"),
-    OrderType.PREHEAT.value: _("Preheat"),
-    OrderType.CHARGE.value: _("Charge the beans"),
-    OrderType.DROP.value: _("Drop the beans"),
-    OrderType.COOL.value: _("Cool"),
-}
 ORDER_TYPE_OF = {
     "heater": OrderType.SET_POWER.value,
     "fan": OrderType.SET_FAN.value,
@@ -102,34 +92,12 @@ PRESSABLE_MARKS = (
     (EventKind.SECOND_CRACK_START.value, "2"),
     (EventKind.DROP.value, "O"),
 )
-REJECTION_WORDS = {
-    "SAFETY_CONCERN": _("Safety concern"),
-    "WRONG_TIMING": _("Wrong timing"),
-    "INCORRECT_TARGET": _("Incorrect target"),
-    "MACHINE_UNAVAILABLE": _("Machine unavailable"),
-    "SESSION_MISMATCH": _("Wrong roast"),
-    "OPERATOR_OVERRIDE": _("I will do it myself"),
-    "OTHER": _("Other"),
-}
-STATUS_WORDS = {
-    Status.PROPOSED.value: (_("Proposed"), "clock"),
-    Status.PENDING_APPROVAL.value: (_("Held"), "clock"),
-    Status.APPROVED.value: (_("Approved"), "arrow"),
-    Status.EXECUTING.value: (_("On the wire"), "arrow"),
-    Status.COMPLETED.value: (_("Completed"), "check"),
-    Status.REJECTED.value: (_("Rejected"), "cross"),
-    Status.FAILED.value: (_("Failed"), "warning"),
-    Status.ABORTED.value: (_("Aborted"), "cross"),
-    Status.TIMEOUT.value: (_("Expired"), "clock"),
-    Status.IN_DOUBT.value: (_("In doubt"), "question"),
-}
-MINUS = "\u2212"
-MINUTES_FROM_MS = 10_000  # longer spans of an agent's evidence are shown as m:ss
-ABNORMAL_STATUSES = frozenset({Status.FAILED.value, Status.IN_DOUBT.value})
 LEVEL_WORDS = (
     ("L1", _("L1 assist: may not order")),
     ("L2", _("L2 recommend: advice only")),
     ("L3", _("L3 act with approval")),
+    ("L4", _("L4 act unless vetoed")),
+    ("L5", _("L5 act, reviewed after")),
 )
 LINK_WORDS = {
     MachineReading.Link.UP.value: _("Link up"),
@@ -140,7 +108,6 @@ LINK_WORDS = {
     "untended": _("Nobody tends this machine"),
 }
 KEEPER_LOST_ADVICE = _("STOP cannot be proved from here: use the panel or the mains.")
-DECISION_WORDS = {"ALLOW": _("allow"), "VETO": _("veto"), "HOLD": _("hold"), "REFUSE": _("refuse")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,48 +145,6 @@ class ControlView:
     max_step: int
     full_scale_step: int
     order_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line of an order's timeline."""
-
-    at: dt.datetime
-    word: str
-    who: str = ""
-    detail: str = ""
-    is_abnormal: bool = False
-    rank: int = 0  # of things recorded in one instant, which came first
-
-
-@dataclass(frozen=True, slots=True)
-class OrderView:
-    """An order in words: what it would change, why, and everything that happened to it."""
-
-    proposal: Proposal
-    title: str
-    percents: str
-    asked: str
-    proposer: str
-    is_by_agent: bool
-    status_word: str
-    icon: str
-    is_abnormal: bool
-    steps: tuple[Step, ...] = ()
-    evidence: tuple[str, ...] = ()
-    hold_reasons: tuple[dict[str, Any], ...] = ()
-    may_decide: bool = False
-    why_not: str = ""
-
-    @property
-    def decision_word(self) -> str:
-        """The governor's verdict."""
-        return str(DECISION_WORDS.get(self.proposal.decision, self.proposal.decision.lower()))
-
-    @property
-    def rejection_word(self) -> str:
-        """The reason a person gave by its button."""
-        return str(REJECTION_WORDS.get(self.proposal.rejection_code, self.proposal.rejection_code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,13 +230,6 @@ def phase_word(state: str, mark_kinds: set[str]) -> str:
     return gettext("Drying")
 
 
-def percent_of(step: int | None, full_scale_step: int) -> int | None:
-    """Native step as percent of full scale, nearest; None when either is unknown."""
-    if step is None or not full_scale_step:
-        return None
-    return round(100 * step / full_scale_step)
-
-
 def control_views(latest: MachineReading | None, limits: list[ControlLimit]) -> tuple[ControlView, ...]:
     """Heater, fan, drum in that order, as far as the envelope names them."""
     by_name = {limit.control: limit for limit in limits}
@@ -336,96 +254,6 @@ def control_views(latest: MachineReading | None, limits: list[ControlLimit]) -> 
     return tuple(views)
 
 
-def _shown_step(step: int | None) -> str:
-    return "?" if step is None else str(step)
-
-
-def order_title(proposal: Proposal) -> str:
-    """`Heater 7 → 6`, or the state asked for."""
-    word = str(ORDER_WORDS.get(proposal.order_type, proposal.order_type))
-    if not proposal.control:
-        return word
-    return f"{word} {_shown_step(proposal.from_step)}\u00a0→\u00a0{_shown_step(proposal.target_step)}"
-
-
-def order_percents(proposal: Proposal, full_scale: dict[tuple[str, str], int]) -> str:
-    """`78 % → 67 %` of full scale; empty for a state order or an unknown scale."""
-    scale = full_scale.get((proposal.machine_id, proposal.control), 0)
-    before, after = percent_of(proposal.from_step, scale), percent_of(proposal.target_step, scale)
-    if after is None:
-        return ""
-    return f"{'?' if before is None else before} % → {after} %"
-
-
-def asked_words(proposal: Proposal) -> str:
-    """What was asked in the asker's own unit, when that is not already the native step."""
-    if proposal.asked_value is None or proposal.asked_unit in ("", "step"):
-        return ""
-    unit = {"percent": "%", "rpm": "rpm", "celsius": "°C"}.get(proposal.asked_unit, proposal.asked_unit)
-    return gettext("asked %(value)s %(unit)s") % {"value": f"{proposal.asked_value:g}", "unit": unit}
-
-
-def evidence_lines(evidence: Any) -> tuple[str, ...]:
-    """An agent's evidence as short lines; whatever shape it came in, it is shown as text."""
-    items = evidence if isinstance(evidence, list) else [evidence]
-    lines = []
-    for item in items[:12]:
-        if isinstance(item, dict):
-            lines.append(_pairs(item))
-        elif item not in (None, ""):
-            lines.append(str(item))
-    return tuple(line[:300] for line in lines)
-
-
-#: `kind` comes first anyway; the machine's uptime tells a person nothing.
-_UNSAID = frozenset({"kind", "from_device_ms", "to_device_ms"})
-
-
-def _pairs(item: dict[Any, Any]) -> str:
-    """`rate of rise: rate 22.2 °C/min, bound 21.6 °C/min` from a mapping, its `kind` first."""
-    said = [(key, value) for key, value in list(item.items())[:8] if key not in _UNSAID and value is not None]
-    pairs = [_named_value(str(key), value) for key, value in said]
-    kind = str(item.get("kind", "")).replace("_", " ")
-    return f"{kind}: {', '.join(pairs)}" if kind else ", ".join(pairs)
-
-
-#: Units end the name (house style 8); longest first.
-_UNITS = (
-    ("_c_per_min", "°C/min"),
-    ("_temp_c", "°C"),
-    ("_percent", "%"),
-    ("_rpm", "rpm"),
-    ("_ms", "ms"),
-    ("_c", "°C"),
-    ("_s", "s"),
-)
-
-
-def _named_value(name: str, value: Any) -> str:
-    """`rate_of_rise_c_per_min: 16.8` → `rate of rise 16.8 °C/min`."""
-    if name.endswith("_ms") and isinstance(value, int | float) and value >= MINUTES_FROM_MS:
-        minutes, seconds = divmod(int(value) // 1000, 60)
-        return f"{name.removesuffix('_ms').replace('_', ' ')} {minutes}:{seconds:02d}"
-    for suffix, unit in _UNITS:
-        if name.endswith(suffix) and isinstance(value, int | float):
-            words = name.removesuffix(suffix) + ("_temp" if suffix == "_temp_c" else "")
-            return f"{words.replace('_', ' ')} {_shown_value(value)} {unit}"
-    return f"{name.replace('_', ' ')} {_shown_value(value)}"
-
-
-def _shown_value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return str(value)[:120]
-
-
-def is_advice(proposal: Proposal) -> bool:
-    """An agent's order refused only because its level is to recommend: a person may adopt it."""
-    if proposal.proposer_agent_id is None or proposal.status != Status.REJECTED.value:
-        return False
-    return any(reason.get("code") in ADVISORY for reason in proposal.reasons)
-
-
 def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
     """One mark of each kind, by time: a person's latest first, then the device's, then an inferred one."""
     rank = {"person": 2, "device": 1, "inferred": 0}
@@ -448,133 +276,4 @@ def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
             may_withdraw=event.source != "device",
         )
         for event in sorted(chosen.values(), key=lambda e: e.elapsed_ms)
-    )
-
-
-# --- one order's life ----------------------------------------------------------------------------
-
-_TRANSITION_WORDS = {
-    Status.PENDING_APPROVAL.value: _("Held for a person"),
-    Status.APPROVED.value: _("Approved"),
-    Status.EXECUTING.value: _("Taken up by the machine loop"),
-    Status.COMPLETED.value: _("Completed"),
-    Status.REJECTED.value: _("Rejected"),
-    Status.FAILED.value: _("Failed"),
-    Status.ABORTED.value: _("Aborted"),
-    Status.TIMEOUT.value: _("Expired undecided"),
-    Status.IN_DOUBT.value: _("In doubt"),
-}
-_STAGE_WORDS = {
-    "queued": _("Queued"),
-    "released": _("Released"),
-    "sent": _("Sent"),
-    "acknowledged": _("Acknowledged"),
-    "read_back": _("Read back"),
-    "verified": _("Verified"),
-    "contradicted": _("Contradicted"),
-    "in_doubt": _("In doubt"),
-}
-_DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "took_ms")
-
-
-def _write_words(writes: Any) -> str:
-    """`2 writes: heater −1`: how many, and what the first one meant. (The bytes themselves are in the wire log.)"""
-    count = len(writes) if isinstance(writes, list) else writes
-    words = ngettext("%(count)s write", "%(count)s writes", count) % {"count": count}
-    if isinstance(writes, list) and isinstance(writes[0], dict) and writes[0].get("meaning"):
-        words += f": {writes[0]['meaning'].replace('-', MINUS)}"
-    return words
-
-
-def _detail_words(detail: dict[str, Any]) -> str:
-    """The part of a stored detail a person can use, in one line."""
-    words = []
-    for key in _DETAIL_KEYS:
-        value = detail.get(key)
-        if value in (None, "", []):
-            continue
-        if key == "writes":
-            words.append(_write_words(value))
-        elif key in ("value_after", "actual_step", "step"):
-            words.append(gettext("step %(step)s") % {"step": value})
-        elif key == "took_ms":
-            words.append(gettext("first byte after %(ms)s ms") % {"ms": value})
-        elif str(value) not in words:
-            words.append(str(value).replace("_", " ") if key in ("code", "reason") else str(value))
-    return " · ".join(words)[:300]
-
-
-def order_steps(proposal: Proposal) -> tuple[Step, ...]:
-    """Proposal, verdict, decisions and wire stages of one order, oldest first (needs its prefetches)."""
-    proposer = proposer_name(proposal)
-    steps = [Step(proposal.proposed_at, gettext("Proposed"), proposer, asked_words(proposal))]
-    for transition in proposal.transitions.all():
-        if transition.to_status == Status.PROPOSED.value:
-            continue
-        word = str(_TRANSITION_WORDS.get(transition.to_status, transition.to_status))
-        if transition.to_status == Status.REJECTED.value and transition.actor_kind == "system":
-            word = gettext("Refused by the governor")
-        abnormal = transition.to_status in ABNORMAL_STATUSES
-        rank = 0 if transition.to_status == Status.EXECUTING.value else 2  # taken up before, settled after the wire
-        steps.append(Step(transition.at, word, transition.actor_name, _detail_words(transition.detail), abnormal, rank))
-    execution = getattr(proposal, "execution", None)
-    if execution is not None and execution.first_byte_at is not None:
-        steps.append(Step(execution.first_byte_at, gettext("First byte on the wire"), rank=1))
-    for stage in execution.stages.all() if execution else ():
-        word = str(_STAGE_WORDS.get(stage.stage, stage.stage.replace("_", " ")))
-        abnormal = stage.stage in ("contradicted", "in_doubt")
-        steps.append(Step(stage.at, word, "", _detail_words(stage.detail), abnormal, 1))
-    return tuple(sorted(_in_order(steps), key=lambda step: (step.at, step.rank)))
-
-
-def _in_order(steps: list[Step]) -> list[Step]:
-    """What is on the wire comes after its taking up, whatever two clocks a few milliseconds apart say."""
-    taken_up = next((step.at for step in steps if step.word == _TRANSITION_WORDS[Status.EXECUTING.value]), None)
-    if taken_up is None:
-        return steps
-    return [replace(step, at=max(step.at, taken_up)) if step.rank == 1 else step for step in steps]
-
-
-def proposer_name(proposal: Proposal) -> str:
-    """Agent with its release, or the person's name."""
-    if proposal.proposer_agent is not None:
-        return f"{proposal.proposer_agent.name} {proposal.agent_release}".strip()
-    return proposal.proposer_user.get_username() if proposal.proposer_user else "?"
-
-
-def _why_not(proposal: Proposal, principal: Principal) -> str:
-    """Why this person may not decide this order; empty when they may."""
-    if not principal.may("operate"):
-        return gettext("Only an operator decides.")
-    user_id = principal.user.pk if principal.user else None
-    if proposal.proposer_user_id is not None and proposal.proposer_user_id == user_id:
-        return gettext("This is your own order: somebody else decides.")
-    if proposal.proposer_agent is not None and proposal.proposer_agent.owner_id == user_id:
-        return gettext("You own this agent: somebody else decides.")
-    return ""
-
-
-def order_view(
-    proposal: Proposal, principal: Principal, full_scale: dict[tuple[str, str], int], *, has_steps: bool
-) -> OrderView:
-    """One order in words for this person."""
-    word, icon = STATUS_WORDS.get(proposal.status, (proposal.status, "question"))
-    if proposal.status == Status.REJECTED.value and proposal.decision == "REFUSE":
-        word = gettext("Advice") if is_advice(proposal) else gettext("Refused")
-    why_not = _why_not(proposal, principal)
-    return OrderView(
-        proposal=proposal,
-        title=order_title(proposal),
-        percents=order_percents(proposal, full_scale),
-        asked=asked_words(proposal),
-        proposer=proposer_name(proposal),
-        is_by_agent=proposal.proposer_agent_id is not None,
-        status_word=str(word),
-        icon=icon,
-        is_abnormal=proposal.status in ABNORMAL_STATUSES,
-        steps=order_steps(proposal) if has_steps else (),
-        evidence=evidence_lines(proposal.evidence),
-        hold_reasons=tuple(reason for reason in proposal.reasons if reason.get("decision", "HOLD") == "HOLD"),
-        may_decide=not why_not,
-        why_not=why_not,
     )

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from commands import pages, pages_alarms, people_pages
+from commands import pages, pages_alarms, pages_limits, pages_orders, people_pages
 
 app_name = "console"
 urlpatterns = [
@@ -11,6 +11,14 @@ urlpatterns = [
     path("machines/<str:machine_id>/", pages.machine, name="machine"),
     path("machines/<str:machine_id>/panels/<str:panel>/", pages.machine_panel, name="machine_panel"),
     path("alarms/", pages_alarms.alarms, name="alarms"),
+    path("machines/<str:machine_id>/envelope/", pages_limits.envelope, name="envelope"),
+    path("grants/", pages_limits.grants, name="grants"),
+    path("orders/", pages_orders.order_list, name="orders"),
+    path("orders/rows/", pages_orders.order_rows, name="order_rows"),
+    path("orders/news/", pages_orders.order_news, name="order_news"),
+    path("orders/export.csv", pages_orders.order_export, name="order_export"),
+    path("orders/<str:proposal_id>/", pages_orders.order, name="order"),
+    path("orders/<str:proposal_id>/story/", pages_orders.order_again, name="order_again"),
     path("stop-tokens/", pages.stop_tokens, name="stop_tokens"),
     path("me/", people_pages.me, name="me"),
     path("me/pin/", people_pages.me_pin, name="me_pin"),

@@ -62,6 +62,7 @@ class ConstraintsBody(StrictSerializer):
     max_step = WholeField(required=False, min_value=-_SMALL, max_value=_SMALL)
     max_change_step = WholeField(required=False, min_value=0, max_value=_SMALL)
     min_interval_s = NumberField(required=False, min_value=0, max_value=86_400)
+    max_ramp_step_per_s = NumberField(required=False, min_value=0, max_value=_SMALL)
     daily_count = WholeField(required=False, min_value=0, max_value=_SMALL)
     require_states = serializers.ListField(
         child=serializers.ChoiceField(_words(MachineState)), required=False, max_length=10
@@ -160,6 +161,16 @@ class GrantBody(StrictSerializer):
     )  # fmt: skip
     reason = TextField(max_length=500, required=False, allow_blank=True, default="")
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    agent_release = TextField(
+        max_length=100,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="only orders of that release; empty: any",
+    )
+    evidence = serializers.ListField(
+        child=EvidenceField(), required=False, max_length=MAX_EVIDENCE, default=list, help_text="what you relied on"
+    )
 
 
 class GrantFilters(ListFilters):
@@ -282,7 +293,12 @@ class GrantSerializer(serializers.Serializer):
     agent = serializers.CharField()
     machine_id = serializers.CharField()
     level = serializers.ChoiceField(_words(Level))
+    effective_level = serializers.ChoiceField(_words(Level), help_text="what a circuit breaker left of it")
+    lowered_at = serializers.DateTimeField(allow_null=True)
+    lowered_reason = serializers.CharField(allow_blank=True)
     order_types = serializers.ListField(child=serializers.CharField())
+    agent_release = serializers.CharField(allow_blank=True)
+    evidence = serializers.ListField()
     granted_by = serializers.CharField()
     reason = serializers.CharField(allow_blank=True)
     granted_at = serializers.DateTimeField()
@@ -304,6 +320,7 @@ class LimitSerializer(serializers.Serializer):
     min_interval_s = serializers.FloatField()
     daily_count = serializers.IntegerField()
     roast_count = serializers.IntegerField()
+    max_ramp_step_per_s = serializers.FloatField(allow_null=True, help_text="agents: change over time since the last")
 
 
 class EnvelopeSerializer(serializers.Serializer):
@@ -311,6 +328,7 @@ class EnvelopeSerializer(serializers.Serializer):
     machine = serializers.CharField()
     max_bean_temp_c = serializers.FloatField()
     max_infrared_temp_c = serializers.FloatField()
+    max_exhaust_temp_c = serializers.FloatField(allow_null=True, help_text="null: not watched")
     max_heat_time_s = serializers.IntegerField()
     max_rate_of_rise_c_per_min = serializers.FloatField()
     limits = LimitSerializer(many=True)
@@ -419,7 +437,12 @@ def render_grant(grant: Grant) -> dict[str, Any]:
         "agent": grant.agent.name,
         "machine_id": grant.machine_id,
         "level": str(grant.level),
+        "effective_level": grant.effective_level,
+        "lowered_at": render_time(grant.lowered_at),
+        "lowered_reason": grant.lowered_reason,
         "order_types": grant.order_types,
+        "agent_release": grant.agent_release,
+        "evidence": grant.evidence,
         "granted_by": grant.granted_by.get_username(),
         "reason": grant.reason,
         "granted_at": render_time(grant.granted_at),

@@ -6,8 +6,9 @@ from django.urls import path
 
 from commands import api, api_machine_roasts, api_outlook
 from commands.api_alarms import alarm_urlpatterns
+from commands.api_envelopes import envelope_urlpatterns
 from commands.api_machines import machine_urlpatterns
-from commands.api_plans import plan_urlpatterns
+from commands.api_views import view_urlpatterns
 
 urlpatterns = [
     path("proposals", api.ProposalList.as_view(), name="proposals"),
@@ -27,7 +28,8 @@ urlpatterns = [
     path(
         "machines/<str:machine_id>/roasts/close", api_machine_roasts.RoastClosing.as_view(), name="machine-roast-close"
     ),
+    *envelope_urlpatterns,
     *machine_urlpatterns,
-    *plan_urlpatterns,
+    *view_urlpatterns,
     *alarm_urlpatterns,
 ]

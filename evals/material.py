@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Prefetch
 from django.utils import translation
 
-from commands import console_words
+from commands import order_words
 from commands.models import ExecutionStage, Proposal
 from evals.report import Material, OrderLine
 from kernel import canonical
@@ -147,7 +147,7 @@ def _order_line(row: Proposal, roast: Roast) -> OrderLine:
 def _title(row: Proposal) -> str:
     """In English whoever asks: a report is signed over and read by the judge."""
     with translation.override(settings.LANGUAGE_CODE):
-        return console_words.order_title(row)
+        return order_words.order_title(row)
 
 
 def _name(agent: Any, user: Any) -> str:

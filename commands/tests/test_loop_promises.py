@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from commands import halt_filing, lease, loop_keeper_side, stop_wire
-from commands.console_words import order_steps
 from commands.interlocks import Limits
 from commands.journal import HaltNote
 from commands.loop_keeper_side import KeeperSide, Resume
 from commands.loop_notes import MachineFacts, MovedAtMachine, PauseOrders
 from commands.loop_store_side import StoreSide
 from commands.models import Execution, Halt
+from commands.order_words import order_steps
 from commands.tests import console_scene
 from commands.tests.rows import machine_row
 from drivers import keeper_config

@@ -64,7 +64,8 @@
     close.textContent = "✕";
     close.addEventListener("click", function () { note.remove(); });
     note.append(words, close);
-    while (box.children.length > 2) box.firstChild.remove();
+    var told = box.querySelectorAll(".notice:not(.notice-unsent)");
+    for (var i = 0; i + 2 < told.length; i++) told[i].remove();
     box.append(note);
     setTimeout(function () { note.remove(); }, isRefused ? 20000 : 6000);
   };
@@ -80,23 +81,62 @@
     var bytes = crypto.getRandomValues(new Uint8Array(16));
     return Array.from(bytes, function (b) { return b.toString(16).padStart(2, "0"); }).join("");
   }
-  roastops.post = function (path, body) {
+  var ONE_TRY_MS = 8000, AGAIN_MS = 1500, GIVE_UP_AFTER_MS = 60000;
+  /** One POST. Where no answer comes it is sent again under the same key until one does: nothing is lost, nothing
+      done twice. `options`: label (what was pressed), isWanted (asked before each further try). */
+  roastops.post = function (path, body, options) {
+    options = options || {};
     var headers = {
       "Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": newKey(),
       "X-CSRFToken": document.querySelector('meta[name="csrf"]').content
     };
-    return fetch(path, { method: "POST", headers: headers, body: JSON.stringify(body || {}), cache: "no-store" })
-      .then(function (answer) {
-        return answer.json().catch(function () { return {}; }).then(function (json) {
-          if (answer.ok) return json;
-          var words = [json.message || t("The server answered {status}.", { status: answer.status }), json.how_to_fix || ""].join(" ").trim();
-          var error = new Error(words);
-          error.status = answer.status;
-          error.code = json.error;
-          throw error;
+    var text = JSON.stringify(body || {}), begunMs = performance.now(), note = null, isForgotten = false;
+    function settled(answer) { if (note) note.remove(); note = null; return answer; }
+    function unanswered() {
+      var isOver = performance.now() - begunMs > GIVE_UP_AFTER_MS, isWanted = !options.isWanted || options.isWanted();
+      if (isForgotten || isOver || !isWanted) {
+        settled();
+        throw new Error(!isWanted ? t("Not sent again: the machine stands otherwise than when you pressed. Look at the orders.")
+          : t("The server did not answer. It is not known whether this arrived: look at the orders when it is back."));
+      }
+      if (!note) note = unsent(options.label || "", function () { isForgotten = true; });
+      return new Promise(function (resolve) { setTimeout(resolve, AGAIN_MS); }).then(attempt);
+    }
+    function attempt() {
+      if (isForgotten) return unanswered();
+      var abort = new AbortController(), timer = setTimeout(function () { abort.abort(); }, ONE_TRY_MS);
+      return fetch(path, { method: "POST", headers: headers, body: text, cache: "no-store", signal: abort.signal })
+        .then(function (answer) {
+          return answer.json().catch(function () { return {}; }).then(function (json) { return { answer: answer, json: json }; });
+        }).then(function (got) { clearTimeout(timer); return got; }, function () { clearTimeout(timer); return null; })
+        .then(function (got) {
+          if (got === null || got.json.error === "in_progress" || (got.answer.status >= 502 && !got.json.error)) return unanswered();
+          return settled(read(got.answer, got.json));
         });
-      }, function () { throw new Error(t("The server did not answer. Nothing is known to have changed.")); });
+    }
+    return attempt().catch(function (error) { settled(); throw error; });
   };
+  function read(answer, json) {
+    if (answer.ok) return json;
+    var words = [json.message || t("The server answered {status}.", { status: answer.status }), json.how_to_fix || ""].join(" ").trim();
+    var error = new Error(words);
+    error.status = answer.status;
+    error.code = json.error;
+    throw error;
+  }
+  /** A press that has no answer yet stays on the page until it has one. */
+  function unsent(label, forget) {
+    var note = document.createElement("div"), words = document.createElement("span"), button = document.createElement("button");
+    note.className = "notice notice-unsent";
+    words.textContent = (label ? label + ": " : "") + t("no answer yet. It is sent again until there is one; it counts once.");
+    button.type = "button";
+    button.textContent = t("Forget it");
+    button.addEventListener("click", function () { forget(); note.remove(); });
+    note.append(words, button);
+    document.getElementById("notices").append(note);
+    roastops.say(words.textContent);
+    return note;
+  }
   /** The words of a refusal that came as 201 REJECTED. */
   roastops.refusal = function (order) {
     if (!order || order.status !== "REJECTED") return "";
@@ -113,14 +153,32 @@
     if (!form.dataset || !form.dataset.api) return;
     event.preventDefault();
     var body = {};
-    new FormData(form, event.submitter || undefined).forEach(function (value, name) { if (value !== "") body[name] = value; });
+    new FormData(form, event.submitter || undefined).forEach(function (value, name) {
+      var field = form.elements[name], kind = (field && field.dataset) || {};
+      if (value === "" && !("null" in kind)) return;
+      if ("null" in kind && value === "") value = null;
+      else if (field && field.type === "number") value = Number(value);
+      else if ("flag" in kind) value = value === "yes";
+      else if ("days" in kind) { name = "expires_at"; value = new Date(roastops.now() + Number(value) * 86400000).toISOString(); }
+      else if ("list" in kind) value = value.split(/[\s,]+/).filter(Boolean);
+      if (field && field.multiple) (body[name] = body[name] || []).push(value);
+      else body[name] = value;
+    });
+    if (form.dataset.within) {
+      var inner = body, outer = {};
+      if ("reason" in inner) { outer.reason = inner.reason; delete inner.reason; }
+      outer[form.dataset.within] = inner;
+      body = outer;
+    }
     var buttons = form.querySelectorAll("button");
     buttons.forEach(function (b) { b.disabled = true; });
     var isCorrectable = false;
-    roastops.post(form.dataset.api, body).then(function (answer) {
+    var pressed = event.submitter || form.querySelector("button");
+    roastops.post(form.dataset.api, body, { label: pressed ? pressed.textContent.trim() : "" }).then(function (answer) {
       var refusal = roastops.refusal(answer);
       if (refusal && form.dataset.api.indexOf("/reject") < 0) roastops.notice(refusal, true);
       else roastops.notice(form.dataset.done || t("Done."));
+      if ("reload" in form.dataset) setTimeout(function () { location.reload(); }, 300);
     }, function (error) {
       roastops.notice(error.message, true);
       isCorrectable = error.status === 400 || error.status === 422;  // keep what was typed
@@ -222,7 +280,7 @@
   }
   function tickCountdown(box, holder) {
     var left = Date.parse(holder.dataset.expiresAt) - roastops.now();
-    box.textContent = left > 0 ? roastops.mmss(left + 999) : t("expired");
+    box.textContent = left > 0 ? roastops.mmss(left + 999) : holder.dataset.kind === "veto" ? t("now") : t("expired");
     box.dataset.ends = left < 10000 ? "soon" : "";
     if (left <= 0 && !holder.dataset.isExpired) {
       holder.dataset.isExpired = "yes";
@@ -263,7 +321,8 @@
       present.add(held.dataset.held);
       if (seen.has(held.dataset.held)) return;
       seen.set(held.dataset.held, now);
-      if (now > 3000) roastops.say(t("New order waiting: {title}, from {name}.", { title: held.dataset.title, name: held.dataset.proposer }));
+      var said = { title: held.dataset.title, name: held.dataset.proposer };
+      if (now > 3000) roastops.say(held.dataset.kind === "veto" ? t("Runs by itself unless vetoed: {title}, from {name}.", said) : t("New order waiting: {title}, from {name}.", said));
     });
     Array.from(seen.keys()).forEach(function (id) { if (!present.has(id)) seen.delete(id); });
   }
@@ -294,12 +353,28 @@
   };
 
   // --- the one stream ----------------------------------------------------------------------------
-  var source = null, lastEventId = "", retryMs = 1000;
+  var source = null, lastEventId = "", retryMs = 1000, lostAt = null, LOST_AFTER_MS = 2500, wasLost = false;
+  /** Cut off: what is not known from here on, until it is over. The page keeps its place: the banner lies over it. */
+  function showLost() {
+    var isLost = lostAt !== null && performance.now() - lostAt > LOST_AFTER_MS, box = document.getElementById("lost");
+    if (isLost !== wasLost) {
+      wasLost = isLost;
+      box.hidden = !isLost;
+      if (isLost) roastops.shout(t("No connection.") + " " + t("Not known since then: readings, new orders, halts."));
+      else roastops.say(t("The connection is back. The page is up to date."));
+    }
+    if (isLost) box.querySelector("[data-lost-for]").textContent = Math.round((performance.now() - lostAt) / 1000) + " s";
+  }
+  setInterval(showLost, 500);
+  window.addEventListener("offline", function () { if (lostAt === null) lostAt = performance.now(); });
+  window.addEventListener("online", function () { if (source && source.readyState === EventSource.CLOSED) connect(); });
   function connect() {
+    if (source) source.close();
     var url = page.dataset.stream + (lastEventId ? "&last_event_id=" + encodeURIComponent(lastEventId) : "");
     source = new EventSource(url);
     source.addEventListener("open", function () {
       retryMs = 1000;
+      lostAt = null;
       roastops.state("live", t("Live"));
       roastops.refresh("all");  // whatever was decided before this moment
     });
@@ -322,6 +397,7 @@
     });
     source.addEventListener("error", function () {
       roastops.state("lost", t("Not live"));
+      if (lostAt === null) lostAt = performance.now();
       if (source.readyState === EventSource.CLOSED) {  // the browser gave up (an error answer): try ourselves
         setTimeout(connect, retryMs);
         retryMs = Math.min(retryMs * 2, 10000);
@@ -351,6 +427,27 @@
     if (performance.now() - (seen.get(held.dataset.held) || 0) < APPROVE_AFTER_MS) return roastops.notice(t("This order has only just appeared. Read it, then press A again."), true);
     var button = form.querySelector("button");
     if (!button.disabled) form.requestSubmit(button);
+  };
+  function first(selector, none) {
+    return function () {
+      var button = document.querySelector(selector);
+      if (!button) return roastops.say(none);
+      if (button.disabled) return;
+      if (button.form) button.form.requestSubmit(button);
+      else button.click();
+    };
+  }
+  roastops.keys["v"] = first("[data-veto] button", t("No order to veto."));
+  roastops.keys["y"] = first("form button[id^=review-good-]", t("No order to review."));
+  roastops.keys["x"] = first("#abort-order", t("Nothing to call off here."));
+  roastops.keys["b"] = first("#rollback-order", t("Nothing to take back here."));
+  roastops.keys["n"] = function () {
+    var more = document.getElementById("news-show"), details = document.querySelector("details[id^=review-bad-]");
+    if (more && !more.hidden) return more.click();
+    if (!details) return;
+    details.open = true;
+    details.dataset.byHand = "yes";
+    details.querySelector("input:not([type=hidden])").focus();
   };
   roastops.keys["r"] = function () {
     var details = document.querySelector("[data-held] details.reject");

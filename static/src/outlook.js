@@ -155,7 +155,7 @@
     if (!mayOperate) return;
     var decide = document.createElement("div");
     decide.className = "decide";
-    [[t("Approve"), "primary", "#approve-" + shown], [t("Reject"), "", "#reject-" + shown + "-WRONG_TIMING"]].forEach(function (choice) {
+    [[t("Veto"), "primary", "#veto-" + shown], [t("Approve"), held.dataset.kind === "veto" ? "" : "primary", "#approve-" + shown], [t("Reject"), "", "#reject-" + shown + "-WRONG_TIMING"]].forEach(function (choice) {
       var target = held.querySelector(choice[2]);
       if (!target) return;
       var button = Object.assign(document.createElement("button"), { type: "button", className: "button " + choice[1], textContent: choice[0] });

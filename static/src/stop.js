@@ -5,7 +5,8 @@
   var HOLD_ESCAPE_MS = 700;
   var SLOW_MS = 1500;        // then we say that we wait
   var GIVE_UP_MS = 6000;     // per attempt; proof takes up to 2 s
-  var ATTEMPTS = 3;          // making safe may be repeated: it only goes down
+  var ATTEMPTS = 3;          // of answers that are none; making safe may be repeated: it only goes down
+  var KEEP_ON_MS = 60000, AGAIN_MS = 1000;  // while nobody answers at all
   var REFRESH_TOKENS_MS = 4 * 60 * 1000;  // a token lives 15 minutes
   var table = {};
   try { table = JSON.parse(document.body.dataset.words || "{}") || {}; } catch (e) { table = {}; }
@@ -103,6 +104,7 @@
       if (!isSettled) show(machineId, t("STOP sent; no proof yet. Be ready at the panel."), "danger");
     }, SLOW_MS);
     function settle() { isSettled = true; clearTimeout(slow); }
+    var pressedMs = performance.now();
     function go(left) {
       attempt(machineId).then(function (answer) {
         if (answer.body && answer.body.result) { settle(); tell(machineId, name, answer.body); return; }
@@ -111,8 +113,9 @@
         if (answer.status >= 500 && left > 1) setTimeout(function () { go(left - 1); }, 300);
         else settle();
       }).catch(function () {
-        fail(machineId, name, t("the server did not answer"));
-        if (left > 1) setTimeout(function () { go(left - 1); }, 300);
+        var isKeptOn = performance.now() - pressedMs < KEEP_ON_MS;
+        fail(machineId, name, t("the server did not answer") + (isKeptOn ? "; " + t("still trying") : ""));
+        if (isKeptOn) setTimeout(function () { go(left); }, AGAIN_MS);
         else settle();
       });
     }
