@@ -94,6 +94,13 @@ def approve(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Proposal])
         principal, proposal, digest=proposal.digest, now=clock.now()))  # fmt: skip
 
 
+@admin.action(description="Veto before their window ends")
+def veto(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
+    """Stop each selected order that would run by itself."""
+    _act(request, queryset, "vetoed", lambda principal, proposal: services.veto_proposal(
+        principal, proposal, now=clock.now()))  # fmt: skip
+
+
 def _act(
     request: HttpRequest,
     queryset: QuerySet[Proposal],
@@ -111,16 +118,33 @@ def _act(
         except ApiError as error:
             messages.error(request, f"{proposal.pk}: {error.message} {error.how_to_fix}")
         else:
-            messages.success(request, f"{proposal.pk}: {done}.")
+            is_half = done == "approved" and proposal.approvals_needed > 1 and _is_held(proposal)
+            messages.success(request, f"{proposal.pk}: {'one yes more is needed' if is_half else done}.")
+
+
+def _is_held(proposal: Proposal) -> bool:
+    return Proposal.objects.awaiting_decision().filter(pk=proposal.pk).exists()
 
 
 @admin.register(Proposal)
 class ProposalAdmin(ReadingRoom):
-    list_display = ("id", "machine", "order", "proposer", "status", "decision", "why", "expires_at", "short_digest")
+    list_display = (
+        "id",
+        "machine",
+        "order",
+        "proposer",
+        "status",
+        "decision",
+        "why",
+        "runs_at",
+        "expires_at",
+        "yeses",
+        "short_digest",
+    )
     list_filter = (WhereItStands, "order_type", "machine")
     search_fields = ("id", "reasoning")
     list_select_related = ("machine", "proposer_agent", "proposer_user")
-    actions = [approve, *(_rejection(code) for code in RejectCode if code is not RejectCode.OTHER)]
+    actions = [approve, veto, *(_rejection(code) for code in RejectCode if code is not RejectCode.OTHER)]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         principal = principal_of(request)
@@ -144,6 +168,12 @@ class ProposalAdmin(ReadingRoom):
     def why(self, proposal: Proposal) -> str:
         return proposal.reasoning[:120]
 
+    @admin.display(description="yes")
+    def yeses(self, proposal: Proposal) -> str:
+        if proposal.approvals_needed == 1:
+            return "1 of 1" if proposal.approver_id is not None else "0 of 1"
+        return f"{proposal.given_approvals.count()} of {proposal.approvals_needed}"
+
     @admin.display(description="digest")
     def short_digest(self, proposal: Proposal) -> str:
         return proposal.digest[:12]
@@ -166,7 +196,17 @@ class HaltAdmin(ReadingRoom):
 
 @admin.register(Grant)
 class GrantAdmin(ReadingRoom):
-    list_display = ("id", "agent", "machine", "level", "granted_by", "granted_at", "expires_at", "revoked_at")
+    list_display = (
+        "id",
+        "agent",
+        "machine",
+        "level",
+        "lowered_to",
+        "granted_by",
+        "granted_at",
+        "expires_at",
+        "revoked_at",
+    )
     list_filter = ("level", "machine")
     list_select_related = ("agent", "machine", "granted_by")
 

@@ -96,8 +96,9 @@ class ProposalList(APIView):
 
     @extend_schema(
         operation_id="propose",
-        description="Ask for an order. An agent's is held for a person, refused, or kept as advice; an operator's own"
-        " runs at once. A refusal is recorded and answered 201 with status REJECTED and every reason.",
+        description="Ask for an order. An agent's is held for a person, waits out a veto window, runs, is refused, or"
+        " kept as advice; an operator's own runs at once. A refusal is recorded and answered 201 with status REJECTED"
+        " and every reason.",
         request=shapes.ProposeBody,
         responses={201: _FILED, **errors(409, 422)},
     )
@@ -112,7 +113,7 @@ class ProposalList(APIView):
             target_value=body.get("target_value"),
             target_unit=body.get("target_unit"),
             reasoning=body["reasoning"],
-            roast=_roast_or_404(machine, body.get("roast_id")),
+            roast=roast_or_404(machine, body.get("roast_id")),
             evidence=body.get("evidence", ()),
             constraints=body.get("constraints"),
             expires_in_s=body.get("expires_in_s"),
@@ -121,7 +122,7 @@ class ProposalList(APIView):
         return tagged(request, shapes.render_proposal(proposal), status=201)
 
 
-def _roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
+def roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
     if roast_id is None:
         return None
     roast = Roast.objects.filter(pk=roast_id, machine=machine).first()
@@ -195,9 +196,10 @@ class ProposalApprove(APIView):
 
     @extend_schema(
         operation_id="approve_proposal",
-        description="Approve exactly this order. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
-        "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`; "
-        "412 `stale_digest`.",
+        description="Approve exactly this order. Where it needs two people, the first yes leaves it PENDING_APPROVAL, "
+        "shown in `approvals`. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
+        "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`, "
+        "`approved_already`; 412 `stale_digest`.",
         request=shapes.ApproveBody,
         responses={200: shapes.ProposalSerializer, **errors(409, 412, 422)},
     )
@@ -344,7 +346,8 @@ class GrantList(APIView):
             raise NotFound("agent_not_found", "There is no such agent here.", "See the agents of your organisation.")
         grant = services.grant_autonomy(
             principal, agent=agent, machine=machine, level=body["level"], order_types=body["order_types"],
-            reason=body["reason"], expires_at=body["expires_at"], now=clock.now(),
+            reason=body["reason"], expires_at=body["expires_at"], agent_release=body["agent_release"],
+            evidence=body["evidence"], now=clock.now(),
         )  # fmt: skip
         return tagged(request, shapes.render_grant(grant), status=201)
 

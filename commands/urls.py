@@ -7,6 +7,7 @@ from django.urls import path
 from commands import api, api_machine_roasts, api_outlook
 from commands.api_alarms import alarm_urlpatterns
 from commands.api_envelopes import envelope_urlpatterns
+from commands.api_governor import governor_urlpatterns
 from commands.api_machines import machine_urlpatterns
 from commands.api_views import view_urlpatterns
 
@@ -29,6 +30,7 @@ urlpatterns = [
         "machines/<str:machine_id>/roasts/close", api_machine_roasts.RoastClosing.as_view(), name="machine-roast-close"
     ),
     *envelope_urlpatterns,
+    *governor_urlpatterns,
     *machine_urlpatterns,
     *view_urlpatterns,
     *alarm_urlpatterns,

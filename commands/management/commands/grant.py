@@ -27,6 +27,8 @@ class Command(BaseCommand):
         parser.add_argument("--by", required=True, help="user name of a lead of that organisation")
         parser.add_argument("--order-types", default="", help="comma-separated; empty: all settings")
         parser.add_argument("--reason", default="")
+        parser.add_argument("--release", default="", help="only orders of this release of the agent; empty: any")
+        parser.add_argument("--evidence", action="append", default=[], help="what the lead relied on; may be repeated")
         parser.add_argument("--expires-in-days", type=int, help="1 to 3650; never when left out")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -44,13 +46,17 @@ class Command(BaseCommand):
                 level=options["level"],
                 order_types=[name.strip() for name in options["order_types"].split(",") if name.strip()],
                 reason=options["reason"],
+                agent_release=options["release"],
+                evidence=options["evidence"],
                 expires_at=now + dt.timedelta(days=days) if days else None,
                 now=now,
             )
         except ApiError as error:
             raise CommandError(f"{error.message} {error.how_to_fix}") from error
         if grant.level in (Level.L4, Level.L5):
-            self.stderr.write(f"{grant.level} is not built yet: until it is, this agent's orders are held, as at L3.")
+            self.stderr.write(
+                f"{grant.level} needs an operator's presence confirmed at {machine.name}; without it, orders are held."
+            )
         self.stdout.write(f"{grant.pk}: {agent.name} is granted {grant.level} on {machine.name}")
 
 
