@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -31,11 +32,13 @@ from django.db import connection
 from django.test.client import Client as HttpClient
 
 import drivers.virtual
-from commands import loop_keeper_side, services, stop_wire, stopping
+from commands import loop_keeper_side, order_aborts, stop_wire, stopping, tasks
 from commands.loop_store_side import LeaseLost
 from commands.machine_facts import config_of
 from commands.machine_loop import MachineLoop
+from commands.models import Halt, Proposal
 from drivers import keeper_client, keeper_config, keeper_process
+from drivers.bullet import codec_r1
 from drivers.keeper_config import KeeperConfig
 from drivers.port import DriverError
 from kernel import clock, draining, ids, live
@@ -49,8 +52,17 @@ from simulation.virtual_clock import Chance, VirtualClock
 
 TURN_S = 0.25  # how often keeper and loop look, in virtual time
 SWEEP_S = 1.0
+LOOK_S = 2.0  # the loop looks around at least that often, whatever there is
 WARM_UP_S = 40.0  # from the charge on: beans are proved in the drum by then
 BEGIN_AGAIN_S = 3.1  # a dead worker's lease runs out, then the next one comes
+
+
+_FOR_THE_EXECUTOR = ("APPROVED", "EXECUTING", "IN_DOUBT")
+_MOST = 3
+_ANY_ORDER = (
+    f'SELECT EXISTS (SELECT 1 FROM "{Proposal._meta.db_table}" WHERE machine_id = %s AND status IN (%s, %s, %s))'
+)
+_ANY_HALT = f'SELECT EXISTS (SELECT 1 FROM "{Halt._meta.db_table}" WHERE machine_id = %s AND closed_at IS NULL)'
 
 
 class Killed(BaseException):
@@ -142,6 +154,7 @@ class House:
         self.keeper: KeeperProcess | None = None
         self.loop: HouseLoop | None = None
         self.trace: list[str] = []
+        self.on_command: Callable[[bytes], None] = lambda data: None  # each as the machine takes it
         self.log_level = logging.CRITICAL
         self._turn_s = turn_s
         self._stack: list[Process] = []
@@ -267,12 +280,13 @@ class House:
         take = port._take
 
         def taking(handle: int, data: bytes) -> None:
-            is_command = data[0] != 0x30
+            is_command = data not in codec_r1.REQUESTS
             if is_command:
                 self._at("wire_before")
             take(handle, data)
             if is_command:
                 self.trace.append(f"wire {data.hex()}")
+                self.on_command(data)
                 self._at("wire_after")
 
         port._take = taking
@@ -299,10 +313,14 @@ class House:
     def turn(self) -> None:
         """One look of everybody."""
         self._turn_of("keeper", self._keeper_turn)
-        self._turn_of("loop", self._loop_turn)
+        if self.loop is None:
+            self._turn_of("begin", self._begin_turn)
+        for part, act in (("side", self._tick_sides), ("executor", self._tick_executor)):
+            if self.loop is not None:
+                self._turn_of(part, functools.partial(self._as, "worker", act))
         if self.clock.elapsed_ms >= self._sweep_ms and not self._is_in("worker"):
             self._sweep_ms = self.clock.elapsed_ms + SWEEP_S * 1000
-            self._turn_of("sweep", lambda: self._as("worker", lambda: services.expire_due(now=clock.now())))
+            self._turn_of("sweep", lambda: self._as("worker", tasks.sweep))
 
     def _turn_of(self, what: str, act: Callable[[], Any]) -> None:
         if what in self._busy:
@@ -317,6 +335,7 @@ class House:
         self._due_ms = self.clock.elapsed_ms + self._turn_s * 1000
         self._sweep_ms = self.clock.elapsed_ms
         self._begin_loop_ms = 0.0
+        self._looked_s = float("-inf")
         self._sealer: Sealer | None = None
         self._processes = {"web": Process("web"), "worker": Process("worker")}
         self._start_keeper()
@@ -431,12 +450,9 @@ class House:
 
     # -- the worker --
 
-    def _loop_turn(self) -> None:
-        if self.loop is None:
-            if self.clock.elapsed_ms >= self._begin_loop_ms:
-                self._as("worker", self._begin_loop)
-            return
-        self._as("worker", self._tick_loop)
+    def _begin_turn(self) -> None:
+        if self.clock.elapsed_ms >= self._begin_loop_ms and not self._is_in("worker"):
+            self._as("worker", self._begin_loop)
 
     def _begin_loop(self) -> None:
         if self.keeper is None:
@@ -448,14 +464,15 @@ class House:
         side = loop.keeper_side
         side._events = _Waiting()
         side._make_safe = lambda code, stop_id, *, is_new: self._make_safe(side, code, stop_id, is_new)  # type: ignore[method-assign]
+        loop.executor._heed = order_aborts.heeding_nobody
         self.loop = loop  # type: ignore[assignment]
         self._followed: KeeperProcess | None = None
-        self._tick_loop()
 
     def _make_safe(self, side: loop_keeper_side.KeeperSide, code: str, stop_id: str, is_new: bool) -> None:
         self._turn_of("safe", lambda: side._stop_at_keeper(code, stop_id, is_new))
 
-    def _tick_loop(self) -> None:
+    def _tick_sides(self) -> None:
+        """What follower, keeper side and store side do in their threads."""
         loop = self.loop
         if loop is None:
             return
@@ -463,6 +480,7 @@ class House:
         loop.keeper_side.tick()
         while loop.keeper_side._events.qsize():
             loop.keeper_side.tick()
+        self._spare_the_look(loop)
         try:
             while loop.store_side.tick(clock.now()):
                 continue
@@ -471,8 +489,32 @@ class House:
             return
         if loop.keeper_side.is_fenced:
             self._let_go(loop, "fenced")
-            return
-        loop.executor.tick(clock.now())
+
+    def _tick_executor(self) -> None:
+        """Only where an order is approved, on the wire or in doubt: with none it would look and find nothing."""
+        if self.loop is not None and self._has_orders(*_FOR_THE_EXECUTOR):
+            self.loop.executor.tick(clock.now())
+
+    def _has_orders(self, *statuses: str) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(_ANY_ORDER, [self.names.machine_id, *statuses, *[""] * (_MOST - len(statuses))])
+            return bool(cursor.fetchone()[0])
+
+    def _spare_the_look(self, loop: MachineLoop) -> None:
+        """With nothing held, nothing halted and no latch, its look around finds nothing either: put it off."""
+        side, store = loop.keeper_side, loop.store_side
+        is_quiet = side.view.latch is None and not side.notes and clock.monotonic() - self._looked_s < LOOK_S
+        if is_quiet and not self._has_orders("PENDING_APPROVAL", "APPROVED") and not self._has_halts():
+            store._halts_at_s = clock.monotonic()
+        else:
+            self._looked_s = clock.monotonic()
+
+    def _has_halts(self) -> bool:
+        if any((self.folder / "journal").glob("halts/*.json")):
+            return True
+        with connection.cursor() as cursor:
+            cursor.execute(_ANY_HALT, [self.names.machine_id])
+            return bool(cursor.fetchone()[0])
 
     def _let_go(self, loop: MachineLoop, why: str) -> None:
         loop._leave(why)

@@ -1,0 +1,468 @@
+"""One example under way: the house, the model beside it, and what has been seen so far.
+
+Every act goes through :meth:`Play.act`: the model says what must be answered, the house is asked, and any other answer
+is a `Broken`. After it :meth:`Play.settle` lets the machine's side catch up and compares every order with the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from django.urls import NoReverseMatch, reverse
+
+from simulation import house_people, invariants, oracle
+from simulation.house import Answer, House
+from simulation.oracle import Asked, Expected, Look, Model, Order, Person
+from simulation.sometimes import Sometimes
+
+STEP_S = 0.4  # one turn of the house
+SETTLE_MAX = 10  # turns until an approved order must have gone to the wire
+SWEEP_LATE_S = 2.0
+#: What a body on the wire may come to when somebody meddles with wire, machine or process.
+_WIRE_ENDS = frozenset({"COMPLETED", "FAILED", "IN_DOUBT", "EXECUTING"})
+
+
+class Broken(AssertionError):
+    """The house and the model disagree, or a law of the house is broken."""
+
+
+@dataclasses.dataclass(slots=True)
+class Act:
+    """One request: what must be answered, what the model learns when it was done, and how to tell that it was done
+    where the process died before it could answer (``happened``)."""
+
+    name: str
+    expected: Expected
+    send: Callable[[], Answer]
+    learn: Callable[[Answer], None] = lambda _answer: None
+    happened: Callable[[], bool] = lambda: False
+
+
+def people() -> dict[str, Person]:
+    """The house's people and agents as the model knows them."""
+    known = {
+        name: Person(name, place, frozenset(role.value for role in roles))
+        for name, (place, roles) in house_people.PEOPLE.items()
+    }
+    return known | {
+        name: Person(name, place, owner=owner, is_agent=True)
+        for name, (place, owner) in house_people.AGENTS.items()
+    }
+
+
+def limits() -> dict[str, oracle.Limit]:
+    return {control: oracle.Limit(*numbers) for control, numbers in house_people.LIMITS.items()}
+
+
+class Play:
+    """See the module. ``sometimes`` counts over all examples of a run."""
+
+    def __init__(self, house: House, sometimes: Sometimes, seed: int) -> None:
+        self.house = house
+        self.sometimes = sometimes
+        house.reset(seed)
+        self.model = Model(people(), limits())
+        self.model.is_graded = _has_page("machine-attend")
+        self.watch = invariants.Watch(house, sometimes)
+        self.is_disturbed = False  # in this step wire, machine or process was meddled with
+        self.was_disturbed_at_s = float("-inf")
+        self.seen = self._look()
+        self.steps = self.idle_steps = 0
+        self.lines: list[str] = []
+
+    # -- looking --
+
+    @property
+    def now_s(self) -> float:
+        return self.house.clock.elapsed_ms / 1000
+
+    @property
+    def machine_path(self) -> str:
+        return f"/v1/machines/{self.house.names.machine_id}"
+
+    def who(self, name: str) -> Person:
+        return self.model.people[name]
+
+    def _look(self) -> Look:
+        """What the loop read last; the last look stands while there is no loop."""
+        loop = self.house.loop
+        if loop is None or loop.keeper_side.view.reading is None:
+            return self.seen
+        view = loop.keeper_side.view
+        reading = view.reading
+        at_s = (reading.at - self.house.clock.now()).total_seconds() + self.now_s
+        return Look(
+            at_s=at_s, state=reading.state.value,
+            steps={"heater": reading.heater_step, "fan": reading.fan_step, "drum": reading.drum_step},
+            bean_c=reading.bean_temp_c, poor=frozenset(reading.quality), link=view.link,
+            are_beans_proved=view.are_beans_proved, is_in_roast=bool(view.roast_id),
+            is_latched=view.latch is not None,
+        )  # fmt: skip
+
+    def note(self, line: str) -> None:
+        self.lines.append(f"{self.now_s:.3f} {line}")
+
+    def digest(self) -> str:
+        """Of everything that happened: the same for the same seed, in every process."""
+        text = "\n".join([*self.lines, *self.house.trace])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    # -- acting --
+
+    def disturb(self, what: str) -> None:
+        """Somebody meddles: until things are quiet again the wire may end otherwise than planned."""
+        self.is_disturbed = True
+        self.was_disturbed_at_s = self.now_s
+        self.sometimes.met("fault", what)
+        self.note(f"fault {what}")
+
+    def act(self, act: Act) -> Answer:
+        """Ask, compare, learn. Broken where the answer is another one."""
+        answer = act.send()
+        if answer.status == 0:
+            self.disturb("web killed")
+            if act.happened():
+                if act.expected.status >= 400:
+                    raise Broken(f"{act.name}: the process died, and what must be refused was done")
+                self.sometimes.met("killed", f"{act.name} after")
+                act.learn(answer)
+            else:
+                self.sometimes.met("killed", f"{act.name} before")
+            return answer
+        said = Expected(answer.status, answer.code)
+        self.note(f"{act.name} {said.status} {said.code}")
+        if said != act.expected:
+            raise Broken(f"{act.name}: expected {act.expected}, got {said}: {_short(answer.body)}")
+        self.sometimes.op(act.name, is_refused=answer.status >= 400)
+        if answer.status < 400:
+            act.learn(answer)
+        return answer
+
+    def wait(self, duration_s: float) -> None:
+        """Let time pass, then compare."""
+        self.house.pass_time(duration_s)
+        self.settle()
+
+    # -- orders --
+
+    def path(self, order: Order, verb: str) -> str:
+        return f"/v1/proposals/{order.order_id}/{verb}"
+
+    def target_machine(self, which: str) -> str:
+        names = self.house.names
+        return {"ours": names.machine_id, "bridged": names.bridged_machine_id, "foreign": names.foreign_machine_id}[
+            which
+        ]
+
+    def propose(self, name: str, asked: Asked, *, machine: str = "ours", adopted: Order | None = None) -> Act:
+        """The act of proposing (or, with ``adopted``, of making an agent's order one's own)."""
+        who, now_s, look = self.who(name), self.now_s, self.seen
+        if adopted is None:
+            expected = self.model.propose(who, machine)
+            body = _body(self.target_machine(machine), asked)
+
+            def send() -> Answer:
+                return self.house.post(name, "/v1/proposals", body)
+        else:
+            expected = self.model.adopt(who, adopted, now_s)
+
+            def send() -> Answer:
+                return self.house.post(name, self.path(adopted, "adopt"))
+        verdict = self.model.judge(who, asked, look, now_s)
+
+        def learn(answer: Answer) -> None:
+            row = self._new_row(answer)
+            if row is not None:
+                self._file(who, asked, look, now_s, verdict, row, adopted)
+
+        return Act("propose" if adopted is None else "adopt", expected, send, learn, lambda: bool(self._unknown_rows()))
+
+    def _unknown_rows(self) -> list[dict[str, Any]]:
+        return [row for row in self.watch.orders() if row["id"] not in self.model.orders]
+
+    def _new_row(self, answer: Answer) -> dict[str, Any] | None:
+        unknown = self._unknown_rows()
+        if len(unknown) != 1:
+            raise Broken(f"one new order was expected, {len(unknown)} are there")
+        if answer.status and answer.body["proposal_id"] != unknown[0]["id"]:
+            raise Broken("the answer names another order than the one that was filed")
+        return unknown[0]
+
+    def _file(
+        self, who: Person, asked: Asked, look: Look, now_s: float, verdict: oracle.Verdict, row: dict[str, Any],
+        adopted: Order | None,
+    ) -> None:
+        """A new order is where the verdict puts it, with every reason."""
+        status = {"ALLOW": "APPROVED", "HOLD": "PENDING_APPROVAL", "VETO": self._vetoable()}.get(
+            verdict.decision, "REJECTED"
+        )
+        codes = tuple(dict.fromkeys(r["code"] for r in row["reasons"] if r["decision"] == "REFUSE"))
+        if row["status"] != status or codes != verdict.refusals or row["decision"] != verdict.decision:
+            raise Broken(
+                f"{who.name} {asked}: expected {verdict.decision} {verdict.refusals}, "
+                f"got {row['decision']} {codes} ({row['status']})"
+            )
+        if row["rejection_code"] != verdict.rejection:
+            raise Broken(f"expected the rejection {verdict.rejection!r}, got {row['rejection_code']!r}")
+        if row["approvals_needed"] != verdict.needed:
+            raise Broken(f"expected {verdict.needed} approvals to be needed, got {row['approvals_needed']}")
+        allowed_s = self.model.expiry_s(who, asked, look)
+        if abs(row["expires_s"] - now_s - allowed_s) > 0.01:
+            raise Broken(f"expected a deadline in {allowed_s} s, got {row['expires_s'] - now_s:.3f}")
+        for code in codes or (verdict.decision,):
+            self.sometimes.met("verdict", code)
+        target, _ = self.model.target_of(asked)
+        order = Order(
+            row["id"], who.name, asked, oracle.CONTROL_OF.get(asked.order_type, ""), target, status, now_s,
+            row["expires_s"], look, verdict.refusals, row["digest"], verdict.needed, is_by_agent=who.is_agent,
+            rate=row["seen_rate"], roast=look.is_in_roast, adopted_from=adopted.order_id if adopted else "",
+            runs_s=now_s + oracle.VETO_WINDOW_S if verdict.decision == "VETO" else None,
+        )  # fmt: skip
+        if status == "APPROVED" or status == "REJECTED":
+            order.decided_s = now_s
+        if row["target_step"] != target:
+            raise Broken(f"expected the native target {target}, got {row['target_step']}")
+        self.model.orders[order.order_id] = order
+        if status == "APPROVED":
+            for rival in self.model.of_status("PENDING_APPROVAL", "APPROVED"):
+                if rival is not order and rival.control == order.control:
+                    self._moved(rival, "ABORTED")
+
+    def _vetoable(self) -> str:
+        return "PENDING_APPROVAL"
+
+    def approve(self, name: str, order: Order, *, is_digest_right: bool = True) -> Act:
+        who, now_s = self.who(name), self.now_s
+        expected = self.model.approve(who, order, now_s, is_digest_right=is_digest_right)
+        digest = order.digest if is_digest_right else "0" * 64
+
+        def learn(_answer: Answer) -> None:
+            order.approvers = (*order.approvers, name)
+            if self.model.is_approved(order):
+                order.decided_s = now_s
+                self._moved(order, "APPROVED")
+
+        def happened() -> bool:
+            return name in self.watch.approvers(order.order_id)
+
+        def send() -> Answer:
+            return self.house.post(name, self.path(order, "approve"), {"digest": digest})
+
+        if expected.code == "expired" and order.status == "PENDING_APPROVAL":
+            return Act("approve", expected, lambda: self._then_expired(send(), order), learn, happened)
+        return Act("approve", expected, send, learn, happened)
+
+    def _then_expired(self, answer: Answer, order: Order) -> Answer:
+        """Who is told that the time ran out has made it so."""
+        if answer.status == 409:
+            self._moved(order, "TIMEOUT")
+        return answer
+
+    def reject(self, name: str, order: Order, code: str, text: str = "") -> Act:
+        who = self.who(name)
+        expected = self.model.reject(who, order, self.now_s, code, text)
+
+        def send() -> Answer:
+            answer = self.house.post(name, self.path(order, "reject"), {"code": code, "text": text})
+            return self._then_expired(answer, order) if answer.code == "expired" else answer
+
+        return Act(
+            "reject", expected, send, lambda _: self._moved(order, "REJECTED"),
+            lambda: self.watch.status_of(order.order_id) == "REJECTED" and order.status != "REJECTED",
+        )  # fmt: skip
+
+    def adopt(self, name: str, order: Order) -> Act:
+        asked = Asked(order.asked.order_type, order.target, "step" if order.target is not None else "")
+        return self.propose(name, asked, adopted=order)
+
+    def abort(self, name: str, order: Order) -> Act:
+        expected = self.model.abort(self.who(name), order)
+        return Act(
+            "abort", expected, lambda: self.house.post(name, self.path(order, "abort")),
+            lambda _: self._moved(order, "ABORTED"),
+            lambda: self.watch.status_of(order.order_id) == "ABORTED" and order.status != "ABORTED",
+        )  # fmt: skip
+
+    def _moved(self, order: Order, status: str) -> None:
+        order.status = status
+        if status in oracle.SETTLED:
+            order.settled_s = self.now_s
+
+    # -- letting the machine's side catch up --
+
+    def settle(self) -> None:
+        """Turns until nothing approved waits for the wire; then the laws, and every order against the model."""
+        self.house.pass_time(STEP_S)
+        for _ in range(SETTLE_MAX):
+            was_busy = self._is_wire_busy()
+            if not was_busy:
+                break
+            self.house.pass_time(STEP_S)
+        before, self.seen = self.seen, self._look()
+        rows = {row["id"]: row for row in self.watch.orders()}
+        self._follow_halts()
+        moved = [order for order in self.model.orders.values() if rows[order.order_id]["status"] != order.status]
+        for order in sorted(moved, key=lambda each: (rows[each.order_id]["settled_s"] or 0.0, each.order_id)):
+            self._follow(order, rows[order.order_id], before)
+        for order in self.model.of_status("PENDING_APPROVAL", "APPROVED"):
+            self._check_standing(order)
+        self.watch.check()
+        if not self._is_meddled():
+            self.is_disturbed = False
+
+    def _is_wire_busy(self) -> bool:
+        return self.house.loop is not None and self.house._has_orders("APPROVED", "EXECUTING")
+
+    def _is_meddled(self) -> bool:
+        """Is a fault still at work, or was one a moment ago?"""
+        house = self.house
+        is_whole = house.loop is not None and house.keeper is not None and not house.deaths.site
+        return not is_whole or self.seen.link != "up" or self.now_s - self.was_disturbed_at_s < 12.0
+
+    def _follow_halts(self) -> None:
+        """Halts and pauses that the machine's side made must have a reason we gave; those we know of must stand."""
+        facts = self.watch.machine_facts()
+        for kind in sorted(facts.halts - self.model.halts):
+            if not self.is_disturbed:
+                raise Broken(f"a halt of the kind {kind} that nothing explains")
+            self.sometimes.met("halt", kind)
+        if self.model.halts - facts.halts:
+            raise Broken(f"a halt is gone that nobody reset: {self.model.halts - facts.halts}")
+        self.model.halts = set(facts.halts)
+        if facts.is_paused and not self.model.is_paused and not self.is_disturbed:
+            raise Broken("orders are paused, and no link was lost")
+        if self.model.is_paused and not facts.is_paused:
+            raise Broken("orders are let through again, and nobody did that")
+        self.model.is_paused = facts.is_paused
+        if facts.is_suspended != self.model.suspended:
+            raise Broken(f"suspended is {facts.is_suspended}, expected {self.model.suspended}")
+        for grant in self.model.grants.values():
+            level = facts.levels.get(grant.grant_id)
+            if (level is not None) != grant.is_live:
+                raise Broken(f"grant {grant.grant_id} is live: {level is not None}, expected {grant.is_live}")
+            if level is not None and level != grant.level:
+                if level > grant.level or not self.is_disturbed:
+                    raise Broken(f"a grant of {grant.level} is worth {level}")
+                self.sometimes.met("breaker", level)
+                grant.level = level
+
+    def _follow(self, order: Order, row: dict[str, Any], before: Look) -> None:
+        """An order went on without a request: was it right?"""
+        old, new, code = order.status, row["status"], row["outcome_code"] or row["rejection_code"]
+        why = self._why_wrong(order, row, before)
+        if why:
+            raise Broken(f"{order.order_id} ({order.asked.order_type}) went from {old} to {new} ({code}): {why}")
+        self.note(f"{order.order_id} {old} {new} {code}")
+        self.sometimes.met("followed", f"{old} {new}")
+        order.status = new
+        order.settled_s = row["settled_s"]
+        if row["decided_s"] is not None and new in oracle.COUNTED:
+            order.decided_s = row["decided_s"]
+
+    def _why_wrong(self, order: Order, row: dict[str, Any], before: Look) -> str:
+        new, code, now_s = row["status"], row["outcome_code"], self.now_s
+        if order.status in oracle.ON_WIRE or new in _WIRE_ENDS:
+            return self._why_wrong_on_wire(order, row, before)
+        if new == "TIMEOUT":
+            return "" if now_s >= order.expires_s else f"its time runs until {order.expires_s:.1f}"
+        if new == "ABORTED":
+            return self._why_not_called_off(order, code, before)
+        if new == "REJECTED" and order.status == "APPROVED":
+            verdict = self._dispatch_verdict(order, before)
+            is_right = verdict.decision == "REFUSE" and row["rejection_code"] == verdict.rejection
+            return "" if is_right or self.is_disturbed else f"expected {verdict}"
+        return "nobody may do that"
+
+    def _why_not_called_off(self, order: Order, code: str, before: Look) -> str:
+        if code in ("control_moved", "left_prediction"):
+            if order.is_by_agent and (self.model.void_code(order, self.seen) == code or self.is_disturbed):
+                return ""
+            is_close = code == "left_prediction" and self.model.is_unsure(order, self.seen)
+            return "" if is_close or before.steps != self.seen.steps else "its grounds stand"
+        if code == "halted":
+            return "" if self.model.halts else "nothing halts the machine"
+        if code == "suspended":
+            return "" if self.model.suspended and order.is_by_agent else "nobody has the machine"
+        if code == "orders_paused":
+            return "" if self.model.is_paused else "no link was lost"
+        if order.runs_s is not None and self.now_s >= order.runs_s:
+            verdict = self._dispatch_verdict(order, before)
+            return "" if code in verdict.refusals[:1] or self.is_disturbed else f"expected {verdict}"
+        return "nothing calls it off"
+
+    def _dispatch_verdict(self, order: Order, before: Look) -> oracle.Verdict:
+        look = dataclasses.replace(self.seen, steps=before.steps, at_s=self.now_s)
+        return self.model.judge(self.who(order.proposer), order.asked, look, self.now_s, dispatched=order)
+
+    def _why_wrong_on_wire(self, order: Order, row: dict[str, Any], before: Look) -> str:
+        """Only what may go on the wire does, and it ends where the machine stands."""
+        new = row["status"]
+        if order.status == "PENDING_APPROVAL" and not (order.runs_s is not None and self.now_s >= order.runs_s):
+            return "nobody approved it"
+        if order.status == "APPROVED" and not self.is_disturbed:
+            verdict = self._dispatch_verdict(order, before)
+            if verdict.decision == "REFUSE" and not self.model.is_unsure(order, self.seen):
+                return f"the governor must refuse it: {verdict.refusals}"
+        if self.is_disturbed:
+            return ""
+        if new == "ABORTED":
+            return "nobody called it off"
+        if not order.control:
+            return "" if new == "COMPLETED" else "nothing hindered it"
+        if new != "COMPLETED":
+            return "nothing hindered it"
+        reads = self.seen.steps.get(order.control)
+        return "" if reads == order.target else f"{order.control} reads {reads}, not {order.target}"
+
+    def _check_standing(self, order: Order) -> None:
+        """An order that still waits must have a right to."""
+        now_s, why = self.now_s, ""
+        if now_s >= order.expires_s + SWEEP_LATE_S and self.house.loop is not None:
+            why = "its time ran out"
+        elif self.model.halts:
+            why = "the machine is halted"
+        elif self.model.is_paused:
+            why = "orders are paused"
+        elif order.is_by_agent and self.model.suspended:
+            why = "agents are suspended"
+        elif order.status == "PENDING_APPROVAL" and order.is_by_agent and not self.is_disturbed:
+            code = self.model.void_code(order, self.seen)
+            if code and not self.model.is_unsure(order, self.seen):
+                why = f"its grounds are gone: {code}"
+        elif order.status == "APPROVED" and not self.is_disturbed:
+            why = "it was never carried out"
+        if why:
+            raise Broken(f"{order.order_id} is still {order.status}: {why}")
+
+
+def _has_page(name: str) -> bool:
+    try:
+        reverse(name, kwargs={"machine_id": "x"})
+    except NoReverseMatch:
+        return False
+    return True
+
+
+def _body(machine_id: str, asked: Asked) -> dict[str, Any]:
+    body: dict[str, Any] = {"machine_id": machine_id, "order_type": asked.order_type, "reasoning": "simulated"}
+    if asked.value is not None:
+        body["target_value"] = asked.value
+    if asked.unit:
+        body["target_unit"] = asked.unit
+    if asked.expires_in_s is not None:
+        body["expires_in_s"] = asked.expires_in_s
+    constraints: dict[str, Any] = {}
+    if asked.max_step is not None:
+        constraints["max_step"] = asked.max_step
+    if asked.max_change is not None:
+        constraints["max_change_step"] = asked.max_change
+    if asked.forbidden_state:
+        constraints["forbidden_states"] = [asked.forbidden_state]
+    return body | ({"constraints": constraints} if constraints else {})
+
+
+def _short(body: Any) -> str:
+    return str(body)[:400]

@@ -1,0 +1,85 @@
+"""One seed, one example: bytes drawn from the seed are what hypothesis makes its choices of.
+
+`fuzz_one_input` runs exactly one example of the state machine, without the engine around it; what fails is put into
+the example database, where the ordinary test (`simulation/tests/test_rules.py`) finds and shrinks it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterable
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.stateful import get_state_machine_test
+
+from simulation.rules import stage
+from simulation.rules.machine import HouseMachine
+from simulation.sometimes import Sometimes
+
+STEPS = 40
+SEED_BYTES = 60_000
+EXAMPLES = ".hypothesis/examples"
+
+
+def settings_of(examples: int, *, phases: Iterable[Phase] = tuple(Phase)) -> settings:
+    """New Hypothesis makes CI runs all alike and throws their examples away: neither is wanted here."""
+    return settings(
+        max_examples=examples, stateful_step_count=STEPS, deadline=None, derandomize=False,
+        database=DirectoryBasedExampleDatabase(EXAMPLES), phases=tuple(phases), report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck), print_blob=True,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one seed came to: the digest of everything that happened, and what was wrong ("" for nothing)."""
+
+    seed: int
+    digest: str
+    failure: str
+
+    @property
+    def is_good(self) -> bool:
+        return not self.failure
+
+
+def player() -> Callable[[int], Outcome]:
+    """``play(seed)``: one example."""
+    test = get_state_machine_test(_Watched, settings=settings_of(1))
+    one = test.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
+
+    def play(seed: int) -> Outcome:
+        _Watched.digest = ""
+        failure = ""
+        try:
+            one(random.Random(seed).randbytes(SEED_BYTES))
+        except Exception as error:  # the outermost loop: a seed's failure is its result
+            failure = f"{type(error).__name__}: {str(error)[:600]}"
+        return Outcome(seed, _Watched.digest, failure)
+
+    return play
+
+
+class _Watched(HouseMachine):
+    """Tells the digest of the example that was played last."""
+
+    digest = ""
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            if hasattr(self, "play"):
+                _Watched.digest = self.play.digest()
+
+
+def fresh_seed() -> int:
+    """A seed nobody has played."""
+    return random.SystemRandom().randrange(2**31, 2**48)
+
+
+def sometimes() -> Sometimes:
+    """What all seeds of this process together have done."""
+    return stage.SOMETIMES

@@ -1,0 +1,85 @@
+"""What a run really did: a green run that never approved, never refused or never stopped proves nothing.
+
+Counted while rules run: every operation's successes and refusals, every move, fault, kind of death, verdict and law
+that was really put to the test. :meth:`Sometimes.missing` says what stayed below its least number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+#: Operations every long run must have seen succeed and be refused.
+OPERATIONS = (
+    "propose", "approve", "reject", "adopt", "abort", "grant", "revoke", "suspend", "resume_agents", "resume_orders",
+    "stop", "reset",
+)  # fmt: skip
+#: Never refused to anybody who may ask: only their successes count.
+NEVER_REFUSED: frozenset[str] = frozenset()
+#: Moves of an order that the house makes reachable.
+MOVES = (
+    "PROPOSED PENDING_APPROVAL", "PROPOSED APPROVED", "PROPOSED REJECTED", "PENDING_APPROVAL APPROVED",
+    "PENDING_APPROVAL REJECTED", "PENDING_APPROVAL ABORTED", "PENDING_APPROVAL TIMEOUT", "APPROVED EXECUTING",
+    "APPROVED REJECTED", "APPROVED ABORTED", "APPROVED TIMEOUT", "EXECUTING COMPLETED", "EXECUTING FAILED",
+    "EXECUTING IN_DOUBT", "IN_DOUBT COMPLETED", "IN_DOUBT FAILED",
+)  # fmt: skip
+#: Where somebody meddles.
+FAULTS = (
+    "knob", "unplug", "nan", "silence", "nak", "dropped_step", "doubled_step", "garbled", "worker killed",
+    "keeper killed", "web killed",
+)  # fmt: skip
+SITES = (
+    "commit_before:web", "commit_after:web", "commit_before:worker", "commit_after:worker", "wire_before:keeper",
+    "wire_after:keeper", "apply_answered:worker",
+)  # fmt: skip
+#: Laws (simulation/invariants.py) with the thing they speak of really there.
+LAWS = (
+    "executions", "approved executions", "wire writes", "moves", "halts", "leases", "seals", "audit of moves",
+    "stream of moves", "foreign rows", "latched writes",
+)  # fmt: skip
+
+
+class Sometimes:
+    """Counters over a whole run."""
+
+    def __init__(self) -> None:
+        self.successes: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.seen: Counter[tuple[str, str]] = Counter()
+        self.examples = self.steps = self.idle_steps = 0
+
+    def op(self, name: str, *, is_refused: bool) -> None:
+        (self.refusals if is_refused else self.successes)[name] += 1
+
+    def met(self, kind: str, what: str, count: int = 1) -> None:
+        if count:
+            self.seen[kind, what] += count
+
+    def missing(self, *, successes: int = 20, refusals: int = 5, seen: int = 1) -> list[str]:
+        """What this run never, or too rarely, did."""
+        lacking = [f"{name} succeeded {self.successes[name]} times, not {successes}" for name in OPERATIONS
+                   if self.successes[name] < successes]
+        lacking += [f"{name} was refused {self.refusals[name]} times, not {refusals}" for name in OPERATIONS
+                    if name not in NEVER_REFUSED and self.refusals[name] < refusals]
+        wanted = {"move": MOVES, "fault": FAULTS, "death": SITES, "law": LAWS}
+        lacking += [f"{kind} {what} was met {self.seen[kind, what]} times" for kind, names in wanted.items()
+                    for what in names if self.seen[kind, what] < seen]
+        if self.steps and self.idle_steps * 10 > self.steps:
+            lacking.append(f"{self.idle_steps} of {self.steps} steps did nothing")
+        return lacking
+
+    def is_void(self) -> str:
+        """Why this run proves nothing whatever its length; "" where it does."""
+        for name in ("propose", "approve", "stop"):
+            if not self.successes[name]:
+                return f"no {name} ever succeeded"
+        if not sum(self.refusals.values()):
+            return "nothing was ever refused"
+        return "" if self.seen["move", "EXECUTING COMPLETED"] else "no order was ever carried out"
+
+    def report(self) -> str:
+        """For people."""
+        lines = [f"{self.examples} examples, {self.steps} steps, {self.idle_steps} idle"]
+        lines += [f"  {name}: {self.successes[name]} done, {self.refusals[name]} refused"
+                  for name in sorted(set(self.successes) | set(self.refusals))]
+        lines += [f"  {kind} {what}: {count}" for (kind, what), count in sorted(self.seen.items())]
+        return "\n".join(lines)
