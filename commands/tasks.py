@@ -5,11 +5,11 @@ from __future__ import annotations
 from celery import shared_task
 
 from commands import services
-from commands.standing_watch import sum_orders
+from commands.standing_watch import sum_orders, trip_breakers, watch_orders
 from commands.tending import ensure_machines_tended, tend_machine
 from kernel import clock
 
-__all__ = ["ensure_machines_tended", "sum_orders", "sweep", "tend_machine"]
+__all__ = ["ensure_machines_tended", "sum_orders", "sweep", "tend_machine", "trip_breakers", "watch_orders"]
 
 
 @shared_task(name="commands.tasks.sweep", ignore_result=True)

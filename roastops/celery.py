@@ -41,6 +41,8 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 3},
     },
     "sweep": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 3}},
+    "trip-breakers": {"task": "commands.tasks.trip_breakers", "schedule": 1.0, "options": {"expires": 3}},
+    "watch-orders": {"task": "commands.tasks.watch_orders", "schedule": 5.0, "options": {"expires": 10}},
     "sum-orders": {"task": "commands.tasks.sum_orders", "schedule": 60.0, "options": {"expires": 60}},
     "reports": {"task": "evals.tasks.write_due_reports", "schedule": 5.0, "options": {"expires": 10}},
     "beat-pulse": {"task": "kernel.tasks.note_beat", "schedule": 5.0, "options": {"expires": 10}},

@@ -7,7 +7,8 @@ import datetime as dt
 from celery import signals
 from django.db.models import Count, Min
 
-from commands.models import Alarm, Halt, MachineLease, Proposal
+from commands.alerts import Severity
+from commands.models import Alarm, Alert, Halt, MachineLease, Proposal
 from kernel import clock, health, metrics
 from kernel.health import Check
 from kernel.models import AuditEntry, Heartbeat
@@ -62,6 +63,11 @@ def measure_rows() -> None:
     metrics.OLDEST_HELD_SECONDS.set(_age_s(held["oldest"], now))
     metrics.OPEN_HALTS.set(Halt.objects.filter(closed_at__isnull=True).count())
     metrics.ALARMS.set(Alarm.objects.filter(cleared_at__isnull=True).count())
+    alerts = dict(
+        Alert.objects.filter(resolved_at__isnull=True).order_by().values_list("severity").annotate(Count("id"))
+    )
+    for severity in Severity:
+        metrics.ALERTS.labels(severity=severity.value).set(alerts.get(severity.value, 0))
     metrics.UNSEALED.set(AuditEntry.objects.filter(seal__isnull=True).count())
     metrics.BEAT_AGE_SECONDS.set(
         _age_s(Heartbeat.objects.filter(name="beat").values_list("at", flat=True).first(), now)

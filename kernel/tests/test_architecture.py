@@ -20,7 +20,7 @@ PURE = frozenset(
     """
     agents.heuristics agents.corridor
     commands.alarm_states commands.commissioning commands.stop_drill
-    commands.analytics commands.order_sums
+    commands.alerts commands.analytics commands.breakers commands.order_sums
     commands.conversion commands.governor commands.governor_rules commands.governor_situation
     commands.interlocks commands.lifecycle commands.reasons
     drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing

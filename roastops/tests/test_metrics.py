@@ -14,9 +14,10 @@ from django.test import Client
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from commands import services
+from commands import services, services_breakers
+from commands.breakers import Breaker, Trip
 from commands.machine_loop import MachineLoop
-from commands.models import Proposal
+from commands.models import Grant, Proposal
 from commands.stop_authority import AUTHORITY
 from commands.tests.real_machine import real_machine, wait_for
 from commands.tests.rows import machine_row, organization_row, person_row
@@ -119,6 +120,7 @@ def test_every_declared_metric_moves(settings: Any) -> None:
     assert 0 < rise("roastops_stop_first_byte_seconds_sum") < 1
     assert rise("roastops_readings_total") > 10
     assert after["roastops_machines{link=up}"] == 1 and before["roastops_machines{link=never}"] == 1
+    assert rise("roastops_breaker_trips_total{kind=error_rate}") == 1 and after["roastops_alerts{severity=high}"] == 1
     assert after["roastops_open_halts"] == 1 and after["roastops_audit_unsealed"] == 0
 
 
@@ -140,6 +142,8 @@ def live_through(scrapes: Scrapes, anna: Any, lead: Any, agent: Agent, machine: 
         services.raise_alarm(
             machine, code="test", priority="low", cause="c", consequence="c", action="a", now=clock.now()
         )
+    trip = Trip(Breaker.ERROR_RATE, "L2", "test", clock.now())
+    assert services_breakers.lower_grant(Grant.objects.get(agent=agent), trip, now=clock.now()) is not None
     tasks.note_beat.apply()
     assert scrapes.take()["roastops_beat_age_seconds"] > 0
 
