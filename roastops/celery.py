@@ -44,6 +44,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "trip-breakers": {"task": "commands.tasks.trip_breakers", "schedule": 1.0, "options": {"expires": 3}},
     "watch-orders": {"task": "commands.tasks.watch_orders", "schedule": 5.0, "options": {"expires": 10}},
     "sum-orders": {"task": "commands.tasks.sum_orders", "schedule": 60.0, "options": {"expires": 60}},
+    "effects": {"task": "commands.tasks.note_effects", "schedule": 15.0, "options": {"expires": 15}},
     "reports": {"task": "evals.tasks.write_due_reports", "schedule": 5.0, "options": {"expires": 10}},
     "beat-pulse": {"task": "kernel.tasks.note_beat", "schedule": 5.0, "options": {"expires": 10}},
     "pack": {"task": "roasts.tasks.pack_closed", "schedule": 300.0, "options": {"expires": 300}},

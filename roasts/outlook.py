@@ -24,6 +24,7 @@ MOST_FOLLOWED = 64
 #: Samples read in one go; a roast of an hour at 10 Hz has 36,000.
 MOST_SAMPLES = 40_000
 HORIZON_S = 180.0
+_FED = ("elapsed_ms", "bean_temp_c", "infrared_temp_c", "heater_step", "fan_step", "drum_step", "voltage_v")
 #: A prediction is sent with one point in so many seconds.
 POINT_EVERY_S = 5
 #: First cracks a person must have marked on a machine before they count for more than the twin's own.
@@ -143,15 +144,24 @@ def _state_of(roast: Roast) -> twin.TwinState:
         rows = list(
             Sample.objects.filter(roast=roast, elapsed_ms__gt=followed.last_ms, elapsed_ms__gte=0)
             .order_by("elapsed_ms")
-            .only("elapsed_ms", "bean_temp_c", "infrared_temp_c", "heater_step", "fan_step", "drum_step", "voltage_v")[
-                :MOST_SAMPLES
-            ]
+            .only(*_FED)[:MOST_SAMPLES]
         )
         for row in rows:
             _feed(followed, roast, row)
         if followed.estimator is None:
             raise NoOutlook("Waiting for the first readings of this roast.")
         return followed.estimator.state
+
+
+def state_at(roast: Roast, elapsed_ms: int) -> twin.TwinState:
+    """The twin as it stood then: an estimator of its own, fed with what was filed up to ``elapsed_ms``. NoOutlook."""
+    followed = _Followed(None, parameters_of(roast.machine))
+    rows = Sample.objects.filter(roast=roast, elapsed_ms__gte=0, elapsed_ms__lte=elapsed_ms).order_by("elapsed_ms")
+    for row in rows.only(*_FED)[:MOST_SAMPLES]:
+        _feed(followed, roast, row)
+    if followed.estimator is None:
+        raise NoOutlook("No reading of this roast is older than the order.")
+    return followed.estimator.state
 
 
 def _follow(roast: Roast) -> _Followed:
