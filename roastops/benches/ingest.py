@@ -73,11 +73,11 @@ def run(*, is_short: bool, is_full: bool = False) -> Outcome:
         senders = _prepared(fleet, size.machines)
         workers = [fleet.start_web() for _ in range(WORKERS)]
         load = Load([each.url for each in workers], SLOT_S, clock.now())
-        used_s = asyncio.run(_drive(load, senders, size.slots, fleet, workers))
+        used = asyncio.run(_drive(load, senders, size.slots, fleet, workers, postgres.process.pid))
         with psycopg.connect(postgres.url, autocommit=True) as store:
             counted = _counted(store)
             copy_per_s = _copied_per_s(store)
-    return _outcome(size, load, counted, copy_per_s, used_s, is_short)
+    return _outcome(size, load, counted, copy_per_s, used, is_short)
 
 
 def _prepared(fleet: Fleet, machines: int) -> list[Sender]:
@@ -90,17 +90,33 @@ def _prepared(fleet: Fleet, machines: int) -> list[Sender]:
     return [Sender(machine_id, key, n * SLOT_S / machines, n % GROUPS) for n, (machine_id, key) in enumerate(pairs)]
 
 
-async def _drive(load: Load, senders: list[Sender], slots: int, fleet: Fleet, workers: list[Running]) -> float:
-    """The lead-in, then the load; CPU seconds of the first worker, which lives throughout, by batch it answered."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Used:
+    """CPU seconds while the load ran: of the first worker, which lives throughout, of the database, of the load."""
+
+    worker_s: float
+    database_s: float
+    load_s: float
+
+
+async def _drive(
+    load: Load, senders: list[Sender], slots: int, fleet: Fleet, workers: list[Running], database_pid: int
+) -> Used:
+    """The lead-in, then the load."""
     await ingest_load.lead_in(load, senders)
     load.begun_at = clock.now()
-    begin_s, used_before_s = asyncio.get_running_loop().time(), _used_s(workers[:1])
+    begin_s = asyncio.get_running_loop().time()
+    before = Used(_used_s(workers[0].pid), _used_s(database_pid), sum(os.times()[:2]))
     accident = asyncio.create_task(_kill_one(load, fleet, workers, slots * SLOT_S / 2))
     await ingest_load.run(load, senders, slots, begin_s)
-    used_s = _used_s(workers[:1]) - used_before_s
+    used = Used(
+        _used_s(workers[0].pid) - before.worker_s,
+        _used_s(database_pid) - before.database_s,
+        sum(os.times()[:2]) - before.load_s,
+    )
     load.elapsed_s = asyncio.get_running_loop().time() - begin_s - SLOT_S
     await accident
-    return used_s
+    return used
 
 
 async def _kill_one(load: Load, fleet: Fleet, workers: list[Running], after_s: float) -> None:
@@ -113,15 +129,16 @@ async def _kill_one(load: Load, fleet: Fleet, workers: list[Running], after_s: f
     load.urls.append(workers[-1].url)
 
 
-def _used_s(workers: list[Running]) -> float:
-    """CPU seconds of the workers that live."""
+def _used_s(group: int) -> float:
+    """CPU seconds of a process group's living processes, and of their children that ended."""
     ticks = 0
-    for each in workers:
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            words = Path(f"/proc/{each.pid}/stat").read_text().rpartition(")")[2].split()
+            words = path.read_text().rpartition(")")[2].split()
         except OSError:
-            continue
-        ticks += int(words[11]) + int(words[12])
+            continue  # it ended between the list and the look
+        if int(words[2]) == group:
+            ticks += sum(int(word) for word in words[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -164,9 +181,7 @@ def _copied_per_s(store: psycopg.Connection) -> float:
     return COPY_ROWS / (clock.monotonic() - begun_s)
 
 
-def _outcome(
-    size: Size, load: Load, counted: dict[str, Any], copy_per_s: float, used_s: float, is_short: bool
-) -> Outcome:
+def _outcome(size: Size, load: Load, counted: dict[str, Any], copy_per_s: float, used: Used, is_short: bool) -> Outcome:
     expected = {machine: 1 + batches * load.points_per_batch for machine, batches in load.acknowledged.items()}
     sent = size.machines * (1 + size.slots * load.points_per_batch)
     filed = sum(counted["samples"].values())
@@ -184,7 +199,9 @@ def _outcome(
         Figure("points lost or doubled", float(abs(sent - filed)), "points", at_most=0.0),
         Figure("machines or batches that differ", float(differing), "", at_most=0.0),
         Figure("points the roasts count of themselves, off by", float(abs(counted["told"] - filed)), "", at_most=0.0),
-        Figure("CPU of the worker that lived, of one core", 100 * used_s / load.elapsed_s, "%"),
+        Figure("CPU of the worker that lived, of one core", 100 * used.worker_s / load.elapsed_s, "%"),
+        Figure("CPU of the database, of one core", 100 * used.database_s / load.elapsed_s, "%"),
+        Figure("CPU of the load itself, of one core", 100 * used.load_s / load.elapsed_s, "%"),
         Figure("yardstick: bare COPY", copy_per_s, "rows/s"),
         Figure("ratio to the yardstick", rate / copy_per_s, "×"),
     )

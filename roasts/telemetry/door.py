@@ -2,7 +2,8 @@
 
 Ten thousand points a second come this way, so it is one function that any server may call: the ASGI application
 beside Django (`roasts.telemetry.asgi`) and the documented view (`roasts.telemetry.api`) both do. Errors have the
-house's one shape. A key's holder is remembered for KEY_KEPT_S, so a revoked key is refused within that time.
+house's one shape. A key's holder is remembered for KEY_KEPT_S, so a revoked key is refused within that time; an agent's
+for longer where the statement that files asks whether the key still stands (`roasts.telemetry.swift`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from django.db import DatabaseError, close_old_connections
 
 from kernel import authentication, canonical, clock, draining, keys
 from kernel.errors import ApiError, Forbidden, Malformed, NotNow, Unauthenticated
+from kernel.models import Organization
 from kernel.principals import Principal
-from roasts.telemetry import services
+from roasts.telemetry import services, swift
 from roasts.telemetry.envelope import MAX_BODY_BYTES, BadEnvelope, Envelope, read_json, read_lines
 
 logger = logging.getLogger(__name__)
 JSON = "application/json"
 LINES = "application/x-ndjson"
 KEY_KEPT_S = 2.0
+#: After this a key is looked up whatever happens, and its use is noted.
+KEY_REMEMBERED_S = 60.0
 KEYS_KEPT = 4096
 
 
@@ -37,29 +41,57 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Who a key stood for when it was looked up. ``api_key``: an agent's, which the statement can ask about."""
+
+    principal: Principal
+    looked_up_s: float
+    api_key: swift.KeyGround | None
+
+    def is_fresh(self, now_s: float) -> bool:
+        return now_s - self.looked_up_s < KEY_KEPT_S
+
+
 class _Senders:
-    """Who a key stands for, for KEY_KEPT_S. Refusals are not remembered."""
+    """Who keys stand for. Refusals are not remembered."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, Principal]] = {}
+        self._kept: dict[str, _Sender] = {}
 
-    def who(self, header: str) -> Principal:
-        """The principal of an `Authorization` header. keys.BadKey."""
+    def who(self, header: str) -> _Sender:
+        """The sender of an `Authorization` header, perhaps as it stood KEY_REMEMBERED_S ago. keys.BadKey."""
         now_s = clock.monotonic()
         kept = self._kept.get(header)
-        if kept is not None and now_s < kept[0]:
-            return kept[1]
+        if kept is not None:
+            kept_s = KEY_REMEMBERED_S if kept.api_key is not None else KEY_KEPT_S
+            if now_s - kept.looked_up_s < kept_s:
+                return kept
+        return self.look_up(header)
+
+    def look_up(self, header: str) -> _Sender:
+        """The same as it stands now."""
+        now_s = clock.monotonic()
+        with self._lock:
+            self._kept.pop(header, None)
         principal = authentication.principal_of_key(header)
+        sender = _Sender(principal, now_s, _key_ground(header) if principal.is_agent else None)
         with self._lock:
             if len(self._kept) >= KEYS_KEPT:
                 self._kept.clear()
-            self._kept[header] = (now_s + KEY_KEPT_S, principal)
-        return principal
+            self._kept[header] = sender
+        return sender
 
     def forget(self) -> None:
         with self._lock:
             self._kept.clear()
+
+
+def _key_ground(header: str) -> swift.KeyGround:
+    """Of a header that opened something: `Bearer ro_<prefix>_<secret>`."""
+    plain = header.partition(" ")[2].strip()
+    return swift.KeyGround(plain.split("_")[1], keys.digest_key(plain))
 
 
 _senders = _Senders()
@@ -96,21 +128,41 @@ def _filed(authorization: str, content_type: str, body: bytes) -> Answer:
         raise NotNow("draining", "This server is shutting down.", "Send the same again in a few seconds.")
     if authorization[:7].lower() != "bearer ":
         raise Unauthenticated("not_signed_in", "We do not know who you are.", "Send `Authorization: Bearer <key>`.")
-    principal = _senders.who(authorization)
-    if principal.organization is None:
-        raise Forbidden("no_membership", "You are not a member of an organisation.", "Ask an admin to add you.")
+    sender = _senders.who(authorization)
+    organization = _organization_of(sender.principal)
     now = clock.now()
     envelope = _read(content_type, body, now)
-    if not principal.may_for("telemetry", envelope.machine_id):
+    _require_telemetry(sender.principal, envelope.machine_id)
+
+    def look_again() -> None:
+        _require_telemetry(_senders.look_up(authorization).principal, envelope.machine_id)
+
+    is_fresh = sender.is_fresh(clock.monotonic())
+    filed = services.file_envelope(
+        organization.pk,
+        envelope,
+        received_at=now,
+        api_key=None if is_fresh else sender.api_key,
+        look_again=None if is_fresh else look_again,
+    )
+    headers = (("Idempotent-Replay", "true"),) if filed.is_replay else ()
+    return Answer(201, canonical.dumps(filed.answer).encode(), headers)
+
+
+def _organization_of(principal: Principal) -> Organization:
+    if principal.organization is None:
+        raise Forbidden("no_membership", "You are not a member of an organisation.", "Ask an admin to add you.")
+    return principal.organization
+
+
+def _require_telemetry(principal: Principal, machine_id: str) -> None:
+    if not principal.may_for("telemetry", machine_id):
         raise Forbidden(
             "not_allowed",
             f"{principal.name} may not send telemetry of this machine.",
             "Use a key with the scope `telemetry`, or `telemetry:<machine_id>`.",
             needed="telemetry",
         )
-    filed = services.file_envelope(principal.organization.pk, envelope, received_at=now)
-    headers = (("Idempotent-Replay", "true"),) if filed.is_replay else ()
-    return Answer(201, canonical.dumps(filed.answer).encode(), headers)
 
 
 def _read(content_type: str, body: bytes, now: dt.datetime) -> Envelope:

@@ -11,6 +11,7 @@ import datetime as dt
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,9 +92,19 @@ class _Streams:
 _streams = _Streams()
 
 
-def file_envelope(organization_id: str, envelope: Envelope, *, received_at: dt.datetime) -> Filed:
+def file_envelope(
+    organization_id: str,
+    envelope: Envelope,
+    *,
+    received_at: dt.datetime,
+    api_key: swift.KeyGround | None = None,
+    look_again: Callable[[], None] | None = None,
+) -> Filed:
     """File one envelope. NotFound, Conflict (`machine_not_remote`, `sequence_reused`), Unprocessable
     (`signature_required`, `signature_failed`: the organisation requires what does not verify here).
+
+    ``api_key``: who sends was looked up a while ago; the one statement asks whether it still stands. Before
+    anything else is done, ``look_again`` raises where it does not.
     """
     statement = Statement(
         organization_id,
@@ -104,15 +115,19 @@ def file_envelope(organization_id: str, envelope: Envelope, *, received_at: dt.d
         envelope.events_digest,
         envelope.previous_digest,
     )
-    incoming = _Incoming(organization_id, envelope, statement, statement.digest(), received_at)
-    kept = _streams.pop(envelope.machine_id)
-    if kept is None or not _may_go_swiftly(kept.admitted, envelope, organization_id):
-        return _file_slowly(incoming, kept)
-    verdict = _judged(kept.admitted, incoming)
-    taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
-    if not swift.is_plain(taken, envelope):
-        return _file_slowly(incoming, kept, taken)
-    return _file_swiftly(incoming, kept, taken, verdict) or _file_slowly(incoming, None)
+    incoming = _Incoming(organization_id, envelope, statement, statement.digest(), received_at, api_key)
+    kept, taken = _streams.pop(envelope.machine_id), None
+    if kept is not None and _may_go_swiftly(kept.admitted, envelope, organization_id):
+        verdict = _judged(kept.admitted, incoming)
+        taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
+        if swift.is_plain(taken, envelope):
+            filed = _file_swiftly(incoming, kept, taken, verdict)
+            if filed is not None:
+                return filed
+            kept = taken = None  # what we knew does not stand any more
+    if look_again is not None:
+        look_again()
+    return _file_slowly(incoming, kept, taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,7 @@ class _Incoming:
     statement: Statement
     digest: str
     received_at: dt.datetime
+    api_key: swift.KeyGround | None
 
 
 def _may_go_swiftly(admitted: Admission, envelope: Envelope, organization_id: str) -> bool:
@@ -150,6 +166,7 @@ def _file_swiftly(incoming: _Incoming, kept: Kept, taken: Taken, verdict: Verdic
         admitted.last_digest,
         kept.state.roast_id,
         admitted.key,
+        incoming.api_key,
     )
     writing = swift.Writing(
         envelope,

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from django.db import IntegrityError, connection
 
+from kernel.models import Agent, ApiKey
 from roasts.models import (
     DeviceKey,
     Machine,
@@ -47,6 +48,14 @@ _BATCH = (
 
 
 @dataclass(frozen=True, slots=True)
+class KeyGround:
+    """An agent's API key that was looked up before: the statement asks again whether it still opens this machine."""
+
+    prefix: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Grounds:
     """What an envelope was judged by, and must still stand when it is written."""
 
@@ -56,6 +65,7 @@ class Grounds:
     last_digest: str
     roast_id: str  # the open roast; "" where there is none
     key: PublicHalf | None
+    api_key: KeyGround | None = None  # None: who sends was looked up just now
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +128,10 @@ def _text(value: Any) -> str | None:
 
 
 def _ground_values(grounds: Grounds) -> dict[str, Any]:
-    key = grounds.key
+    key, api_key = grounds.key, grounds.api_key
     return {
+        "api_prefix": None if api_key is None else api_key.prefix,
+        "api_digest": None if api_key is None else api_key.digest,
         "old_sequence": grounds.last_sequence,
         "old_digest": grounds.last_digest,
         "organization": grounds.organization_id,
@@ -194,6 +206,7 @@ def _sql(has_samples: bool) -> str:
     quote = connection.ops.quote_name
     models = (TelemetryStream, Machine, TelemetryPolicy, DeviceKey, Roast, TelemetryBatch, MachineReading)
     stream, machine, policy, key, roast, batch, latest = (quote(model._meta.db_table) for model in models)
+    api_key, agent = quote(ApiKey._meta.db_table), quote(Agent._meta.db_table)
     grounds = (
         f"UPDATE {stream} s SET last_sequence = %(b_sequence)s::bigint, last_digest = %(b_digest)s::varchar, "
         f"last_event_at = %(newest_at)s::timestamptz, state = %(new_state)s::jsonb FROM {machine} m "
@@ -208,7 +221,12 @@ def _sql(has_samples: bool) -> str:
         "AND k.machine_id = m.id AND k.public_key = %(public_key)s::varchar "
         "AND k.valid_from = %(valid_from)s::timestamptz "
         "AND k.valid_until IS NOT DISTINCT FROM %(valid_until)s::timestamptz "
-        "AND k.revoked_at IS NOT DISTINCT FROM %(revoked_at)s::timestamptz)) RETURNING 1"
+        "AND k.revoked_at IS NOT DISTINCT FROM %(revoked_at)s::timestamptz)) "
+        f"AND (%(api_prefix)s::varchar IS NULL OR EXISTS (SELECT 1 FROM {api_key} a JOIN {agent} g "
+        "ON g.id = a.agent_id WHERE a.prefix = %(api_prefix)s::varchar AND a.digest = %(api_digest)s::varchar "
+        "AND g.is_active AND a.organization_id = m.organization_id AND a.revoked_at IS NULL "
+        "AND (a.expires_at IS NULL OR a.expires_at > %(b_received_at)s::timestamptz) "
+        "AND a.scopes ?| ARRAY['telemetry', 'telemetry:' || m.id])) RETURNING 1"
     )
     latest_sets = ", ".join(f'"{name}" = %(l_{name})s::{kind}' for name, kind in _LATEST)
     batch_names = ", ".join(f'"{name}"' for name, _ in _BATCH)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from kernel import clock
+from kernel.models import Agent, ApiKey
 from roasts.models import DeviceKey, Machine, MachineReading, Roast, Sample, TelemetryBatch, TelemetryPolicy
-from roasts.telemetry import services, swift
+from roasts.telemetry import door, services, swift
 from roasts.tests.telemetry_senders import COOLED_S, span
 from roasts.tests.test_telemetry_filing import Send, machine, other, rows, send, told, wall, whole_roast
 from roasts.tests.test_telemetry_keys import Signer, key, signer
@@ -110,6 +112,67 @@ def test_what_moved_meanwhile_is_seen(
     move(machine)
     assert send(5, span(40, 50)).status_code == status
     assert written[-1] is False and Sample.objects.count() == before
+
+
+def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key was looked up too long ago to be believed without asking."""
+    monkeypatch.setattr(door, "KEY_KEPT_S", -1.0)
+
+
+def test_an_old_acquaintances_key_is_asked_about_in_the_one_statement(
+    send: Send, written: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for begin_s in range(0, 40, 10):
+        told(send(begin_s // 10 + 1, span(begin_s, begin_s + 10)))
+    remembered(monkeypatch)
+    looked_up: list[str] = []
+    real = door._senders.look_up
+    monkeypatch.setattr(door._senders, "look_up", lambda header: looked_up.append(header) or real(header))
+    assert told(send(5, span(40, 50)))["points_filed"] == 10
+    assert (written[-1], looked_up) == (True, []), "nobody was looked up"
+    told(send(7, span(60, 70)))
+    assert len(looked_up) == 1, "the long way looks again"
+
+
+def revoke() -> None:
+    ApiKey.objects.update(revoked_at=clock.now())
+
+
+def expire() -> None:
+    ApiKey.objects.update(expires_at=clock.now())
+
+
+def narrow() -> None:
+    ApiKey.objects.update(scopes=["read", "telemetry:mch_another"])
+
+
+def disable() -> None:
+    Agent.objects.update(is_active=False)
+
+
+@pytest.mark.parametrize(("act", "status"), [(revoke, 401), (expire, 401), (narrow, 403), (disable, 401)])
+def test_a_key_that_opens_nothing_any_more_is_refused_at_once(
+    send: Send, written: list[bool], monkeypatch: pytest.MonkeyPatch, act: Any, status: int
+) -> None:
+    for begin_s in range(0, 40, 10):
+        told(send(begin_s // 10 + 1, span(begin_s, begin_s + 10)))
+    remembered(monkeypatch)
+    before = Sample.objects.count()
+    act()
+    assert send(5, span(40, 50)).status_code == status
+    assert written[-1] is False and Sample.objects.count() == before
+    assert send(5, span(40, 50)).status_code == status
+
+
+def test_a_key_bound_to_this_machine_goes_the_short_way_too(
+    send: Send, machine: Machine, written: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ApiKey.objects.update(scopes=[f"telemetry:{machine.pk}"])
+    for begin_s in range(0, 40, 10):
+        told(send(begin_s // 10 + 1, span(begin_s, begin_s + 10)))
+    remembered(monkeypatch)
+    told(send(5, span(40, 50)))
+    assert written[-1] is True
 
 
 def test_a_key_revoked_meanwhile_is_seen(signer: Signer, key: DeviceKey, written: list[bool], wall: Any) -> None:
