@@ -384,6 +384,12 @@ def metrics_of(organization_id: str, begin: dt.datetime, end: dt.datetime, only:
     )
 
 
+def recent_metrics(organization_id: str, now: dt.datetime, only: Filter = EVERYTHING) -> tuple[Metrics, Metrics]:
+    """Of the last 24 hours and of the last 7 days, from one reading."""
+    week = orders_in(organization_id, now - dt.timedelta(days=7), now, only)
+    return analytics.measure(week.within(now - dt.timedelta(hours=24), now)), analytics.measure(week)
+
+
 def series_of(
     organization_id: str, begin: dt.datetime, end: dt.datetime, bucket_s: int, only: Filter = EVERYTHING
 ) -> list[Bucket]:

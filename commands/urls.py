@@ -6,6 +6,7 @@ from django.urls import path
 
 from commands import api, api_machine_roasts, api_outlook
 from commands.api_alarms import alarm_urlpatterns
+from commands.api_analytics import analytics_urlpatterns
 from commands.api_envelopes import envelope_urlpatterns
 from commands.api_governor import governor_urlpatterns
 from commands.api_machines import machine_urlpatterns
@@ -31,6 +32,7 @@ urlpatterns = [
     ),
     *envelope_urlpatterns,
     *governor_urlpatterns,
+    *analytics_urlpatterns,
     *machine_urlpatterns,
     *view_urlpatterns,
     *alarm_urlpatterns,
