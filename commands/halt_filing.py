@@ -21,14 +21,14 @@ def file_note(note: HaltNote, *, now: dt.datetime) -> Halt:
     machine = Machine.objects.select_related("organization").filter(pk=note.machine_id).first()
     if machine is None:
         raise UnknownMachine(note.machine_id)
-    known = Halt.objects.select_related("organization").filter(pk=note.stop_id).first()
+    known = Halt.objects.select_related("organization").filter(pk=note.halt_id).first()
     halt = known or services.open_halt(
         machine,
         kind=note.kind,
         code=note.code,
         by=_principal(note, machine.organization),
-        stop_id=note.stop_id,
-        halt_id=note.stop_id,
+        stop_id=note.halt_id,
+        halt_id=note.halt_id,
         now=_opened_at(note) or now,
     )
     if note.result and halt.closed_at is None and _says_more(note, halt):

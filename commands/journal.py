@@ -35,6 +35,12 @@ class HaltNote:
     proved_ms: float | None = None
     by_hand: list[str] = field(default_factory=list)
     proof: dict[str, Any] = field(default_factory=dict)
+    joined_id: str = ""  # the halt of an earlier press that stood already: this one belongs to it
+
+    @property
+    def halt_id(self) -> str:
+        """The halt this press opened, or joined."""
+        return self.joined_id or self.stop_id
 
     def ended(self, **values: Any) -> HaltNote:
         """The same halt with what came of it."""

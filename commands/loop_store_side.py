@@ -29,6 +29,7 @@ from commands.loop_notes import (
 )
 from commands.machine_facts import config_of, facts_of
 from commands.models import Halt
+from commands.stop_wire import SYSTEM_LATCHERS
 from drivers import keeper_config
 from drivers.port import MachineState
 from kernel import clock, ids
@@ -54,8 +55,6 @@ ENVELOPE_EVERY_S = 1.0
 _BOUNDS = (
     "max_bean_temp_c", "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s",
 )  # fmt: skip
-SYSTEM_LATCHERS = frozenset({"keeper", "machine_loop"})
-
 
 OPEN = ~Q(status__in=list(summaries.CLOSED))
 

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from commands.journal import HaltNote
 from drivers import keeper, keeper_process, registry, stop_token
 from drivers.keeper_client import KeeperClient, KeeperUnreachable, StopAnswer
 from drivers.keeper_config import KeeperConfig
@@ -19,6 +20,8 @@ from drivers.wire_json import reading_to_json, receipt_from_json, time_to_json
 from kernel import clock
 
 logger = logging.getLogger(__name__)
+#: Who latches without a person: the keeper's own interlocks and the loop's.
+SYSTEM_LATCHERS = frozenset({"keeper", "machine_loop"})
 HEAT_OFF = "heat_off"
 UNPROVED = "unproved"
 DIRECT_DEADLINE_S = 3.0
@@ -67,7 +70,8 @@ def _later_proof(config: KeeperConfig, answer: StopAnswer) -> StopAnswer:
             if (status.get("latched") or {}).get("is_proved"):
                 stop = status["stops"][-1]
                 receipt = receipt_from_json(stop["receipt"])
-                return StopAnswer(answer.first_byte_monotonic_s or stop["first_byte_monotonic_s"], receipt)
+                first_s = answer.first_byte_monotonic_s or stop["first_byte_monotonic_s"]
+                return StopAnswer(first_s, receipt, answer.latched)
             clock.sleep(0.05)
     except KeeperUnreachable as error:
         logger.warning("the keeper of %s went away again: %s", config.machine_id, error)
@@ -121,15 +125,28 @@ def stop_directly(config: KeeperConfig, *, by: str, reason: str, stop_id: str) -
         finally:
             driver.close()
             wire_log.close()
-        return StopAnswer(receipt.first_byte_monotonic_s or hooks.first_byte_s, receipt)
+        latch = latches.latch
+        return StopAnswer(
+            receipt.first_byte_monotonic_s or hooks.first_byte_s, receipt, latch.to_json() if latch else None
+        )
     finally:
         os.close(lock)
 
 
-def standing_stop_id(config: KeeperConfig) -> str:
-    """The stop that latched the machine, from the keeper's own file; "" where none did."""
+def standing_latch(config: KeeperConfig) -> dict[str, Any] | None:
+    """The latch as the keeper's own file has it; None where none stands."""
     latch = LatchFile(config.latch_file).latch
-    return latch.stop_id if latch is not None else ""
+    return latch.to_json() if latch is not None else None
+
+
+def joined(note: HaltNote, latched: dict[str, Any] | None) -> HaltNote:
+    """The press as part of the stop that latched first, where that was another's press: one stop is one halt.
+
+    What an interlock latched is no press: a person's STOP beside it is a halt of its own.
+    """
+    stop_id, by = str((latched or {}).get("stop_id", "")), str((latched or {}).get("by", ""))
+    is_press = stop_id.startswith("hlt_") and by not in SYSTEM_LATCHERS
+    return note.ended(joined_id=stop_id) if is_press and stop_id != note.stop_id else note
 
 
 def outcome_of(answer: StopAnswer, begun_s: float) -> dict[str, Any]:

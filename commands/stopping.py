@@ -205,14 +205,14 @@ async def stop_machine(
     """Make the machine safe and say honestly what is proved. ``begun_s``: the request's monotonic second."""
     note = _new_note(machine_id, principal)
     if config is None:
-        return await _recorded(note.ended(**_failed("no_keeper_configured")), note.stop_id)
+        return await _recorded(note.ended(**_failed("no_keeper_configured")))
     by = f"{principal.name} ({principal.id})"
     opened: list[Future[Any]] = []
     is_sent = asyncio.Event()
 
-    def sent(_first_byte_s: float | None) -> None:
+    def sent(_first_byte_s: float | None, latched: dict[str, Any] | None) -> None:
         is_sent.set()
-        opened.append(_records.submit(_file, note))
+        opened.append(_records.submit(_file, stop_wire.joined(note, latched)))
 
     asking = asyncio.create_task(
         keeper_client.stop_async(
@@ -228,8 +228,8 @@ async def stop_machine(
     except (DriverError, OSError) as error:
         logger.warning("STOP: the keeper of %s does not answer: %s", machine_id, error)
         return await _without_keeper(note, config, by, begun_s)
-    ended = note.ended(**_outcome(answer, begun_s))
-    return await _recorded(ended, _halt_id(config, note.stop_id), after=opened)
+    ended = stop_wire.joined(note, answer.latched).ended(**_outcome(answer, begun_s))
+    return await _recorded(ended, after=opened)
 
 
 async def _has_begun(asking: asyncio.Task[StopAnswer], is_sent: asyncio.Event) -> bool:
@@ -252,8 +252,9 @@ async def _without_keeper(note: HaltNote, config: KeeperConfig, by: str, begun_s
     try:
         ended = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(trying)), ANSWER_WITHOUT_KEEPER_S)
     except TimeoutError:
-        return await _recorded(note.ended(**_failed("keeper_dead")), _halt_id(config, note.stop_id), later=trying)
-    return await _recorded(ended, _halt_id(config, note.stop_id))
+        note = stop_wire.joined(note, stop_wire.standing_latch(config))
+        return await _recorded(note.ended(**_failed("keeper_dead")), later=trying)
+    return await _recorded(ended)
 
 
 def _revive(note: HaltNote, config: KeeperConfig, by: str, begun_s: float) -> HaltNote:
@@ -261,8 +262,9 @@ def _revive(note: HaltNote, config: KeeperConfig, by: str, begun_s: float) -> Ha
         answer = stop_wire.stop_reviving(config, by=by, reason="STOP", stop_id=note.stop_id)
     except (DriverError, OSError) as error:
         logger.error("STOP: %s cannot be reached: %s", config.machine_id, error)
+        note = stop_wire.joined(note, stop_wire.standing_latch(config))
         return note.ended(**_failed(getattr(error, "code", "unreachable"), str(error)))
-    return note.ended(**_outcome(answer, begun_s))
+    return stop_wire.joined(note, answer.latched).ended(**_outcome(answer, begun_s))
 
 
 def _outcome(answer: StopAnswer, begun_s: float) -> dict[str, Any]:
@@ -279,15 +281,14 @@ def _failed(reason: str, message: str = "") -> dict[str, Any]:
 
 async def _recorded(
     note: HaltNote,
-    halt_id: str,
     *,
     after: list[Future[Any]] | None = None,
     later: Future[HaltNote] | None = None,
 ) -> dict[str, Any]:
-    """Journal, then file; the answer waits for the store RECORD_WAIT_S at most. What comes ``later`` is filed after
-    it: the newest word stands."""
+    """Journal, then file; the answer waits for the store RECORD_WAIT_S at most, and names the same halt either way.
+    What comes ``later`` is filed after it: the newest word stands."""
     loop = asyncio.get_running_loop()
-    is_recorded = False
+    is_recorded, halt_id = False, note.halt_id
     filing = _records.submit(_keep_and_file, note, after or [])
     if later is not None:
         later.add_done_callback(lambda done: _records.submit(_keep_and_file, done.result(), [filing]))
@@ -352,12 +353,6 @@ def _file(note: HaltNote) -> str:
         return ""
     finally:
         connection.close()
-
-
-def _halt_id(config: KeeperConfig, stop_id: str) -> str:
-    """The halt that stands: of the stop that latched first, if that was one of ours."""
-    standing = stop_wire.standing_stop_id(config)
-    return standing if standing.startswith("hlt_") else stop_id
 
 
 def _new_note(machine_id: str, principal: Principal) -> HaltNote:

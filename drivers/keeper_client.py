@@ -37,10 +37,18 @@ class KeeperRefused(DriverError):
 
 @dataclass(frozen=True, slots=True)
 class StopAnswer:
-    """What a stop came to. ``first_byte_monotonic_s`` is on the host's clock; None: heat was off already."""
+    """What a stop came to. ``first_byte_monotonic_s`` is on the host's clock; None: heat was off already.
+
+    ``latched``: the latch that stands since then, as the keeper has it; of an earlier press where one came first.
+    """
 
     first_byte_monotonic_s: float | None
     receipt: Receipt
+    latched: dict[str, Any] | None = None
+
+
+#: Called as soon as the first byte left: its monotonic second, and the latch that stands.
+OnSent = Callable[[float | None, dict[str, Any] | None], None]
 
 
 def dial(path: str, timeout_s: float) -> socket.socket:
@@ -110,20 +118,20 @@ class KeeperClient:
 
     def stop(
         self, *, stop_id: str, by: str, reason: str, auth: str | None = None, token: str | None = None,
-        on_sent: Callable[[float | None], None] | None = None,
+        on_sent: OnSent | None = None,
     ) -> StopAnswer:
-        """Stop the machine. ``on_sent`` is called as soon as the first byte left, with its monotonic second."""
+        """Stop the machine. ``on_sent`` is called as soon as the first byte left, see OnSent."""
         request = _stop_request(stop_id, by, reason, auth, token)
         stages: list[dict[str, Any]] = []
 
         def staged(line: dict[str, Any]) -> None:
             stages.append(line)
             if on_sent is not None:
-                on_sent(line.get("first_byte_monotonic_s"))
+                on_sent(line.get("first_byte_monotonic_s"), line.get("latched"))
 
         answer = self._ask(request, timeout_s=max(self._timeout_s, STOP_WAIT_S), on_stage=staged)
         return StopAnswer(stages[-1].get("first_byte_monotonic_s") if stages else None,
-                          receipt_from_json(answer["receipt"]))
+                          receipt_from_json(answer["receipt"]), answer.get("latched"))
 
     def release(self, *, stop_id: str, by: str, auth: str) -> dict[str, Any]:
         """Clear the latch of a stop (``*``: whichever)."""
@@ -239,7 +247,7 @@ class _Lines:
 
 async def stop_async(
     config: KeeperConfig, *, stop_id: str, by: str, reason: str, auth: str | None = None, token: str | None = None,
-    on_sent: Callable[[float | None], None] | None = None, timeout_s: float = STOP_WAIT_S,
+    on_sent: OnSent | None = None, timeout_s: float = STOP_WAIT_S,
 ) -> StopAnswer:
     """STOP from an event loop. Without ``auth`` and ``token`` it signs with the config's STOP key.
 
@@ -260,7 +268,7 @@ async def stop_async(
         raise _unreachable(config.socket, error) from error
 
 
-async def _read_stop(reader: asyncio.StreamReader, on_sent: Callable[[float | None], None] | None) -> StopAnswer:
+async def _read_stop(reader: asyncio.StreamReader, on_sent: OnSent | None) -> StopAnswer:
     first_byte_s: float | None = None
     while True:
         raw = await reader.readline()
@@ -270,9 +278,10 @@ async def _read_stop(reader: asyncio.StreamReader, on_sent: Callable[[float | No
         if "stage" in line:
             first_byte_s = line.get("first_byte_monotonic_s")
             if on_sent is not None:
-                on_sent(first_byte_s)
+                on_sent(first_byte_s, line.get("latched"))
         elif "ok" in line:
-            return StopAnswer(first_byte_s, receipt_from_json(_checked(line)["receipt"]))
+            answer = _checked(line)
+            return StopAnswer(first_byte_s, receipt_from_json(answer["receipt"]), answer.get("latched"))
 
 
 def _stop_request(stop_id: str, by: str, reason: str, auth: str | None, token: str | None) -> dict[str, Any]:

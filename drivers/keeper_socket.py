@@ -304,11 +304,14 @@ class Client:
         self._authorise(request, "stop", stop_id)
         run = self._keeper.stop(stop_id, by, reason)
         run.has_sent.wait(DEADLINE_MAX_S)
-        self.send({"id": request.get("id"), "stage": "sent", "first_byte_monotonic_s": run.first_byte_s})
+        latch = self._keeper.latches.latch
+        latched = latch.to_json() if latch is not None else None  # of the press that came first, perhaps another's
+        self.send({"id": request.get("id"), "stage": "sent", "first_byte_monotonic_s": run.first_byte_s,
+                   "latched": latched})
         run.is_done.wait(DEADLINE_MAX_S)
         if run.receipt is None:
             raise ProtocolError("the stop did not end in time", "Use the machine's panel, or cut the mains.")
-        return {"receipt": receipt_to_json(run.receipt), "stop_id": run.stop_id}
+        return {"receipt": receipt_to_json(run.receipt), "stop_id": run.stop_id, "latched": latched}
 
     def _release(self, request: dict[str, Any]) -> dict[str, Any]:
         stop_id, by = _words(request, "stop_id"), _words(request, "by")

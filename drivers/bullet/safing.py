@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PROOF_WAIT_S = 2.0  # after the blind downs: how long to go on looking for proof
 TRUST_S = 0.5  # a reading older than this does not say where the heater stands
+BLIND_AFTER_LOOKS = 2  # where heat was read as 0: so many failed looks in a row before steps go down unseen
 ROUNDS_MAX = 3  # full counts of downs
 FAN_SAFE_STEP = 7
 DRUM_TURNING_STEP = 9
@@ -58,6 +59,7 @@ class _Descent:
         self.blind_need = machine.model.heater_max_step + (1 if self.was_applying else 0)
         self.expected: int | None = None  # where the heater must stand once all that was sent is echoed
         self.rounds = 0
+        self.missed_looks = 0  # in a row
         self.last_error: DriverError | None = None
         self.zeros: list[Reading] = []
         self.value_before: int | None = None
@@ -157,6 +159,9 @@ def _descend(descent: _Descent) -> Reading | None:
         if reading is None:
             if isinstance(descent.last_error, Unplugged):
                 return None
+            descent.missed_looks += 1
+            if descent.expected == 0 and descent.missed_looks < BLIND_AFTER_LOOKS:
+                continue  # one lost reply does not make a heater that stood at 0 a hot one: look again
             if descent.attempts < descent.blind_need:
                 descent.machine.wait_for_slot()
                 descent.down()
@@ -165,7 +170,7 @@ def _descend(descent: _Descent) -> Reading | None:
             else:
                 clock.sleep(_POLL_PAUSE_S)
             continue
-        descent.last_error = None
+        descent.last_error, descent.missed_looks = None, 0
         if descent.has_proof(reading):
             return reading
         is_ours = reading.state not in FIRMWARE_OWNS_HEAT

@@ -103,7 +103,7 @@ def test_stop_goes_to_the_wire_first_and_latches(bench: Bench, panel: Panel) -> 
     stages: list[float | None] = []
     asked_s = time.monotonic()
     answer = bench.client.stop(stop_id="s1", by="user:1", reason="smoke", auth=bench.sign("stop", "s1"),
-                               on_sent=stages.append)
+                               on_sent=lambda first_s, _latched: stages.append(first_s))
     assert answer.receipt.outcome is Outcome.PROVED
     assert stages == [answer.first_byte_monotonic_s]
     assert answer.first_byte_monotonic_s is not None and 0 <= answer.first_byte_monotonic_s - asked_s <= 0.05
