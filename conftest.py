@@ -183,7 +183,8 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
 
     Keys: what `manage.py demo --json` prints, and `ids`: the value of every parameter of every address.
     """
-    from commands import services, services_halts
+    from commands import services, services_halts, services_plans
+    from commands.conversion import OrderType
     from commands.models import Grant
     from roastops import demo
     from roasts.models import Machine, Profile, Roast, RoastEvent
@@ -202,6 +203,10 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
         reasoning="demo-secret-reasoning",
         now=now,
     )
+    planned = [services_plans.PlannedOrder(OrderType.SET_FAN, 5, "step")]
+    plan = services_plans.propose_plan(
+        person, machine=machine, title="demo-secret-title", reasoning="demo-secret-plan", orders=planned, now=now
+    )
     with transaction.atomic():
         alarm = services_halts.raise_alarm(
             machine, code="test", cause="demo-secret-cause", consequence="c", action="a", now=now
@@ -213,6 +218,7 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
         "profile_id": profile.pk,
         "machine_id": machine.pk,
         "proposal_id": proposal.pk,
+        "plan_id": plan.pk,
         "alarm_id": alarm.pk,
         "grant_id": Grant.objects.get(machine=machine).pk,
         "roast_id": roast.pk if roast else "rst_none",

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from commands import plans, services_doubts, services_plans, services_rollback
 from commands import serializers as shapes
 from commands.api import machine_or_404, order_or_404, roast_or_404
+from commands.api_what_if import MachineWhatIf
 from commands.conversion import OrderType, Unit
 from commands.models import Plan, Proposal
 from commands.reasons import Decision, RejectCode
@@ -406,4 +407,5 @@ plan_urlpatterns = [
     path("plans/<str:plan_id>/compensate", PlanCompensate.as_view(), name="plan-compensate"),
     path("proposals/<str:proposal_id>/rollback", ProposalRollback.as_view(), name="proposal-rollback"),
     path("proposals/<str:proposal_id>/resolve", ProposalResolve.as_view(), name="proposal-resolve"),
+    path("machines/<str:machine_id>/what-if", MachineWhatIf.as_view(), name="machine-what-if"),
 ]

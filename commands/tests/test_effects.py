@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from commands import services_effects, tasks
+from commands import services_effects
 from commands.models import Execution, ExecutionStage, Proposal
 from commands.tests.rows import AT, machine_row, person_row
 from commands.tests.test_outlook import open_roast
 from kernel.models import StreamEvent
-from roastops import celery
 from roasts.models import Machine, Roast, Sample
 
 pytestmark = pytest.mark.django_db
@@ -135,6 +134,3 @@ def test_an_order_of_which_nothing_left_has_no_effect(roast: Roast, execution: E
     Execution.objects.filter(pk=execution.pk).update(first_byte_at=None)
     assert note(MOVED_S + 95) == 0
 
-
-def test_the_task_is_in_the_beats_schedule() -> None:
-    assert celery.BEAT_SCHEDULE["effects"]["task"] == tasks.note_effects.name

@@ -49,9 +49,11 @@ Agent.objects.create(organization=other, name="roastrunner", created_at=clock.no
 _HAPPENED = """
 import json
 from django.db import transaction
-from commands import services_halts
+from django.contrib.auth.models import User
+from commands import services_halts, services_plans
+from commands.conversion import OrderType
 from commands.models import Grant
-from kernel import clock
+from kernel import clock, principals
 from kernel.models import Agent, Organization
 from roasts.models import Machine, Roast
 machine = Machine.objects.get(organization__slug="demo")
@@ -59,8 +61,12 @@ roast = Roast.objects.filter(machine=machine).order_by("id").first()
 with transaction.atomic():
     alarm = services_halts.raise_alarm(
         machine, code="test", cause="demo-secret-cause", consequence="c", action="a", now=clock.now())
+person = principals.for_user(User.objects.get(username="operator"))
+plan = services_plans.propose_plan(
+    person, machine=machine, title="demo-secret-title", reasoning="demo-secret-plan", now=clock.now(),
+    orders=[services_plans.PlannedOrder(OrderType.SET_FAN, 5, "step")])
 print(json.dumps({
-    "machine_id": machine.pk, "machine": machine.name, "roast_id": roast.pk, "alarm_id": alarm.pk,
+    "plan_id": plan.pk, "machine_id": machine.pk, "machine": machine.name, "roast_id": roast.pk, "alarm_id": alarm.pk,
     "event_id": roast.events.order_by("id").first().pk, "grant_id": Grant.objects.get(machine=machine).pk,
     "agent_id": Agent.objects.get(organization__slug="demo").pk, "site_id": machine.site_id,
     "profile_id": machine.profile_version.profile_id,
