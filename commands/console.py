@@ -8,17 +8,27 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.utils.translation import gettext
 
 from commands import console_words as words
-from commands import machine_state, order_words
+from commands import machine_state, order_words, services_attendance
 from commands.alarm_rows import unshelved
 from commands.console_words import LinkWords, RoastView
-from commands.models import Alarm, ExecutionStage, Grant, Halt, Proposal, ProposalTransition, Status, Suspension
+from commands.models import (
+    Alarm,
+    BreakerTrip,
+    ExecutionStage,
+    Grant,
+    Halt,
+    Proposal,
+    ProposalTransition,
+    Status,
+    Suspension,
+)
 from commands.order_words import OrderView
 from drivers.port import MachineState
 from kernel import clock, live
@@ -29,8 +39,9 @@ from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastEve
 HELD_LIMIT = 20  # held orders shown at once, oldest deadline first
 ORDERS_LIMIT = 15  # orders in the machine page's timeline
 ALARMS_LIMIT = 50
+TRIPS_SHOWN = 5
 REVIEW_WITHIN = dt.timedelta(days=7)  # older ones are found on the orders page
-WITH_NAMES = ("machine", "proposer_agent", "proposer_user")
+WITH_NAMES = ("machine", "proposer_agent", "proposer_user", "plan")
 ADVICE_WINDOW_S = 120  # advice older than this is no longer offered
 PRIORITY_ORDER = {"high": 0, "medium": 1, "low": 2}
 
@@ -183,13 +194,36 @@ def queue_of(
     principal: Principal, machine_ids: list[str], scales: dict[tuple[str, str], int], now: dt.datetime
 ) -> Queue:
     """The queue of these machines, nearest deadline first: five queries for any number of them."""
-    held = list(held_on(machine_ids))
+    held, vetoable = _plans_as_one(held_on(machine_ids)), _plans_as_one(vetoable_on(machine_ids))
     prefetch_related_objects([order for order in held if order.approvals_needed > 1], "given_approvals__user")
 
-    def views(rows: Iterable[Proposal]) -> tuple[OrderView, ...]:
-        return tuple(order_words.order_view(row, principal, scales, has_steps=False) for row in rows)
+    titles = _titles_of_plans([order.plan_id for order in (*held, *vetoable) if order.plan_id])
 
-    return Queue(views(held), views(vetoable_on(machine_ids)), views(to_review_on(machine_ids, now)))
+    def views(rows: Iterable[Proposal]) -> tuple[OrderView, ...]:
+        found = (order_words.order_view(row, principal, scales, has_steps=False) for row in rows)
+        return tuple(replace(view, plan_titles=titles.get(view.proposal.plan_id or "", ())) for view in found)
+
+    return Queue(views(held), views(vetoable), views(to_review_on(machine_ids, now)))
+
+
+def _plans_as_one(rows: Iterable[Proposal]) -> list[Proposal]:
+    """Of each plan only the first order that asks: it is decided as a whole."""
+    kept: dict[str, Proposal] = {}
+    for row in rows:
+        key = row.plan_id or row.pk
+        first = kept.get(key)
+        if first is None or (row.plan_position or 0) < (first.plan_position or 0):
+            kept[key] = row
+    return list(kept.values())
+
+
+def _titles_of_plans(plan_ids: list[str]) -> dict[str, tuple[str, ...]]:
+    """plan → its orders in words, in turn; no query where there is no plan."""
+    titles: dict[str, tuple[str, ...]] = {}
+    if plan_ids:
+        for order in Proposal.objects.filter(plan_id__in=plan_ids).order_by("plan_id", "plan_position"):
+            titles[order.plan_id or ""] = (*titles.get(order.plan_id or "", ()), order_words.order_title(order))
+    return titles
 
 
 def gather_queue(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
@@ -210,6 +244,11 @@ def gather_queue(principal: Principal, machine: Machine, now: dt.datetime) -> di
     return {
         "queue": queue,
         "advice": advice,
+        "trips": list(
+            BreakerTrip.objects.filter(machine=machine, seen_at__isnull=True, grant__revoked_at__isnull=True)
+            .select_related("agent")
+            .order_by("-at")[:TRIPS_SHOWN]
+        ),
         "rejections": order_words.REJECTION_WORDS,
         "server_now": now,
     }
@@ -250,7 +289,16 @@ def gather_hands(principal: Principal, machine: Machine, now: dt.datetime) -> di
     latest = words.latest_of(machine)
     controls = words.control_views(latest, list(ControlLimit.objects.filter(machine=machine)))
     acts = words.STATE_ACTS.get(latest.state if latest else "", ())
-    return {"suspension": suspension, "controls": controls, "latest": latest, "state_acts": acts}
+    present = services_attendance.latest_attendance(machine)
+    return {
+        "suspension": suspension,
+        "controls": controls,
+        "latest": latest,
+        "state_acts": acts,
+        "attendance": present,
+        "attended_until": services_attendance.counts_until(machine, present),
+        "server_now": now,
+    }
 
 
 def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:

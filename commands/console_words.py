@@ -159,6 +159,7 @@ class Mark:
     by: str
     is_by_person: bool
     may_withdraw: bool
+    sure_percent: int | None = None  # of an inferred mark: how sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +275,7 @@ def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
             by=event.marked_by.get_username() if event.marked_by else "",
             is_by_person=event.source == "person",
             may_withdraw=event.source != "device",
+            sure_percent=round(100 * event.confidence) if event.source == "inferred" else None,
         )
         for event in sorted(chosen.values(), key=lambda e: e.elapsed_ms)
     )

@@ -5,7 +5,7 @@ Gathers in a fixed number of queries; decides and writes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db.models import Prefetch
@@ -106,14 +106,16 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
         return tuple(order_words.order_view(row, principal, scales, has_steps=False) for row in rows)
 
     writes = writes_of(order)
+    siblings = views(related.filter(plan_id=order.plan_id).order_by("plan_position")) if order.plan_id else ()
+    told = order_words.order_view(order, principal, scales, has_steps=True)
     return Story(
-        view=order_words.order_view(order, principal, scales, has_steps=True),
+        view=replace(told, plan_titles=tuple(view.title for view in siblings)),
         reasons=tuple(reason_view(reason) for reason in order.reasons if isinstance(reason, dict)),
         writes=writes[:WRITES_SHOWN],
         more_writes=max(0, len(writes) - WRITES_SHOWN),
         approvals=tuple(order.given_approvals.all()),
         effect=effect_words(getattr(order, "execution", None)),
-        siblings=views(related.filter(plan_id=order.plan_id).order_by("plan_position")) if order.plan_id else (),
+        siblings=siblings,
         rollbacks=views(related.filter(rolls_back=order).order_by("proposed_at")),
         adoptions=views(related.filter(adopted_from=order).order_by("proposed_at")),
         limits=tuple(

@@ -62,7 +62,7 @@ GRAVE = frozenset({"distress", "critical", "severe"})  # approving these takes a
 #: An order whose veto window is open stands in one of these.
 VETO_STATUSES = (Status.PENDING_APPROVAL.value, Status.APPROVED.value)
 #: An attempt was made, or ended: what ran at once may be looked at.
-ATTEMPTED = (Status.COMPLETED.value, Status.FAILED.value, Status.ABORTED.value, Status.IN_DOUBT.value)
+ATTEMPTED = (Status.COMPLETED.value, Status.FAILED.value, Status.IN_DOUBT.value)
 _ASKING = ("HOLD", "VETO")
 DECISION_WORDS = {"ALLOW": _("allow"), "VETO": _("veto"), "HOLD": _("hold"), "REFUSE": _("refuse")}
 
@@ -97,6 +97,19 @@ class OrderView:
     hold_reasons: tuple[dict[str, Any], ...] = ()
     may_decide: bool = False
     why_not: str = ""
+    plan_titles: tuple[str, ...] = ()  # of a plan that is decided as a whole: every order of it, in turn
+
+    @property
+    def act_path(self) -> str:
+        """Where a decision goes: an order of a plan is never decided by itself."""
+        plan_id = self.proposal.plan_id
+        return f"/v1/plans/{plan_id}" if plan_id else f"/v1/proposals/{self.proposal.pk}"
+
+    @property
+    def act_digest(self) -> str:
+        """What an approval names: the order's digest, or its plan's (which is loaded with it)."""
+        plan = self.proposal.plan if self.proposal.plan_id else None
+        return plan.digest if plan is not None else self.proposal.digest
 
     @property
     def is_vetoable(self) -> bool:
@@ -112,8 +125,15 @@ class OrderView:
     def needs_review(self) -> bool:
         """An agent's order that ran at once (L5), and nobody has looked yet."""
         order = self.proposal
-        ran_at_once = order.decision == "ALLOW" and order.proposer_agent_id is not None and order.approver_id is None
-        return ran_at_once and order.status in ATTEMPTED and order.reviewed_at is None
+        return order.decision == "ALLOW" and self.may_be_reviewed
+
+    @property
+    def may_be_reviewed(self) -> bool:
+        """An agent's order that ran without anybody's yes, and nobody has looked yet."""
+        order = self.proposal
+        ran_alone = order.decision in ("ALLOW", "VETO") and order.approver_id is None
+        is_open = ran_alone and order.proposer_agent_id is not None and order.reviewed_at is None
+        return is_open and order.status in ATTEMPTED
 
     @property
     def is_grave(self) -> bool:

@@ -20,6 +20,7 @@ from commands.lifecycle import Status
 from commands.models import Proposal, SavedView
 from commands.order_search import OrderSearch
 from commands.order_words import OrderView
+from drivers.port import MachineState
 from kernel import clock
 from kernel.errors import ApiError
 from kernel.member_pages import members_only, page_context
@@ -36,6 +37,7 @@ CSV_COLUMNS = (
     "proposer_kind", "proposer", "status", "decision", "significance", "reason_codes", "proposed_at", "decided_at",
     "approver", "settled_at", "outcome_code", "actual_step",
 )  # fmt: skip
+_STATES = [state.value for state in MachineState if state is not MachineState.UNKNOWN]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -202,5 +204,6 @@ def _story_page(request: HttpRequest, principal: Principal, proposal_id: str, te
         raise Http404("No such order in your organisation.")
     context = page_context(request, principal, "orders")
     return render(
-        request, template, {**context, "story": story, "rejections": order_words.REJECTION_WORDS, "order": story.view}
-    )
+        request, template,
+        {**context, "story": story, "rejections": order_words.REJECTION_WORDS, "order": story.view, "states": _STATES},
+    )  # fmt: skip

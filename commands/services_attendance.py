@@ -54,10 +54,16 @@ def latest_attendance(machine: Machine) -> Attendance | None:
     )
 
 
+def counts_until(machine: Machine, row: Attendance | None) -> dt.datetime | None:
+    """Until when this presence counts by the policy in force; None where nobody said so."""
+    if row is None:
+        return None
+    return row.at + dt.timedelta(seconds=policies.policy_of(machine.organization_id).attendance_max_age_s)
+
+
 def attendance_document(machine: Machine, row: Attendance | None) -> dict[str, Any]:
     """Who is at the machine, and until when that counts; nulls where nobody said so."""
-    counts_s = policies.policy_of(machine.organization_id).attendance_max_age_s
-    until = None if row is None else row.at + dt.timedelta(seconds=counts_s)
+    until = counts_until(machine, row)
     return {
         "machine_id": machine.pk,
         "attended_by": None if row is None else row.user.get_username(),

@@ -12,9 +12,9 @@ register = template.Library()
 
 
 @register.filter
-def spoken(code: str) -> str:
+def spoken(code: object) -> str:
     """`SAFETY_CONCERN` as a person says it."""
-    return code.replace("_", " ").lower()
+    return str(code or "").replace("_", " ").lower()
 
 
 def _unit(preferences: Preferences | str | None) -> str:

@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from commands import order_search, order_story, pages_orders
-from commands.models import Proposal, SavedView
+from commands.models import Execution, Proposal, SavedView
 from commands.tests import console_scene
 from kernel import clock
 from roasts.models import ControlLimit
@@ -118,7 +118,8 @@ def test_time_is_half_open_in_the_persons_zone(scene, operator, now):
 
 @pytest.mark.parametrize(
     "query",
-    ["?status=nonsense", "?from=yesterday", "?agent=%27%3B--", "?machine=%ED%A0%80", "?from=9999-12-31T23:59&to=0001-01-01T00:00",
+    ["?status=nonsense", "?from=yesterday", "?agent=%27%3B--", "?machine=%ED%A0%80",
+     "?from=9999-12-31T23:59&to=0001-01-01T00:00",
      "?order_type=ABORT", "?period=aeon", "?cursor=%21", "?cursor=eyJh", "?actor[]=x", "?roast=" + "x" * 400],
 )  # fmt: skip
 def test_no_address_breaks_the_list(scene, operator, now, query):
@@ -263,7 +264,9 @@ def test_an_order_that_needs_two_says_who_said_yes(scene, operator, now):
 
 def test_an_order_that_ran_at_once_asks_for_a_review_until_there_is_one(scene, operator, now):
     order = asked_for(scene, now, decision="ALLOW", status="PROPOSED")
-    for status in ("APPROVED", "EXECUTING", "COMPLETED"):
+    Proposal.objects.filter(pk=order.pk).update(status="APPROVED")
+    Execution.objects.create(proposal=order, machine=scene.machine, lease_token=1, claimed_at=now, outcome="proved")
+    for status in ("EXECUTING", "COMPLETED"):
         Proposal.objects.filter(pk=order.pk).update(status=status)
     assert f'data-review="{order.pk}"' in body_of(operator, "/")
     assert shown(operator, "?status=to_review") == {order.pk}

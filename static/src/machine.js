@@ -155,7 +155,7 @@
       showEmpty();
       showPhases();
     }
-    if (target.id === "hands") showHave();
+    if (target.id === "hands") { showHave(); showAttendance(); }
     if (roastops.latest[machineId]) { roastops.show(target, roastops.latest[machineId]); showPercents(roastops.latest[machineId]); }
   });
 
@@ -183,6 +183,7 @@
     if (button.dataset.withdraw) event({ action: "withdraw", event_id: button.dataset.withdraw }, t("{mark} withdrawn.", { mark: button.dataset.word }));
     if (button.dataset.step) nudge(button.closest("[data-control]"), Number(button.dataset.step));
     if (button.dataset.byHand) byHand(button.dataset.byHand === "open");
+    if (button.id === "attend") attend();
     if (button.id === "have-it") have(button.dataset.suspended !== "yes");
   });
   /** Of a machine that tells no state: the beans went in now, or this roast is over. */
@@ -211,7 +212,7 @@
     var now = reading[name + "_step"];
     var note = control.querySelector("[data-note]");
     if (now === null || now === undefined) return roastops.notice(t("No reading of this control yet: nothing was asked."), true);
-    var entry = wanted[name] || { target: now };
+    var entry = wanted[name] || { target: now, word: control.getAttribute("aria-label") };
     entry.target = Math.min(Number(control.dataset.max), Math.max(Number(control.dataset.min), entry.target + by));
     clearTimeout(entry.timer);
     wanted[name] = entry;
@@ -221,7 +222,10 @@
       var fresh = document.querySelector('[data-control="' + name + '"] [data-note]') || note;
       if (entry.target === (roastops.latest[machineId] || {})[name + "_step"]) { fresh.textContent = ""; return; }
       fresh.textContent = t("{from} → {to} sent", { from: now, to: entry.target });
-      roastops.post("/v1/proposals", { machine_id: machineId, order_type: control.dataset.orderType, target_value: entry.target, target_unit: "step", reasoning: "By hand in the console." }).then(function (order) {
+      roastops.post("/v1/proposals", { machine_id: machineId, order_type: control.dataset.orderType, target_value: entry.target, target_unit: "step", reasoning: "By hand in the console." }, {
+        label: entry.word + " " + now + " → " + entry.target,
+        isWanted: function () { return (roastops.latest[machineId] || {})[name + "_step"] === now; }  // it was not moved meanwhile
+      }).then(function (order) {
         var refusal = roastops.refusal(order);
         if (refusal) roastops.notice(refusal, true);
         fresh.textContent = "";
@@ -238,6 +242,23 @@
       roastops.refresh("proposal");
     }, function (error) { roastops.notice(error.message, true); roastops.refresh("suspension"); });
   }
+  // --- "I am here" -------------------------------------------------------------------------------
+  function attend() {
+    roastops.post("/v1/machines/" + encodeURIComponent(machineId) + "/attend", {}, { label: t("I am here") }).then(function () {
+      roastops.notice(t("Noted: you are at this machine."));
+      roastops.refresh("attendance");
+    }, function (error) { roastops.notice(error.message, true); });
+  }
+  roastops.keys["p"] = press("#attend");
+  var wasHere = false;
+  function showAttendance() {
+    var box = document.getElementById("attendance"), line = box && box.querySelector("[data-attendance]");
+    var left = box && box.dataset.until ? Date.parse(box.dataset.until) - roastops.now() : 0;
+    if (line) { line.textContent = left > 0 ? roastops.mmss(left + 999) : t("no longer"); line.dataset.ends = left < 60000 ? "soon" : ""; }
+    if (wasHere && left <= 0) roastops.refresh("attendance");
+    wasHere = left > 0;
+  }
+  setInterval(showAttendance, 500);
   function showHave() {
     var box = document.getElementById("suspension"), button = document.getElementById("have-it");
     if (!box || !button) return;
