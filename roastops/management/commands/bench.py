@@ -8,9 +8,24 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roastops.benches import approve, decode, fanout, imports, ingest, library, page, poll, propose, stop, twin, viewers
+from roastops.benches import (
+    analytics,
+    approve,
+    decode,
+    fanout,
+    imports,
+    ingest,
+    library,
+    page,
+    poll,
+    propose,
+    stop,
+    twin,
+    viewers,
+)
 
 BENCHES = {
+    "analytics": analytics.run,
     "approve": approve.run,
     "curve": library.run_curve,
     "decode": decode.run,
@@ -36,6 +51,7 @@ class Command(BaseCommand):
         parser.add_argument("--short", action="store_true", help="few rounds; fails only where nothing was measured")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
         parser.add_argument("--full", action="store_true", help="ingest: five minutes instead of one")
+        parser.add_argument("--rows", type=int, help="analytics: so many orders instead of 1,000,000")
         parser.add_argument("--frozen", action="store_true", help="stop: with PostgreSQL and Redis frozen (SIGSTOP)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -48,12 +64,16 @@ class Command(BaseCommand):
             raise CommandError("--frozen belongs to `bench stop`.")
         if options["full"] and names != ["ingest"]:
             raise CommandError("--full belongs to `bench ingest`.")
+        if options["rows"] is not None and (names != ["analytics"] or options["rows"] < 1000):
+            raise CommandError("--rows belongs to `bench analytics`, with at least 1000.")
         missed = []
         for name in names:
             if options["frozen"]:
                 outcome = stop.run_frozen(is_short=options["short"])
             elif options["full"]:
                 outcome = ingest.run(is_short=False, is_full=True)
+            elif options["rows"] is not None:
+                outcome = analytics.run(is_short=options["short"], rows=options["rows"])
             else:
                 outcome = BENCHES[name](is_short=options["short"])
             self.stdout.write(json.dumps(outcome.as_json()) if options["json"] else "\n".join(outcome.lines()))
