@@ -22,7 +22,7 @@ PURE = frozenset(
     commands.alarm_states commands.commissioning commands.stop_drill
     commands.alerts commands.analytics commands.breakers commands.order_sums
     commands.conversion commands.governor commands.governor_rules commands.governor_situation
-    commands.interlocks commands.lifecycle commands.reasons
+    commands.plans commands.interlocks commands.lifecycle commands.reasons
     drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
     drivers.bullet.codec_r1 drivers.bullet.codec_r2 drivers.bullet.readings_r2 drivers.bullet.tables
     drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
