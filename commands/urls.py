@@ -7,6 +7,7 @@ from django.urls import path
 from commands import api, api_machine_roasts, api_outlook
 from commands.api_alarms import alarm_urlpatterns
 from commands.api_analytics import analytics_urlpatterns
+from commands.api_commissioning import commissioning_urlpatterns
 from commands.api_envelopes import envelope_urlpatterns
 from commands.api_governor import governor_urlpatterns
 from commands.api_machines import machine_urlpatterns
@@ -36,4 +37,5 @@ urlpatterns = [
     *machine_urlpatterns,
     *view_urlpatterns,
     *alarm_urlpatterns,
+    *commissioning_urlpatterns,
 ]
