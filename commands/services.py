@@ -287,7 +287,8 @@ def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now:
         for other in looked.unsettled
         if other.control == proposal.control and Status(other.status) in BEFORE_THE_WIRE
     ]
-    for rival in Proposal.objects.select_related(*WITH_NAMES).filter(pk__in=rival_ids):
+    waiting = [status.value for status in BEFORE_THE_WIRE]  # some may have been settled since the look
+    for rival in Proposal.objects.select_related(*WITH_NAMES).filter(pk__in=rival_ids, status__in=waiting):
         is_adopted = proposal.adopted_from_id == rival.pk
         code = Code.ADOPTED if is_adopted else Code.SUPERSEDED
         call_off(

@@ -64,8 +64,9 @@ def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.dat
     proposal = Proposal.objects.select_related(*WITH_NAMES).filter(pk=proposal_id).first()
     if proposal is None or proposal.status != Status.APPROVED or not _is_its_turn(proposal):
         return None
-    if MachineLease.objects.filter(machine_id=proposal.machine_id, token__gt=lease_token).exists():
-        return None  # a newer loop owns the machine
+    lease = MachineLease.objects.select_for_update().filter(machine_id=proposal.machine_id).first()
+    if lease is not None and lease.token > lease_token:  # locked: nobody takes the machine over until this is committed
+        return None
     if order_digest(proposal) != proposal.digest:
         _turn_away(
             proposal, Status.REJECTED, Code.STALE_DIGEST.value, "The order was changed after it was proposed.", now, {}
