@@ -262,26 +262,41 @@ def _digest_unread(control: psycopg.Connection[Any]) -> None:
 
 @planted("token_unread", "the claim does not look at the lease's token")
 def _token_unread(control: psycopg.Connection[Any]) -> None:
-    _blind(services_executions, "MachineLease")
+    none = MachineLease.objects.none()
+    services_executions.MachineLease = types.SimpleNamespace(  # type: ignore[assignment,misc]
+        objects=types.SimpleNamespace(select_for_update=lambda: none)
+    )
 
 
 @planted("token_swapped", "> and >= swapped: the claim refuses the newest token too")
 def _token_swapped(control: psycopg.Connection[Any]) -> None:
-    plain = QuerySet.filter
+    plain = services_executions._claim
 
-    def filtered(self: QuerySet[Any], *arguments: Any, **named: Any) -> Any:
-        if self.model is MachineLease and "token__gt" in named:
-            named["token__gte"] = named.pop("token__gt")
-        return plain(self, *arguments, **named)
+    def claim(proposal_id: str, lease_token: int, *more: Any) -> Execution | None:
+        is_newest = MachineLease.objects.filter(token__gte=lease_token, machine__proposals=proposal_id).exists()
+        return None if is_newest else plain(proposal_id, lease_token, *more)
 
-    QuerySet.filter = filtered  # type: ignore[method-assign,assignment]
+    services_executions._claim = claim
 
 
-def _blind(module: types.ModuleType, name: str) -> None:
-    """A model of which one module finds no row."""
-    model = getattr(module, name)
-    objects = types.SimpleNamespace(filter=lambda *_a, **_k: model.objects.none())
-    setattr(module, name, types.SimpleNamespace(objects=objects))
+@planted("claim_unlocked", "the claim looks at the lease without locking its row (dropped select_for_update)", within=1000)
+def _claim_unlocked(control: psycopg.Connection[Any]) -> None:
+    _unlocked(MachineLease)
+
+
+@planted("approval_unlocked", "two people say yes without waiting for each other (dropped select_for_update)")
+def _approval_unlocked(control: psycopg.Connection[Any]) -> None:
+    _unlocked(Proposal)
+
+
+def _unlocked(model: Any) -> None:
+    """`select_for_update` locks nothing of this model."""
+    plain = QuerySet.select_for_update
+
+    def select_for_update(self: QuerySet[Any], *arguments: Any, **named: Any) -> Any:
+        return self._chain() if self.model is model else plain(self, *arguments, **named)
+
+    QuerySet.select_for_update = select_for_update  # type: ignore[method-assign,assignment]
 
 
 @planted("claimed_unreviewed", "the governor is not asked again just before the wire")

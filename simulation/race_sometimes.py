@@ -47,9 +47,3 @@ def missing(met: Mapping[str, int], episodes: int) -> list[str]:
     found += [f"never: order {move}" for move in MOVES if not met.get(f"order {move}")]
     found += [f"never: fault {fault}" for fault in FAULTS if not met.get(f"fault {fault}")]
     return found
-
-
-def idle_share(met: Mapping[str, int]) -> float:
-    """Which share of operations did nothing at all because there was nothing to do it to. 0..1."""
-    total = sum(count for what, count in met.items() if what.endswith((" ok", " refused", " unknown")))
-    return met.get("idle", 0) / total if total else 1.0

@@ -42,6 +42,10 @@ FAULTS: dict[str, frozenset[str]] = {
 }
 
 
+class StrangeThread(RuntimeError):
+    """The product started a thread of its own: what it does is in no plan."""
+
+
 class Killed(BaseException):
     """The process is gone at this very point: nothing of it runs on."""
 
@@ -136,6 +140,7 @@ class Scheduler:
         self._actors: list[Actor] = []
         self._schedule: tuple[int, ...] = ()
         self._faults: dict[tuple[str, str, int], Fault] = {}
+        self._known = {thread.name for thread in threading.enumerate()}
         self._over = threading.Lock()
         self._over.acquire()
         clock.on_sleep = self.sleep
@@ -166,6 +171,8 @@ class Scheduler:
         for actor in self._actors:
             if actor.broken is not None:
                 raise actor.broken
+        if strangers := {thread.name for thread in threading.enumerate()} - self._known - {a.thread.name for a in self._pool}:
+            raise StrangeThread(f"not by plan: {sorted(strangers)} were started and run beside the actors")
 
     def close(self) -> None:
         """End every actor's thread and connection."""
@@ -221,9 +228,9 @@ class Scheduler:
         return self.sleep_until_ms(self.clock.elapsed_ms + duration_s * 1000)
 
     def sleep_until_ms(self, at_ms: float) -> bool:
-        """The running actor goes on at ``at_ms`` of the episode, or later."""
+        """The running actor goes on at ``at_ms`` of the episode, or later. (A thread that is no actor never waits.)"""
         actor = self.running
-        if actor is None:
+        if actor is None or threading.current_thread() is not actor.thread:
             return False
         if at_ms > self.clock.elapsed_ms:
             self.steps += 1

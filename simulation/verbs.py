@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from commands import lease, reconcile, services, tasks, tending
+from commands import lease, order_aborts, reconcile, services, tasks, tending
 from commands.execution import Executor
 from commands.models import Execution, Grant, Halt, Proposal
 from drivers.keeper_client import KeeperRefused
@@ -198,7 +198,9 @@ class _Side:
 
 def executor(world: World, token: int) -> Executor:
     """The product's executor on the simulated keeper."""
-    made = Executor(world.machine, SimpleNamespace(socket=""), token=token, keeper_side=_Side(world))  # type: ignore[arg-type]
+    config: Any = SimpleNamespace(socket="")
+    side: Any = _Side(world)
+    made = Executor(world.machine, config, token=token, keeper_side=side, heed=order_aborts.heeding_nobody)
     made._client = LoopClient(world.keeper)  # type: ignore[assignment]
     return made
 
