@@ -365,6 +365,7 @@ def test_envelopes(machine, by_agent):
         "min_interval_s": 0.0,
         "daily_count": 1000,
         "roast_count": 100,
+        "max_ramp_step_per_s": None,
     }
 
 
