@@ -70,6 +70,7 @@ def test_a_nine_step_move_called_off_in_the_middle(rig) -> None:  # noqa: F811
     assert (last.to_status, last.actor_kind) == ("ABORTED", "system"), "after the receipt, by the loop"
 
 
+@pytest.mark.prove
 def test_stop_wins_over_an_order_that_is_being_called_off(rig) -> None:  # noqa: F811
     real, machine = rig
     anna = operator()
