@@ -175,11 +175,9 @@ class KeeperClient:
             wanted = self._next_id
             until_s = clock.monotonic() + (timeout_s or self._timeout_s)
             try:
-                if self._connection is None:
-                    self._connection, self._buffer = self._connect(), b""
-                _send(self._connection, {"id": wanted, **request})
+                connection = self._put({"id": wanted, **request})
                 while True:
-                    line = self._read_line(self._connection, until_s)
+                    line = self._read_line(connection, until_s)
                     if line.get("event") == "fenced":
                         self.is_fenced = True
                     elif line.get("id") == wanted and "stage" in line:
@@ -193,6 +191,19 @@ class KeeperClient:
             except (OSError, ValueError) as error:
                 self._hang_up()
                 raise _unreachable(self._path, error) from error
+
+    def _put(self, request: dict[str, Any]) -> socket.socket:
+        """Send on the connection there is. Where that one is broken the keeper was started anew since, and never saw
+        the request (an order is known by its id besides): once more, on a new one."""
+        if self._connection is not None:
+            try:
+                _send(self._connection, request)
+                return self._connection
+            except OSError:
+                self._hang_up()
+        self._connection, self._buffer = self._connect(), b""
+        _send(self._connection, request)
+        return self._connection
 
     def _read_line(self, connection: socket.socket, until_s: float) -> dict[str, Any]:
         while b"\n" not in self._buffer:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers import keeper_config, registry, stop_token, wire_json
+from drivers import keeper_client, keeper_config, registry, stop_token, wire_json
 from drivers.keeper_config import BadConfig, Limits
 from drivers.keeper_events import RING_LINES, EventRing, MoveWatch
 from drivers.keeper_record import Latch, LatchFile, WireLog
@@ -312,3 +312,48 @@ def test_unknown_kinds_and_options_name_the_nearest(kind: str, options: dict[str
     with pytest.raises((registry.UnknownKind, registry.BadOption)) as refused:
         registry.make_driver(kind, options)
     assert words in refused.value.message
+
+
+class _Wire:
+    """One end of a connection that answers every request, until its keeper is killed."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+        self._answers = b""
+
+    def sendall(self, data: bytes) -> None:
+        if self.is_broken:
+            raise BrokenPipeError("nobody reads this any more")
+        self._answers += json.dumps({"id": json.loads(data)["id"], "ok": True}).encode() + b"\n"
+
+    def recv(self, size: int) -> bytes:
+        taken, self._answers = self._answers, b""
+        return taken
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def test_a_client_whose_keeper_was_started_anew_asks_the_new_one_once_more() -> None:
+    """Found by the simulation: the first order after a keeper's restart ended in doubt, and nothing had been sent."""
+    wires: list[_Wire] = []
+
+    def dial(path: str, timeout_s: float) -> _Wire:
+        wires.append(_Wire())
+        return wires[-1]
+
+    before = keeper_client.install_dial(dial)
+    try:
+        client = keeper_client.KeeperClient("/nowhere")
+        client.status()
+        wires[0].is_broken = True
+        assert client.status() == {}
+        assert len(wires) == 2
+        wires[1].is_broken = True
+        client.status()
+        assert len(wires) == 3
+    finally:
+        keeper_client.install_dial(before)
