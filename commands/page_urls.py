@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from commands import pages, pages_alarms, pages_limits, pages_orders, people_pages
+from commands import pages, pages_alarms, pages_analytics, pages_commissioning, pages_limits, pages_orders, people_pages
 
 app_name = "console"
 urlpatterns = [
@@ -10,8 +10,12 @@ urlpatterns = [
     path("cards/", pages.home_cards, name="home_cards"),
     path("machines/<str:machine_id>/", pages.machine, name="machine"),
     path("machines/<str:machine_id>/panels/<str:panel>/", pages.machine_panel, name="machine_panel"),
+    path("machines/<str:machine_id>/commissioning/", pages_commissioning.commissioning_page, name="commissioning"),
+    path("machines/<str:machine_id>/drill/", pages_commissioning.drill_page, name="drill"),
     path("alarms/", pages_alarms.alarms, name="alarms"),
     path("machines/<str:machine_id>/envelope/", pages_limits.envelope, name="envelope"),
+    path("analytics/", pages_analytics.analytics, name="analytics"),
+    path("analytics/alerts/", pages_analytics.alert_list, name="analytics_alerts"),
     path("grants/", pages_limits.grants, name="grants"),
     path("orders/", pages_orders.order_list, name="orders"),
     path("orders/rows/", pages_orders.order_rows, name="order_rows"),
