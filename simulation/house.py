@@ -44,7 +44,7 @@ from drivers.port import DriverError
 from kernel import clock, draining, ids, live
 from kernel.sealer import Sealer
 from roasts.models import Machine
-from simulation import house_people
+from simulation import house_people, planted
 from simulation.house_keeper import KeeperProcess, Line, events_after
 from simulation.house_people import Names
 from simulation.house_store import Store
@@ -52,6 +52,7 @@ from simulation.virtual_clock import Chance, VirtualClock
 
 TURN_S = 0.25  # how often keeper and loop look, in virtual time
 SWEEP_S = 1.0
+COARSE_TURN_S, COARSE_FROM_S = 0.8, 4.0  # nothing of a long wait needs a look more often; more than 1 s is stale
 LOOK_S = 2.0  # the loop looks around at least that often, whatever there is
 WARM_UP_S = 40.0  # from the charge on: beans are proved in the drum by then
 BEGIN_AGAIN_S = 3.1  # a dead worker's lease runs out, then the next one comes
@@ -172,6 +173,7 @@ class House:
         self.clock.on_sleep = self._sleep
         self.chance.restart(0)
         self.store.migrate()
+        self.store.spoil(planted.statements())
         self.names = house_people.make(now=clock.now())
         self.config = config_of(Machine.objects.get(pk=self.names.machine_id), settings.RUN_DIR)
         keeper_config.ensure_stop_key(settings.RUN_DIR)
@@ -295,7 +297,11 @@ class House:
 
     def pass_time(self, duration_s: float) -> None:
         """Let virtual seconds pass; keeper, loop and sweeper do their work meanwhile."""
-        self._sleep(duration_s)
+        fine_s, self._turn_s = self._turn_s, COARSE_TURN_S if duration_s >= COARSE_FROM_S else self._turn_s
+        try:
+            self._sleep(duration_s)
+        finally:
+            self._turn_s = fine_s
 
     def _sleep(self, duration_s: float) -> bool:
         if connection.in_atomic_block:
@@ -600,6 +606,28 @@ class House:
 
     def get(self, who: str, path: str) -> Answer:
         return self.request("GET", who, path)
+
+    # -- two workers --
+
+    def rival(self) -> HouseLoop | None:
+        """Another worker tries to take the machine now; None where it may not."""
+        found: list[HouseLoop | None] = []
+        self._as("worker", lambda: found.append(HouseLoop.begin(self.names.machine_id)))  # type: ignore[arg-type]
+        return found[0] if found else None
+
+    def wake_sleeper(self, sleeper: MachineLoop) -> str:
+        """A worker that slept while another took its machine goes on where it was; how it let go, or ""."""
+
+        def go_on() -> str:
+            sleeper.executor.tick(clock.now())
+            try:
+                sleeper.store_side.tick(clock.now())
+            except LeaseLost:
+                return "lease_lost"
+            sleeper.keeper_side._beat()
+            return "fenced" if sleeper.keeper_side.is_fenced else ""
+
+        return str(self._as("worker", go_on) or "")
 
     # -- the audit trail --
 

@@ -31,9 +31,9 @@ PERSON_SCOPES = ("read", "propose", "approve", "stop", "operate", "lead")
 AGENT_SCOPES = ("read", "propose")
 #: control → (lowest, highest, longest move of an agent, seconds between agents' orders, a day, a roast)
 LIMITS: dict[str, tuple[int, int, int, float, int, int]] = {
-    "heater": (0, 9, 3, 2.0, 9, 7),
+    "heater": (0, 9, 3, 2.0, 6, 4),
     "fan": (1, 12, 4, 0.0, 1000, 100),
-    "drum": (1, 9, 2, 5.0, 4, 3),
+    "drum": (1, 9, 2, 1.2, 3, 2),
 }
 
 

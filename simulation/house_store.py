@@ -81,6 +81,12 @@ class Store:
             connection.connection.backup(template)
         os.replace(making, path)
 
+    def spoil(self, statements: tuple[str, ...]) -> None:
+        """What a planted bug does to the schema (`simulation/planted.py`)."""
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
     def keep(self) -> None:
         """From now on :meth:`restore` brings back what is there now."""
         if self.is_sqlite:

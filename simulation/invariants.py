@@ -17,6 +17,8 @@ from typing import Any
 from django.db import connection, models
 
 from commands.models import (
+    Approval,
+    Attendance,
     Execution,
     Grant,
     Halt,
@@ -113,11 +115,13 @@ LAWS: dict[str, str] = {
         "WHERE g.organization_id <> m.organization_id OR g.organization_id <> a.organization_id"
     ),
     "every move is in the audit trail": (
-        f"SELECT p.id FROM {_P} p WHERE (SELECT COUNT(*) FROM {_T} t WHERE t.proposal_id = p.id AND t.from_status <> '') "
+        f"SELECT p.id FROM {_P} p WHERE (SELECT COUNT(*) FROM {_T} t WHERE t.proposal_id = p.id "
+        "AND t.from_status <> '') "
         f"> (SELECT COUNT(*) FROM {_AUDIT} a WHERE a.subject_kind = 'proposal' AND a.subject_id = p.id)"
     ),
     "every move is in the stream": (
-        f"SELECT p.id FROM {_P} p WHERE (SELECT COUNT(*) FROM {_T} t WHERE t.proposal_id = p.id AND t.from_status <> '') "
+        f"SELECT p.id FROM {_P} p WHERE (SELECT COUNT(*) FROM {_T} t WHERE t.proposal_id = p.id "
+        "AND t.from_status <> '') "
         f"> (SELECT COUNT(*) FROM {_STREAM} s WHERE s.kind = 'proposal' AND s.subject_id = p.id)"
     ),
     "audit and stream name the right organisation": (
@@ -125,6 +129,18 @@ LAWS: dict[str, str] = {
         "WHERE a.organization_id <> p.organization_id "
         f"UNION ALL SELECT p.id FROM {_P} p JOIN {_STREAM} s ON s.kind = 'proposal' AND s.subject_id = p.id "
         "WHERE s.organization_id <> p.organization_id"
+    ),
+    "every grant is in the audit trail": (
+        f"SELECT g.id FROM {_G} g WHERE (CASE WHEN g.revoked_at IS NULL THEN 1 ELSE 2 END) "
+        f"> (SELECT COUNT(*) FROM {_AUDIT} a WHERE a.subject_kind = 'grant' AND a.subject_id = g.id)"
+    ),
+    "every halt is in the audit trail": (
+        f"SELECT h.id FROM {_H} h WHERE (CASE WHEN h.closed_at IS NULL THEN 1 ELSE 2 END) "
+        f"> (SELECT COUNT(*) FROM {_AUDIT} a WHERE a.subject_kind = 'halt' AND a.subject_id = h.id)"
+    ),
+    "every suspension is in the audit trail": (
+        f"SELECT s.id FROM {_S} s WHERE (CASE WHEN s.given_back_at IS NULL THEN 1 ELSE 2 END) "
+        f"> (SELECT COUNT(*) FROM {_AUDIT} a WHERE a.subject_kind = 'suspension' AND a.subject_id = s.id)"
     ),
     "a lease token only rises": (
         f"SELECT e.proposal_id FROM {_E} e JOIN {_E} f ON f.machine_id = e.machine_id AND f.claimed_at > e.claimed_at "
@@ -135,10 +151,10 @@ _NAMES = list(LAWS)
 _ALL = " UNION ALL ".join(f"SELECT {place}, found.* FROM ({query}) found" for place, query in enumerate(LAWS.values()))
 _ORDERS = (
     "SELECT id, status, decision, reasons, digest, expires_at, outcome_code, rejection_code, seen_rate_c_per_min, "
-    f"decided_at, settled_at, target_step, approvals_needed FROM {_P} WHERE organization_id = %s ORDER BY id"
+    f"decided_at, settled_at, target_step, approvals_needed, actual_step FROM {_P} WHERE organization_id = %s ORDER BY id"
 )
 _FACTS = (
-    f"SELECT 'halt', kind FROM {_H} WHERE closed_at IS NULL AND machine_id = %s "
+    f"SELECT 'halt', kind || ' ' || code FROM {_H} WHERE closed_at IS NULL AND machine_id = %s "
     f"UNION ALL SELECT 'suspended', id FROM {_S} WHERE given_back_at IS NULL AND machine_id = %s "
     f"UNION ALL SELECT 'paused', machine_id FROM {_table(MachineReading)} WHERE is_orders_paused AND machine_id = %s "
     "UNION ALL SELECT 'grant ' || COALESCE(NULLIF(lowered_to, ''), level), id "
@@ -159,6 +175,7 @@ class Facts:
     """What stands over the machine. ``levels``: live grants and what they are worth."""
 
     halts: frozenset[str]
+    halt_words: str
     is_paused: bool
     is_suspended: bool
     levels: dict[str, str]
@@ -185,7 +202,7 @@ class Watch:
         found = []
         for row in _rows(_ORDERS, [self._house.names.organization_id]):
             names = ("id", "status", "decision", "reasons", "digest", "expires_s", "outcome_code", "rejection_code",
-                     "seen_rate", "decided_s", "settled_s", "target_step", "approvals_needed")  # fmt: skip
+                     "seen_rate", "decided_s", "settled_s", "target_step", "approvals_needed", "actual_step")  # fmt: skip
             order = dict(zip(names, row, strict=True))
             order["reasons"] = json.loads(row[3]) if isinstance(row[3], str) else row[3]
             for name in ("expires_s", "decided_s", "settled_s"):
@@ -196,19 +213,28 @@ class Watch:
     def status_of(self, order_id: str) -> str:
         return str(self._scalar(f"SELECT status FROM {_P} WHERE id = %s", order_id))
 
+    def is_reviewed(self, order_id: str) -> bool:
+        return self._scalar(f"SELECT reviewed_at FROM {_P} WHERE id = %s", order_id) is not None
+
+    def attendances(self) -> int:
+        return int(self._scalar(f"SELECT COUNT(*) FROM {_table(Attendance)}"))
+
     def approvers(self, order_id: str) -> list[str]:
         """Names of who approved it, whether or not that was enough."""
-        user_id = self._scalar(f"SELECT approver_id FROM {_P} WHERE id = %s", order_id)
-        given = {user_id} | {
-            row[0] for row in _rows(
-                f"SELECT actor_id FROM {_AUDIT} WHERE subject_id = %s AND verb LIKE 'proposal_%%approved'", [order_id])
-        }
-        return [name for name, pk in self._house.names.people.items() if pk in given or f"usr_{pk}" in given]
+        given = {row[0] for row in _rows(f"SELECT user_id FROM {_table(Approval)} WHERE proposal_id = %s", [order_id])}
+        return [name for name, pk in self._house.names.people.items() if pk in given]
+
+    def writes_of(self, order_id: str) -> int:
+        """Bytes of this order that may have left, by the keeper's wire log."""
+        keeper = self._house.keeper
+        trace = keeper.keeper.wire_log.trace(order_id) if keeper is not None else None
+        return len(trace.writes) if trace is not None else 0
 
     def machine_facts(self) -> Facts:
         rows = _rows(_FACTS, [self._house.names.machine_id] * 4)
         return Facts(
-            frozenset(str(what) for kind, what in rows if kind == "halt"),
+            frozenset(str(what).partition(" ")[0] for kind, what in rows if kind == "halt"),
+            ", ".join(sorted(str(what) for kind, what in rows if kind == "halt")),
             any(kind == "paused" for kind, _ in rows),
             any(kind == "suspended" for kind, _ in rows),
             {str(what): kind.removeprefix("grant ") for kind, what in rows if kind.startswith("grant ")},
@@ -240,8 +266,9 @@ class Watch:
             allowed = oracle.MOVES.get((old, to), frozenset())
             if actor not in allowed:
                 self._breaches.append(f"only legal moves: {order_id} {old} to {to} by {actor}")
-            if old and self._statuses.get(order_id, "") != old:
-                self._breaches.append(f"moves follow each other: {order_id} was {self._statuses.get(order_id)}, not {old}")
+            was = self._statuses.get(order_id, "")
+            if old and was != old:
+                self._breaches.append(f"moves follow each other: {order_id} was {was}, not {old}")
             self._statuses[order_id] = to
             self._sometimes.met("move", f"{old} {to}")
         if not new:
@@ -302,7 +329,7 @@ class Watch:
             else:
                 target, start = executed[order_id]
                 if target is not None and start is not None and len(steps) > abs(target - start):
-                    self._breaches.append(f"no more steps than it takes: {order_id} {len(steps)} from {start} to {target}")
+                    self._breaches.append(f"no more steps than it takes: {order_id} {steps} from {start} to {target}")
 
     # -- at the end --
 

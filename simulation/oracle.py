@@ -155,6 +155,8 @@ class Order:
     is_by_agent: bool = False
     rate: float | None = None
     roast: bool = False
+    decision: str = ""
+    is_reviewed: bool = False
 
     @property
     def is_advice(self) -> bool:
@@ -204,6 +206,7 @@ class Model:
         self.suspended = False
         self.is_paused = False
         self.attended_s: float | None = None
+        self.attendances = 0
         self.is_graded = True  # levels 4 and 5, significance, attendance and second approvals are built
 
     # -- what stands --
@@ -495,6 +498,30 @@ class Model:
         if order.status not in BEFORE_WIRE or (is_own and order.status != "PENDING_APPROVAL"):
             return Expected(409, "not_abortable")
         return Expected(200)
+
+    def veto(self, who: Person, order: Order) -> Expected:
+        if who.organization != "ours":
+            return Expected(404, "proposal_not_found")
+        if not who.may_operate:
+            return Expected(403, "role_required")
+        if order.decision != "VETO":
+            return Expected(409, "not_open_to_veto")
+        return Expected(200) if order.status in BEFORE_WIRE else Expected(409, "too_late")
+
+    def is_reviewable(self, order: Order) -> bool:
+        """An agent's order that ran without anybody's yes."""
+        return order.is_by_agent and not order.approvers and order.status in COUNTED - {"APPROVED"}
+
+    def review(self, who: Person, order: Order) -> Expected:
+        if who.organization != "ours":
+            return Expected(404, "proposal_not_found")
+        if not who.may_operate:
+            return Expected(403, "role_required")
+        if not self.is_reviewable(order):
+            return Expected(409, "not_for_review")
+        if self.people[order.proposer].owner == who.name:
+            return Expected(403, "owner_cannot_review")
+        return Expected(409, "reviewed_already") if order.is_reviewed else Expected(200)
 
     def lead_act(self, who: Person, missing: str) -> Expected:
         """An act of a lead's on something of ours; ``missing`` is what a stranger is told."""

@@ -27,6 +27,8 @@ EVERYBODY = (*OPERATORS, "viewer", "stranger", *AGENTS, "foreign")
 UNFIT = ("viewer", "stranger", *AGENTS, "foreign")
 REASONS = ("SAFETY_CONCERN", "WRONG_TIMING", "OTHER")
 SHIFTS = (-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 5)
+TROUBLE_STEPS = 3  # so long a halted, suspended, unplugged or ungranted machine is left as it is
+SETTINGS = st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"])
 number = st.sampled_from(range(64))  # the k-th of whatever there is
 FAULTS = {
     "nan": "nan@0+2:sensor=probe", "silence": "time_out@0+1.5", "long silence": "time_out@0+6", "nak": "nak@0+1",
@@ -55,6 +57,10 @@ def a_step(method: Any) -> Any:
         self.play.settle()
         if len(self.play.lines) == before:
             self.play.sometimes.idle_steps += 1
+        self.trouble_steps = self.trouble_steps + 1 if self.is_in_trouble() else 0
+        if self.trouble_steps > TROUBLE_STEPS:
+            self.put_right()
+            self.trouble_steps = 0
         return found
 
     return stepped
@@ -66,11 +72,14 @@ class HouseMachine(RuleBasedStateMachine):
     orders = Bundle("orders")
     grants = Bundle("grants")
 
-    @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L3", "L4", "L5"]))
-    def open_the_house(self, seed: int, level: str) -> None:
+    @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L3", "L4", "L5"]), is_attended=st.booleans())
+    def open_the_house(self, seed: int, level: str, is_attended: bool) -> None:
         self.play = Play(stage.house(), stage.SOMETIMES, seed)
         self.play.sometimes.examples += 1
+        self.trouble_steps = 0
         self._grant("lead", "steady", level, [], None)
+        if is_attended:
+            self._attend("operator")
         self.play.settle()
 
     def teardown(self) -> None:
@@ -89,6 +98,32 @@ class HouseMachine(RuleBasedStateMachine):
         model = self.play.model
         return not model.halts and not model.is_paused
 
+    def is_in_trouble(self) -> bool:
+        model, grant = self.play.model, self.play.model.grant_of("steady")
+        is_trusted = grant is not None and grant.level >= "L3" and not grant.order_types
+        return not self.is_free() or model.suspended or not is_trusted or not self.is_plugged()
+
+    def is_plugged(self) -> bool:
+        return bool(self.play.house.machine.effects.is_plugged)
+
+    def put_right(self) -> None:
+        """The lead comes round: cable in, halts reset, the machine given back, the agent trusted."""
+        play, model = self.play, self.play.model
+        if not self.is_plugged():
+            play.disturb("replug")
+            play.house.machine.act("fault", fault="replug")
+        play.wait(1.2)
+        if model.is_paused or "link_lost" in model.halts:
+            self._resume_orders("lead")
+        if model.halts:
+            self._reset("lead")
+        if model.suspended:
+            self._give_back("lead")
+        grant = model.grant_of("steady")
+        if grant is None or grant.level < "L3" or grant.order_types:
+            self._grant("lead", "steady", "L3", [], None)
+        play.settle()
+
     # -- proposing --
 
     def _asked(self, order_type: str, shift: int, unit: str = "step", **more: Any) -> Asked:
@@ -106,7 +141,7 @@ class HouseMachine(RuleBasedStateMachine):
         new = [order_id for order_id in self.play.model.orders if order_id not in before]
         return multiple(*new)
 
-    @rule(target=orders, agent=st.sampled_from(AGENTS), order_type=st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"]),
+    @rule(target=orders, agent=st.sampled_from(AGENTS), order_type=SETTINGS,
           shift=st.sampled_from(SHIFTS), unit=st.sampled_from(["step", "step", "percent"]),
           expires_in_s=st.sampled_from([None, None, None, 5.0, 12.0]))  # fmt: skip
     @a_step
@@ -116,14 +151,31 @@ class HouseMachine(RuleBasedStateMachine):
         asked = self._asked(order_type, shift, unit, expires_in_s=expires_in_s)
         return self._proposed(self.play.propose(agent, asked))
 
-    @precondition(lambda self: self.is_free())
-    @rule(target=orders, order_type=st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"]),
-          shift=st.sampled_from([-2, -1, -1, 1, 1, 2]))  # fmt: skip
+    @precondition(lambda self: not self.is_in_trouble())
+    @rule(target=orders, order_type=SETTINGS, shift=st.sampled_from([-2, -1, -1, 1, 1, 2, 4]),
+          verb=st.sampled_from(["approve", "approve", "approve twice", "reject", "veto", "abort", "adopt"]),
+          name=st.sampled_from(["operator", "second", "lead"]))  # fmt: skip
+    @a_step
+    def the_trusted_agent_asks_and_somebody_decides(self, order_type: str, shift: int, verb: str, name: str) -> Any:
+        found = self._proposed(self.play.propose("steady", self._asked(order_type, shift)))
+        self.play.settle()
+        order = self.play.model.orders[found.values[0]] if found.values else None
+        if order is None or order.status != "PENDING_APPROVAL":
+            return found
+        if verb == "adopt":
+            return multiple(*found.values, *self._proposed(self.play.adopt(name, order)).values)
+        self.play.act(self._decision(verb, name, order))
+        if verb == "approve twice":
+            self.play.act(self.play.approve("lead" if name != "lead" else "second", order))
+        return found
+
+    @precondition(lambda self: not self.is_in_trouble())
+    @rule(target=orders, order_type=SETTINGS, shift=st.sampled_from([-2, -1, 0, 1, 2]))
     @a_step
     def the_trusted_agent_proposes(self, order_type: str, shift: int) -> Any:
         return self._proposed(self.play.propose("steady", self._asked(order_type, shift)))
 
-    @rule(target=orders, name=st.sampled_from(OPERATORS), order_type=st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"]),
+    @rule(target=orders, name=st.sampled_from(OPERATORS), order_type=SETTINGS,
           shift=st.sampled_from(SHIFTS))  # fmt: skip
     @a_step
     def a_person_orders(self, name: str, order_type: str, shift: int) -> Any:
@@ -178,6 +230,20 @@ class HouseMachine(RuleBasedStateMachine):
 
     # -- deciding --
 
+    @precondition(lambda self: any(order.runs_s is not None for order in self.held()))
+    @rule(index=number, name=st.sampled_from(["operator", "second", "viewer", "steady", "stranger"]))
+    @a_step
+    def somebody_vetoes(self, index: int, name: str) -> None:
+        open_ones = [order for order in self.held() if order.runs_s is not None]
+        self.play.act(self.play.veto(name, pick(open_ones, index)))
+
+    @precondition(lambda self: any(self.play.model.is_reviewable(order) for order in self.play.model.orders.values()))
+    @rule(index=number, name=st.sampled_from(["operator", "second", "owner", "viewer", "steady"]))
+    @a_step
+    def somebody_reviews(self, index: int, name: str) -> None:
+        ran = [order for order in self.play.model.orders.values() if self.play.model.is_reviewable(order)]
+        self.play.act(self.play.review(name, pick(ran, index)))
+
     @precondition(lambda self: self.has_held())
     @rule(index=number, name=st.sampled_from(["operator", "second", "owner", "lead"]))
     @a_step
@@ -190,18 +256,23 @@ class HouseMachine(RuleBasedStateMachine):
     def somebody_tries_to_approve(self, index: int, name: str, is_digest_right: bool) -> None:
         self.play.act(self.play.approve(name, pick(self.held(), index), is_digest_right=is_digest_right))
 
-    @rule(order_id=orders, name=st.sampled_from(EVERYBODY), verb=st.sampled_from(["approve", "reject", "abort", "adopt"]))
+    def _decision(self, verb: str, name: str, order: Order) -> Act:
+        play = self.play
+        return {
+            "approve": lambda: play.approve(name, order), "approve twice": lambda: play.approve(name, order),
+            "reject": lambda: play.reject(name, order, "WRONG_TIMING"), "abort": lambda: play.abort(name, order),
+            "veto": lambda: play.veto(name, order), "adopt": lambda: play.adopt(name, order),
+            "review": lambda: play.review(name, order),
+        }[verb]()  # fmt: skip
+
+    @rule(order_id=orders, name=st.sampled_from(EVERYBODY),
+          verb=st.sampled_from(["approve", "reject", "abort", "adopt", "veto", "review"]))  # fmt: skip
     @a_step
     def somebody_comes_late(self, order_id: str, name: str, verb: str) -> None:
         order = self.play.model.orders[order_id]
         if verb == "adopt" and self.play.model.adopt(self.play.who(name), order, self.play.now_s).status == 201:
             verb = "abort"  # a new order belongs into the bundle
-        act = {
-            "approve": lambda: self.play.approve(name, order),
-            "reject": lambda: self.play.reject(name, order, "WRONG_TIMING"),
-            "abort": lambda: self.play.abort(name, order),
-            "adopt": lambda: self.play.adopt(name, order),
-        }[verb]()
+        act = self._decision(verb, name, order)
         self.play.act(act)
 
     @precondition(lambda self: self.has_held())
@@ -259,31 +330,36 @@ class HouseMachine(RuleBasedStateMachine):
         return multiple(*found)
 
     @rule(target=grants, name=st.sampled_from(["lead", "lead", "lead", "operator", "stranger", "steady"]),
-          agent=st.sampled_from(AGENTS), level=st.sampled_from(["L1", "L2", "L3", "L3", "L4", "L5"]),
+          level=st.sampled_from(["L1", "L2", "L3", "L3", "L4", "L5"]),
           types=st.sampled_from([[], ["SET_POWER"], ["SET_FAN", "DROP", "COOL"]]),
           lasts_s=st.sampled_from([None, None, 6.0]))  # fmt: skip
     @a_step
-    def somebody_grants(self, name: str, agent: str, level: str, types: list[str], lasts_s: float | None) -> Any:
-        return self._grant(name, agent, level, types, lasts_s)
+    def somebody_grants(self, name: str, level: str, types: list[str], lasts_s: float | None) -> Any:
+        return self._grant(name, "eager", level, types, lasts_s)
 
-    @rule(grant_id=grants, name=st.sampled_from(["lead", "operator", "stranger", "eager"]))
+    @rule(target=grants, name=st.sampled_from(["lead", "lead", "operator"]), level=st.sampled_from(["L3", "L4", "L5"]))
     @a_step
-    def somebody_revokes(self, grant_id: str, name: str) -> None:
+    def somebody_grants_the_trusted_one(self, name: str, level: str) -> Any:
+        return self._grant(name, "steady", level, [], None)
+
+    def _revoke(self, name: str, grant: oracle.Grant) -> None:
         play = self.play
-        grant = play.model.grants[grant_id]
         expected = play.model.lead_act(play.who(name), "grant_not_found")
 
         def learn(_answer: Any) -> None:
             grant.is_live = False
 
-        play.act(Act("revoke", expected, lambda: play.house.post(name, f"/v1/grants/{grant_id}/revoke"), learn,
-                     lambda: grant.is_live and grant_id not in play.watch.machine_facts().levels))  # fmt: skip
+        play.act(Act("revoke", expected, lambda: play.house.post(name, f"/v1/grants/{grant.grant_id}/revoke"), learn,
+                     lambda: grant.is_live and grant.grant_id not in play.watch.machine_facts().levels))  # fmt: skip
+
+    @rule(grant_id=grants, name=st.sampled_from(["lead", "operator", "stranger", "eager"]))
+    @a_step
+    def somebody_revokes(self, grant_id: str, name: str) -> None:
+        self._revoke(name, self.play.model.grants[grant_id])
 
     # -- having the machine --
 
-    @rule(name=st.sampled_from(["operator", "second", "viewer", "stranger", "steady"]))
-    @a_step
-    def somebody_takes_the_machine(self, name: str) -> None:
+    def _suspend(self, name: str) -> None:
         play, model = self.play, self.play.model
 
         def learn(_answer: Any) -> None:
@@ -294,13 +370,17 @@ class HouseMachine(RuleBasedStateMachine):
                 if order.is_by_agent:
                     play._moved(order, "ABORTED")
 
-        play.act(Act("suspend", model.operate(play.who(name)), lambda: play.house.post(name, f"{play.machine_path}/suspend"),
-                     learn, lambda: play.watch.machine_facts().is_suspended and not model.suspended))  # fmt: skip
+        play.act(Act("suspend", model.operate(play.who(name)),
+                     lambda: play.house.post(name, f"{play.machine_path}/suspend"), learn,
+                     lambda: play.watch.machine_facts().is_suspended and not model.suspended))  # fmt: skip
 
-    @precondition(lambda self: self.play.model.suspended)
-    @rule(name=st.sampled_from(["operator", "second", "lead", "viewer", "eager", "stranger"]))
+    @precondition(lambda self: not self.is_in_trouble())
+    @rule(name=st.sampled_from(["operator", "second", "viewer", "stranger", "steady"]))
     @a_step
-    def somebody_gives_it_back(self, name: str) -> None:
+    def somebody_takes_the_machine(self, name: str) -> None:
+        self._suspend(name)
+
+    def _give_back(self, name: str) -> None:
         play, model = self.play, self.play.model
 
         def learn(_answer: Any) -> None:
@@ -310,10 +390,7 @@ class HouseMachine(RuleBasedStateMachine):
                      lambda: play.house.post(name, f"{play.machine_path}/resume", {"what": "agents"}), learn,
                      lambda: not play.watch.machine_facts().is_suspended and model.suspended))  # fmt: skip
 
-    @precondition(lambda self: self.play.model.is_paused or "link_lost" in self.play.model.halts)
-    @rule(name=st.sampled_from(["operator", "second", "lead", "viewer", "steady", "stranger"]))
-    @a_step
-    def somebody_lets_orders_through(self, name: str) -> None:
+    def _resume_orders(self, name: str) -> None:
         play, model = self.play, self.play.model
         expected = model.operate(play.who(name))
         if expected.status == 200 and play.seen.link == "down":
@@ -328,8 +405,28 @@ class HouseMachine(RuleBasedStateMachine):
                      lambda: play.watch.machine_facts().is_paused != model.is_paused
                      or play.watch.machine_facts().halts != model.halts))  # fmt: skip
 
+    def _attend(self, name: str) -> None:
+        play, model = self.play, self.play.model
+
+        def learn(_answer: Any) -> None:
+            model.attended_s = play.now_s
+
+        play.act(Act("attend", model.operate(play.who(name)),
+                     lambda: play.house.post(name, f"{play.machine_path}/attend"), learn,
+                     lambda: play.watch.attendances() > model.attendances))  # fmt: skip
+        model.attendances = play.watch.attendances()
+
+    @rule(what=st.sampled_from(["give back", "let through", "reset", "attend", "attend"]),
+          name=st.sampled_from(["operator", "second", "lead", "lead", "viewer", "steady", "stranger"]))  # fmt: skip
+    @a_step
+    def somebody_puts_something_right(self, what: str, name: str) -> None:
+        act = {"give back": self._give_back, "let through": self._resume_orders, "reset": self._reset,
+               "attend": self._attend}[what]  # fmt: skip
+        act(name)
+
     # -- STOP --
 
+    @precondition(lambda self: not self.is_in_trouble())
     @rule(name=st.sampled_from(["operator", "second", "lead", "viewer", "stranger", "steady"]))
     @a_step
     def somebody_presses_stop(self, name: str) -> None:
@@ -348,10 +445,7 @@ class HouseMachine(RuleBasedStateMachine):
         play.act(Act("stop", model.operate(play.who(name)), lambda: play.house.post(name, f"{play.machine_path}/stop"),
                      learn, lambda: bool(play.watch.machine_facts().halts - model.halts)))  # fmt: skip
 
-    @precondition(lambda self: bool(self.play.model.halts))
-    @rule(name=st.sampled_from(["lead", "lead", "lead", "operator", "stranger", "steady"]))
-    @a_step
-    def somebody_resets(self, name: str) -> None:
+    def _reset(self, name: str) -> None:
         play, model = self.play, self.play.model
         expected = model.lead_act(play.who(name), "machine_not_found")
         if expected.status == 200 and play.house.keeper is None:
@@ -372,35 +466,27 @@ class HouseMachine(RuleBasedStateMachine):
         self.play.house.pass_time(duration_s)
         self.play.note(f"waited {duration_s}")
 
-    @rule(control=st.sampled_from(["heater", "fan", "drum"]), step=st.sampled_from([1, 3, 4, 5, 6]))
+    @rule(control=st.sampled_from(["heater", "fan", "drum"]), step=st.sampled_from([1, 3, 4, 5, 6]),
+          name=st.sampled_from(["knob", *sorted(FAULTS)]))  # fmt: skip
     @a_step
-    def a_hand_turns_a_knob(self, control: str, step: int) -> None:
-        self.play.disturb("knob")
-        self.play.house.machine.act("turn_knob", control=control, step=step)
-
-    @rule(name=st.sampled_from(sorted(FAULTS)))
-    @a_step
-    def the_machine_misbehaves(self, name: str) -> None:
-        self.play.disturb(name)
+    def the_machine_misbehaves(self, control: str, step: int, name: str) -> None:
+        self.play.disturb(name, {"long silence": 12.0}.get(name, 3.0))
+        if name == "knob":
+            self.play.house.machine.act("turn_knob", control=control, step=step)
+            return
         self.play.house.machine.act("fault", fault=FAULTS[name])
         if name == "long silence":
             self.play.house.pass_time(6.0)
+        elif name in ("nak", "dropped_step", "doubled_step", "late"):
+            self._proposed(self.play.propose("operator", self._asked("SET_FAN", step - 3)))
 
-    @precondition(lambda self: self.play.house.machine.effects.is_plugged)
+    @precondition(lambda self: not self.is_in_trouble())
     @rule()
     @a_step
     def the_cable_is_pulled(self) -> None:
         self.play.disturb("unplug")
         self.play.house.machine.act("fault", fault="unplug")
         self.play.house.pass_time(0.8)
-
-    @precondition(lambda self: not self.play.house.machine.effects.is_plugged)
-    @rule()
-    @a_step
-    def the_cable_is_put_back(self) -> None:
-        self.play.disturb("replug")
-        self.play.house.machine.act("fault", fault="replug")
-        self.play.house.pass_time(1.2)
 
     @rule(target=orders, death=st.sampled_from(DEATHS), count=st.sampled_from([1, 1, 2]),
           shift=st.sampled_from([-2, -1, 1, 2]))  # fmt: skip
@@ -425,17 +511,90 @@ class HouseMachine(RuleBasedStateMachine):
         order = pick(self.held(), index)
         self.play.disturb("web killed")
         self.play.house.deaths.plan(site, 1, "web")
-        act = {"approve": lambda: self.play.approve("lead", order), "abort": lambda: self.play.abort("lead", order),
-               "reject": lambda: self.play.reject("lead", order, "WRONG_TIMING")}[verb]()  # fmt: skip
+        act = self._decision(verb, "lead", order)
         self.play.act(act)
         self._count_deaths()
 
-    @rule(name=st.sampled_from(["worker", "keeper"]))
+    @rule()
     @a_step
-    def a_process_is_killed(self, name: str) -> None:
-        self.play.disturb(f"{name} killed")
-        self.play.house.kill(name)
-        self.play.house.pass_time(0.8 if name == "keeper" else 3.6)
+    def the_keeper_is_killed(self) -> None:
+        self.play.disturb("keeper killed")
+        self.play.house.kill("keeper")
+        self.play.house.pass_time(0.8)
+
+    @precondition(lambda self: not self.is_in_trouble() and not self.play.is_disturbed)
+    @rule(target=orders, meanwhile=st.sampled_from(["revoke", "knob", "suspend", "wait", "nothing"]),
+          shift=st.sampled_from([-1, 1]), name=st.sampled_from(["steady", "operator"]))  # fmt: skip
+    @a_step
+    def the_worker_is_killed_and_comes_again(self, meanwhile: str, shift: int, name: str) -> Any:
+        """An order is approved while nobody tends the machine; by the time somebody does, it may be wrong."""
+        play = self.play
+        found = self._proposed(play.propose(name, self._asked("SET_FAN", shift)))
+        order = play.model.orders[found.values[0]] if found.values else None
+        play.noticed("worker killed")
+        play.house.kill("worker")
+        if order is not None and order.status == "PENDING_APPROVAL":
+            play.act(play.approve("lead", order))
+        grant = play.model.grant_of("steady")
+        if meanwhile == "revoke" and grant is not None:
+            self._revoke("lead", grant)
+        elif meanwhile == "knob":
+            play.noticed("knob")
+            play.house.machine.act("turn_knob", control="fan", step=9)
+        elif meanwhile == "suspend":
+            self._suspend("operator")
+        elif meanwhile == "wait":
+            play.house.pass_time(1.2)
+        play.house.pass_time(3.6)
+        return found
+
+    @precondition(lambda self: not self.is_in_trouble() and not self.play.is_disturbed)
+    @rule(target=orders, shift=st.sampled_from([-1, 1]))
+    @a_step
+    def a_worker_sleeps_and_wakes(self, shift: int) -> Any:
+        """Another takes the machine when the lease is over, not before; the sleeper sends nothing any more."""
+        play, house = self.play, self.play.house
+        sleeper = house.loop
+        if house.rival() is not None:
+            raise AssertionError("a machine that is tended was taken")
+        if sleeper is None:
+            return multiple()
+        house.loop = None
+        house.pass_time(3.6)
+        if house.loop is None or house.loop.token <= sleeper.token:
+            raise AssertionError("the lease is over, and nobody took it with a higher token")
+        play.settle()
+        taker, house.loop = house.loop, None
+        house._begin_loop_ms = float("inf")
+        found = self._proposed(play.propose("operator", self._asked("SET_FAN", shift)))
+        play.noticed("worker slept")
+        why = house.wake_sleeper(sleeper)
+        if why not in ("lease_lost", "fenced"):
+            raise AssertionError("a worker whose machine was taken goes on")
+        if any(play.watch.status_of(order_id) != "APPROVED" for order_id in found.values
+               if play.model.orders[order_id].status == "APPROVED"):  # fmt: skip
+            raise AssertionError("a worker whose machine was taken has carried out an order")
+        house.loop, house._begin_loop_ms = taker, 0.0
+        return found
+
+    @precondition(lambda self: self.has_held())
+    @rule(index=number, verb=st.sampled_from(["approve", "reject", "adopt"]), early_s=st.sampled_from([0.0, 0.0, 0.001]))
+    @a_step
+    def somebody_decides_at_the_last_moment(self, index: int, verb: str, early_s: float) -> None:
+        """The deadline itself is too late; a millisecond before it is not."""
+        play, order = self.play, pick(self.held(), index)
+        left_s = order.expires_s - early_s - play.now_s
+        if not 0 < left_s < 6:
+            play.act(self._decision("approve", "viewer", order))
+            return
+        play.house.pass_time(max(0.0, left_s - 0.2))
+        play.settle_rows()
+        play.house.clock.advance_to_ms((order.expires_s - early_s) * 1000)
+        if verb == "adopt":
+            self._proposed(play.adopt("second", order))
+        else:
+            play.act(self._decision(verb, "second" if play.who(order.proposer).owner != "second" else "lead", order))
+        play.sometimes.met("boundary", f"{verb} {'at' if not early_s else 'before'} the deadline")
 
     def _count_deaths(self) -> None:
         deaths = self.play.house.deaths

@@ -20,7 +20,9 @@ from simulation.sometimes import Sometimes
 
 STEP_S = 0.4  # one turn of the house
 SETTLE_MAX = 10  # turns until an approved order must have gone to the wire
-SWEEP_LATE_S = 2.0
+SWEEP_LATE_S = 3.0
+DOUBT_S = 14.0  # an order is over 9.5 s after its claim; then a fresh reading settles it
+QUIET_AFTER_S = 3.0
 #: What a body on the wire may come to when somebody meddles with wire, machine or process.
 _WIRE_ENDS = frozenset({"COMPLETED", "FAILED", "IN_DOUBT", "EXECUTING"})
 
@@ -70,7 +72,7 @@ class Play:
         self.is_disturbed = False  # in this step wire, machine or process was meddled with
         self.was_disturbed_at_s = float("-inf")
         self.seen = self._look()
-        self.steps = self.idle_steps = 0
+        self.doubtful_since: dict[str, float] = {}
         self.lines: list[str] = []
 
     # -- looking --
@@ -112,10 +114,15 @@ class Play:
 
     # -- acting --
 
-    def disturb(self, what: str) -> None:
+    def disturb(self, what: str, lasts_s: float = 0.0) -> None:
         """Somebody meddles: until things are quiet again the wire may end otherwise than planned."""
         self.is_disturbed = True
-        self.was_disturbed_at_s = self.now_s
+        self.was_disturbed_at_s = max(self.was_disturbed_at_s, self.now_s + lasts_s)
+        self.sometimes.met("fault", what)
+        self.note(f"fault {what}")
+
+    def noticed(self, what: str) -> None:
+        """Something happened that does not meddle with wire or machine: the model goes on expecting everything."""
         self.sometimes.met("fault", what)
         self.note(f"fault {what}")
 
@@ -196,7 +203,7 @@ class Play:
         adopted: Order | None,
     ) -> None:
         """A new order is where the verdict puts it, with every reason."""
-        status = {"ALLOW": "APPROVED", "HOLD": "PENDING_APPROVAL", "VETO": self._vetoable()}.get(
+        status = {"ALLOW": "APPROVED", "HOLD": "PENDING_APPROVAL", "VETO": "PENDING_APPROVAL"}.get(
             verdict.decision, "REJECTED"
         )
         codes = tuple(dict.fromkeys(r["code"] for r in row["reasons"] if r["decision"] == "REFUSE"))
@@ -219,9 +226,9 @@ class Play:
             row["id"], who.name, asked, oracle.CONTROL_OF.get(asked.order_type, ""), target, status, now_s,
             row["expires_s"], look, verdict.refusals, row["digest"], verdict.needed, is_by_agent=who.is_agent,
             rate=row["seen_rate"], roast=look.is_in_roast, adopted_from=adopted.order_id if adopted else "",
-            runs_s=now_s + oracle.VETO_WINDOW_S if verdict.decision == "VETO" else None,
+            runs_s=now_s + oracle.VETO_WINDOW_S if verdict.decision == "VETO" else None, decision=verdict.decision,
         )  # fmt: skip
-        if status == "APPROVED" or status == "REJECTED":
+        if status in ("APPROVED", "REJECTED"):
             order.decided_s = now_s
         if row["target_step"] != target:
             raise Broken(f"expected the native target {target}, got {row['target_step']}")
@@ -230,9 +237,6 @@ class Play:
             for rival in self.model.of_status("PENDING_APPROVAL", "APPROVED"):
                 if rival is not order and rival.control == order.control:
                     self._moved(rival, "ABORTED")
-
-    def _vetoable(self) -> str:
-        return "PENDING_APPROVAL"
 
     def approve(self, name: str, order: Order, *, is_digest_right: bool = True) -> Act:
         who, now_s = self.who(name), self.now_s
@@ -286,6 +290,26 @@ class Play:
             lambda: self.watch.status_of(order.order_id) == "ABORTED" and order.status != "ABORTED",
         )  # fmt: skip
 
+    def veto(self, name: str, order: Order) -> Act:
+        expected = self.model.veto(self.who(name), order)
+        to = "REJECTED" if order.status == "PENDING_APPROVAL" else "ABORTED"
+        return Act(
+            "veto", expected, lambda: self.house.post(name, self.path(order, "veto"), {"text": "no"}),
+            lambda _: self._moved(order, to), lambda: self.watch.status_of(order.order_id) == to != order.status,
+        )  # fmt: skip
+
+    def review(self, name: str, order: Order) -> Act:
+        expected = self.model.review(self.who(name), order)
+
+        def learn(_answer: Answer) -> None:
+            order.is_reviewed = True
+
+        return Act(
+            "review", expected,
+            lambda: self.house.post(name, self.path(order, "review"), {"finding": "in_order", "text": ""}), learn,
+            lambda: self.watch.is_reviewed(order.order_id) and not order.is_reviewed,
+        )  # fmt: skip
+
     def _moved(self, order: Order, status: str) -> None:
         order.status = status
         if status in oracle.SETTLED:
@@ -296,6 +320,10 @@ class Play:
     def settle(self) -> None:
         """Turns until nothing approved waits for the wire; then the laws, and every order against the model."""
         self.house.pass_time(STEP_S)
+        self.settle_rows()
+
+    def settle_rows(self) -> None:
+        """The same without the first turn."""
         for _ in range(SETTLE_MAX):
             was_busy = self._is_wire_busy()
             if not was_busy:
@@ -304,11 +332,13 @@ class Play:
         before, self.seen = self.seen, self._look()
         rows = {row["id"]: row for row in self.watch.orders()}
         self._follow_halts()
+        self._check_latch()
         moved = [order for order in self.model.orders.values() if rows[order.order_id]["status"] != order.status]
         for order in sorted(moved, key=lambda each: (rows[each.order_id]["settled_s"] or 0.0, each.order_id)):
             self._follow(order, rows[order.order_id], before)
         for order in self.model.of_status("PENDING_APPROVAL", "APPROVED"):
             self._check_standing(order)
+        self._check_doubts()
         self.watch.check()
         if not self._is_meddled():
             self.is_disturbed = False
@@ -319,15 +349,25 @@ class Play:
     def _is_meddled(self) -> bool:
         """Is a fault still at work, or was one a moment ago?"""
         house = self.house
-        is_whole = house.loop is not None and house.keeper is not None and not house.deaths.site
-        return not is_whole or self.seen.link != "up" or self.now_s - self.was_disturbed_at_s < 12.0
+        return house.keeper is None or bool(house.deaths.site) or self.seen.link != "up" or self.now_s - self.was_disturbed_at_s < QUIET_AFTER_S
+
+    def _check_latch(self) -> None:
+        """Who pressed STOP finds the machine latched at its keeper until a lead resets it."""
+        keeper = self.house.keeper
+        if self.is_disturbed or keeper is None or not self.model.halts - {"link_lost"}:
+            return
+        if keeper.keeper.latches.latch is None:
+            raise Broken(f"the machine is halted ({sorted(self.model.halts)}), and its keeper takes orders")
+        if self.house.machine.status()["heater_step"]:
+            raise Broken("a halted machine heats")
+        self.sometimes.met("law", "latch stands")
 
     def _follow_halts(self) -> None:
         """Halts and pauses that the machine's side made must have a reason we gave; those we know of must stand."""
         facts = self.watch.machine_facts()
         for kind in sorted(facts.halts - self.model.halts):
             if not self.is_disturbed:
-                raise Broken(f"a halt of the kind {kind} that nothing explains")
+                raise Broken(f"a halt that nothing explains: {facts.halt_words}")
             self.sometimes.met("halt", kind)
         if self.model.halts - facts.halts:
             raise Broken(f"a halt is gone that nobody reset: {self.model.halts - facts.halts}")
@@ -406,6 +446,8 @@ class Play:
             verdict = self._dispatch_verdict(order, before)
             if verdict.decision == "REFUSE" and not self.model.is_unsure(order, self.seen):
                 return f"the governor must refuse it: {verdict.refusals}"
+        if order.status in oracle.ON_WIRE and new in oracle.SETTLED:
+            return self._why_wrong_resolution(order, row)
         if self.is_disturbed:
             return ""
         if new == "ABORTED":
@@ -416,6 +458,27 @@ class Play:
             return "nothing hindered it"
         reads = self.seen.steps.get(order.control)
         return "" if reads == order.target else f"{order.control} reads {reads}, not {order.target}"
+
+    def _why_wrong_resolution(self, order: Order, row: dict[str, Any]) -> str:
+        """A doubt is resolved by what the machine reads and what the wire log holds, never by hope."""
+        new, code = row["status"], row["outcome_code"]
+        if new == "COMPLETED" and order.control and row["actual_step"] != order.target:
+            return f"it is called done with {order.control} at {row['actual_step']}, not {order.target}"
+        if code == "not_sent" and self.watch.writes_of(order.order_id):
+            return "it is said that nothing was sent, and bytes were"
+        if code == "not_reached" and row["actual_step"] == order.target:
+            return "it is said not to have arrived, and it has"
+        return ""
+
+    def _check_doubts(self) -> None:
+        """What is on the wire comes to an end, once machine, keeper and loop are there again."""
+        is_whole = self.house.loop is not None and self.house.keeper is not None and self.seen.link == "up"
+        for order in self.model.of_status("EXECUTING", "IN_DOUBT"):
+            since_s = self.doubtful_since.setdefault(order.order_id, self.now_s)
+            if not is_whole or self.seen.poor & {f"{order.control}_step", "state"}:
+                self.doubtful_since[order.order_id] = self.now_s
+            elif self.now_s - since_s > DOUBT_S:
+                raise Broken(f"{order.order_id} is {order.status} since {self.now_s - since_s:.0f} s")
 
     def _check_standing(self, order: Order) -> None:
         """An order that still waits must have a right to."""
@@ -428,6 +491,8 @@ class Play:
             why = "orders are paused"
         elif order.is_by_agent and self.model.suspended:
             why = "agents are suspended"
+        elif self.house.loop is None:
+            return
         elif order.status == "PENDING_APPROVAL" and order.is_by_agent and not self.is_disturbed:
             code = self.model.void_code(order, self.seen)
             if code and not self.model.is_unsure(order, self.seen):

@@ -66,6 +66,7 @@ class _Watched(HouseMachine):
     """Tells the digest of the example that was played last."""
 
     digest = ""
+    lines: list[str] = []
 
     def teardown(self) -> None:
         try:
@@ -73,6 +74,7 @@ class _Watched(HouseMachine):
         finally:
             if hasattr(self, "play"):
                 _Watched.digest = self.play.digest()
+                _Watched.lines = self.play.lines
 
 
 def fresh_seed() -> int:
