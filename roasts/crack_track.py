@@ -75,11 +75,14 @@ def advance(
 ) -> CrackTrack:
     """Take the newest second (the last of ``points``); ``cut_s``: when in it the heater was stepped down."""
     now = points[-1]
-    track = replace(track, is_heater_known=is_heater_known)
+    if track.is_heater_known != is_heater_known:
+        track = replace(track, is_heater_known=is_heater_known)
     if cut_s is not None:
         track = _answered(track, prior, cut_s)
     last_cut_s = cut_s if cut_s is not None else track.last_cut_s
-    track = replace(track, candidates=_bent(track.candidates, prior, points, now.at_s), last_cut_s=last_cut_s)
+    candidates = _bent(track.candidates, prior, points, now.at_s)
+    if candidates is not track.candidates or last_cut_s != track.last_cut_s:
+        track = replace(track, candidates=candidates, last_cut_s=last_cut_s)
     return _grown(track, prior, points)
 
 
@@ -133,7 +136,7 @@ def _grown(track: CrackTrack, prior: CrackPrior, points: Sequence[Point]) -> Cra
     passed += heard.habit_share if is_habit_passed else 0.0
     share = passed - track.passed
     if share <= SMALLEST_SHARE:
-        return replace(track, habit_passed=is_habit_passed)
+        return track if is_habit_passed == track.habit_passed else replace(track, habit_passed=is_habit_passed)
     is_blind = not track.candidates or len(points) < 2 or now.at_s - points[-2].at_s > HOLE_S
     if is_blind and share > PAST_AT_ONCE:
         return replace(track, is_lost=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 from django.db import transaction
@@ -20,6 +23,7 @@ from roasts.formats.reading import read_roast
 from roasts.models import Machine
 from roasts.services_imports import Filed, file_roast, find_duplicate, organization_of
 
+logger = logging.getLogger(__name__)
 #: Files of one transaction of a bulk import; as many are read ahead.
 BATCH_FILES = 8
 
@@ -34,8 +38,12 @@ def digest_of(data: bytes) -> str:
 
 def read_file(data: bytes) -> ImportedRoast:
     """The roast in the bytes, or a refusal that says what to do: 413 or 422. No database is asked."""
+    return _told(lambda: read_roast(data))
+
+
+def _told(read: Callable[[], ImportedRoast]) -> ImportedRoast:
     try:
-        return read_roast(data)
+        return read()
     except TooLarge as error:
         raise ApiError(error.code, error.message, error.how_to_fix, status=413) from error
     except FormatError as error:
@@ -66,19 +74,50 @@ def import_files(
     """
     organization = organization_of(principal)
     remaining = iter(files)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-roast") as reader:
-
-        def read_ahead() -> list[Waiting]:
-            chosen = itertools.islice(remaining, BATCH_FILES)
-            return [(file_name, data, reader.submit(read_file, data)) for file_name, data in chosen]
-
-        batch = read_ahead()
+    with _ReadAhead(remaining) as ahead:
+        batch = ahead.next_batch()
         while batch:
-            following = read_ahead()
+            following = ahead.next_batch()
             with transaction.atomic():
                 outcomes = [_file_next(principal, organization, each, machine=machine, now=now) for each in batch]
             yield from outcomes
             batch = following
+
+
+class _ReadAhead:
+    """Reads the next files while others are filed: the first batch in a thread, what follows in a process of its own
+    (two threads of one would take turns), which a few files are not worth.
+    """
+
+    def __init__(self, files: Iterator[tuple[str, bytes]]) -> None:
+        self._files = files
+        self._reader: Executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-roast")
+        self._readers = ExitStack()
+        self._readers.enter_context(self._reader)
+        self._batches = 0
+
+    def __enter__(self) -> _ReadAhead:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._readers.close()
+
+    def next_batch(self) -> list[Waiting]:
+        """The next files with what is being read of each; none at the end."""
+        chosen = list(itertools.islice(self._files, BATCH_FILES))
+        self._batches += bool(chosen)
+        if chosen and self._batches == 2:
+            spawned = multiprocessing.get_context("spawn")  # a fork would share the database's connection
+            self._reader = self._readers.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=spawned))
+        return [(file_name, data, self._read(data)) for file_name, data in chosen]
+
+    def _read(self, data: bytes) -> Future[ImportedRoast]:
+        try:
+            return self._reader.submit(read_roast, data)
+        except BrokenExecutor:
+            broken: Future[ImportedRoast] = Future()
+            broken.set_exception(BrokenExecutor())
+            return broken
 
 
 def _file_next(
@@ -95,12 +134,21 @@ def _file_next(
     if known is not None:
         return known
     try:
-        imported = reading.result()
+        imported = _read_ahead(reading, data)
         return file_roast(
             principal, imported, digest=digest, file_name=file_name, size_bytes=len(data), machine=machine, now=now
         )
     except ApiError as error:
         return error
+
+
+def _read_ahead(reading: Future[ImportedRoast], data: bytes) -> ImportedRoast:
+    """What the reader made of it; read here where the reader is gone."""
+    try:
+        return _told(reading.result)
+    except BrokenExecutor:
+        logger.warning("the process that reads files ahead is gone; they are read here")
+        return read_file(data)
 
 
 def describe(filed: Filed) -> dict[str, Any]:

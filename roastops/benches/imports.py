@@ -21,7 +21,7 @@ from roastops.testing.processes import Fleet
 
 #: A roast of ten minutes at 10 Hz.
 ROWS = 6_000
-SHORT, USUAL = (2, 3), (5, 8)  # rounds, files each
+SHORT, USUAL = (1, 10), (3, 40)  # rounds, files each
 WAIT_S = 300.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,30 @@ def test_a_bulk_import_files_what_it_can_and_answers_each_in_order(people: Peopl
     filed = [each for each in found if not isinstance(each, ApiError)]
     assert [each.is_duplicate for each in filed] == [False] * 8 + [True]
     assert Roast.objects.count() == 8 and Sample.objects.count() == 80
+
+
+def test_what_a_process_reads_ahead_is_told_as_if_it_were_read_here(people: People) -> None:
+    files = [(f"{n}.alog", file_of(title=f"roast {n}")) for n in range(importing.BATCH_FILES + 3)]
+    files[importing.BATCH_FILES] = ("bad.alog", b"rubbish")
+    found = list(importing.import_files(people.principal("operator"), files, now=NOW))
+    with pytest.raises(ApiError) as here:
+        importing.read_file(b"rubbish")
+    told = found[importing.BATCH_FILES]
+    assert isinstance(told, ApiError) and told.body() == here.value.body()
+    kinds = [importing.describe(each) for each in found if not isinstance(each, ApiError)]
+    assert kinds[0]["understood"] == kinds[-1]["understood"] and kinds[0]["samples"] == kinds[-1]["samples"] == 10
+    assert not multiprocessing.active_children()
+
+
+def test_files_are_read_here_where_the_process_that_reads_ahead_is_gone(people: People) -> None:
+    files = [(f"{n}.alog", file_of(title=f"roast {n}")) for n in range(3 * importing.BATCH_FILES)]
+    outcomes = importing.import_files(people.principal("operator"), files, now=NOW)
+    found = [next(outcomes)]
+    for child in multiprocessing.active_children():
+        child.kill()
+    found += outcomes
+    assert [isinstance(each, ApiError) for each in found] == [False] * len(files)
+    assert Roast.objects.count() == len(files)
 
 
 def test_the_binary_copy_is_postgresqls_format_to_the_byte() -> None:
