@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from commands import services_alerts
 from commands.alerts import Kind, Severity
 from commands.models import Alert
+from commands.serializers import WholeField
 from kernel import clock
 from kernel.errors import NotFound
 from kernel.idempotency import idempotent
@@ -61,9 +62,9 @@ class ResolveAlertBody(StrictSerializer):
 
 
 class ShelveAlertBody(StrictSerializer):
-    """Until when it is out of sight (at most 24 hours), and why it can wait."""
+    """For how long it is out of sight (at most a day), and why it can wait."""
 
-    until = serializers.DateTimeField()
+    minutes = WholeField(min_value=1, max_value=24 * 60)
     reason = TextField(max_length=500)
 
 
@@ -201,8 +202,7 @@ class AlertShelve(APIView):
 
     @extend_schema(
         operation_id="shelve_alert",
-        description="Out of sight until a time, at most 24 hours, with a reason; then it is back. 400 `bad_until`; "
-        "409 `already_resolved`.",
+        description="Out of sight for so many minutes, with a reason; then it is back. 409 `already_resolved`.",
         request=ShelveAlertBody,
         responses={200: AlertSerializer, **errors(409, 422)},
     )
@@ -210,9 +210,8 @@ class AlertShelve(APIView):
     def post(self, request: Request, alert_id: str) -> Response:
         alert, now = alert_or_404(request, alert_id), clock.now()
         body = read_body(ShelveAlertBody, request)
-        alert = services_alerts.shelve_alert(
-            _principal(request), alert, until=body["until"], reason=body["reason"], now=now
-        )
+        until = now + dt.timedelta(minutes=body["minutes"])
+        alert = services_alerts.shelve_alert(_principal(request), alert, until=until, reason=body["reason"], now=now)
         return Response(services_alerts.alert_document(alert, now))
 
 

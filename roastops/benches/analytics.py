@@ -24,6 +24,7 @@ def run(*, is_short: bool, rows: int | None = None) -> Outcome:
     found = _measured(count, ROUNDS_SHORT if is_short else ROUNDS)
     yardstick, summing = quantile(found.pop("yardstick"), 0.5), found.pop("summing, s")[0]
     young = {name.removeprefix(YOUNG): found.pop(name) for name in list(found) if name.startswith(YOUNG)}
+    cpu = {name: found.pop(name)[0] for name in list(found) if name.startswith("cpu: ")}
     figures = [Figure(f"{name}, p95", quantile(ms, 0.95), "ms", at_most=50.0) for name, ms in found.items()]
     for name, ms in young.items():
         grown = quantile(found[name], 0.5) / quantile(ms, 0.5)
@@ -33,6 +34,7 @@ def run(*, is_short: bool, rows: int | None = None) -> Outcome:
         "analytics",
         (
             *figures,
+            *(Figure(f"{name} (this process alone)", ms, "ms") for name, ms in cpu.items()),
             Figure("yardstick: count of a week's orders, p50", yardstick, "ms"),
             Figure("ratio of the slowest's p50 to the yardstick", slowest / yardstick, "×"),
             Figure("summing the whole history", summing, "s"),

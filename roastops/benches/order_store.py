@@ -15,6 +15,7 @@ from typing import Any
 import django
 
 from kernel import clock
+from roastops.benches.library_store import spent
 
 DAYS, DAYS_SHORT, SHORT_BELOW = 90, 30, 100_000
 MACHINES, AGENTS = 20, 4
@@ -22,7 +23,7 @@ MAX_SUMMING = 2000
 NOW = dt.timedelta(minutes=-1)  # the newest order is a minute old
 
 #: Pseudo-random but the same each time: a hash of the order's number, modulo.
-_HASH = "abs(hashint8(n * 7919 + {salt})::bigint)"
+_HASH = "abs(hashint8(n::bigint * 7919 + {salt})::bigint)"
 
 
 def _share(salt: int, modulo: int) -> str:
@@ -248,11 +249,12 @@ def measure(rows: int, rounds: int) -> dict[str, list[float]]:
     summing_s = sum_all()
     _check(opened(asked[f"metrics, {days} d"]).json(), rows)
     found = {name: timed(lambda path=path: opened(path), rounds) for name, path in asked.items()}  # type: ignore[misc]
+    cpu = {f"cpu: {name}": spent(lambda path=path: opened(path), rounds) for name, path in asked.items()}  # type: ignore[misc]
     now = clock.now()
     found["alerts' watch, one turn"] = timed(lambda: services_alerts.watch_orders(house, now=now), rounds)
     found["breakers' watch, one turn"] = timed(lambda: services_breakers.trip_due(now=now), rounds)
     found["yardstick"] = timed(lambda: _count(house, newest - dt.timedelta(days=7), newest), rounds)
-    return found | before | {"summing, s": [summing_s]}
+    return found | before | cpu | {"summing, s": [summing_s]}
 
 
 def _store_all(house: Any, lead: Any, rows: int, newest: dt.datetime, days: int) -> None:

@@ -41,7 +41,7 @@
     var series = [{}].concat(o.lines.map(function (line) {
       var style = STYLES[line.style % STYLES.length];
       return {
-        label: line.name, scale: line.scale, stroke: colour(style[0]), width: style[1], dash: style[2], spanGaps: false, points: { show: false },
+        label: line.name, scale: line.scale, stroke: colour(style[0]), width: style[1], dash: style[2], spanGaps: false, points: { show: !!line.dots, size: 5, fill: colour(style[0]) },
         paths: line.stepped ? window.uPlot.paths.stepped({ align: 1 }) : undefined
       };
     }));
