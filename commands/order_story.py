@@ -57,6 +57,7 @@ class Story:
     more_writes: int
     approvals: tuple[Any, ...]
     effect: tuple[tuple[str, str], ...]
+    effect_says: str
     siblings: tuple[OrderView, ...]
     rollbacks: tuple[OrderView, ...]
     adoptions: tuple[OrderView, ...]
@@ -105,7 +106,7 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
     def views(rows: Any) -> tuple[OrderView, ...]:
         return tuple(order_words.order_view(row, principal, scales, has_steps=False) for row in rows)
 
-    writes = writes_of(order)
+    writes, attempt = writes_of(order), getattr(order, "execution", None)
     siblings = views(related.filter(plan_id=order.plan_id).order_by("plan_position")) if order.plan_id else ()
     told = order_words.order_view(order, principal, scales, has_steps=True)
     return Story(
@@ -114,7 +115,8 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
         writes=writes[:WRITES_SHOWN],
         more_writes=max(0, len(writes) - WRITES_SHOWN),
         approvals=tuple(order.given_approvals.all()),
-        effect=effect_words(getattr(order, "execution", None)),
+        effect=effect_words(attempt),
+        effect_says=str((attempt.effect or {}).get("says") or "") if attempt is not None else "",
         siblings=siblings,
         rollbacks=views(related.filter(rolls_back=order).order_by("proposed_at")),
         adoptions=views(related.filter(adopted_from=order).order_by("proposed_at")),
@@ -175,5 +177,5 @@ def effect_words(execution: Any) -> tuple[tuple[str, str], ...]:
     return tuple(
         order_words.named_value(str(name), value)
         for name, value in effect.items()
-        if not isinstance(value, list | dict) and value not in (None, "")
+        if name != "says" and not isinstance(value, list | dict) and value not in (None, "")
     )

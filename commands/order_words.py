@@ -159,7 +159,8 @@ class OrderView:
     @property
     def rejection_word(self) -> str:
         """The reason a person gave by its button."""
-        return str(REJECTION_WORDS.get(self.proposal.rejection_code, self.proposal.rejection_code))
+        code = self.proposal.rejection_code
+        return str(REJECTION_WORDS.get(code, code.replace("_", " ")))
 
 
 def percent_of(step: int | None, full_scale_step: int) -> int | None:
@@ -298,8 +299,9 @@ _STAGE_WORDS = {
     "verified": _("Verified"),
     "contradicted": _("Contradicted"),
     "in_doubt": _("In doubt"),
+    "effect": _("Effect seen"),
 }
-_DETAIL_KEYS = ("message", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "took_ms")
+_DETAIL_KEYS = ("message", "says", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "took_ms")
 
 
 def _write_words(writes: Any) -> str:

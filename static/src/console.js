@@ -366,8 +366,23 @@
     if (isLost) box.querySelector("[data-lost-for]").textContent = Math.round((performance.now() - lostAt) / 1000) + " s";
   }
   setInterval(showLost, 500);
-  window.addEventListener("offline", function () { if (lostAt === null) lostAt = performance.now(); });
-  window.addEventListener("online", function () { if (source && source.readyState === EventSource.CLOSED) connect(); });
+  // A cable that is cut says nothing: where the stream is silent for long, ask whether anybody is there.
+  var hasReadings = /readings/.test(page.dataset.stream), heardMs = performance.now(), isAsking = false;
+  var SILENT_MS = hasReadings ? 4000 : 15000, ASK_MS = 3000;
+  function heard() { heardMs = performance.now(); }
+  function lost() { if (lostAt === null) lostAt = performance.now(); }
+  function askIfSilent() {
+    if (isAsking || (lostAt === null && performance.now() - heardMs < SILENT_MS)) return;
+    isAsking = true;
+    var abort = new AbortController(), timer = setTimeout(function () { abort.abort(); }, ASK_MS);
+    fetch("/livez", { cache: "no-store", signal: abort.signal }).then(function () {
+      heard();
+      if (lostAt !== null) connect();  // its opening tells what was decided meanwhile, and clears the banner
+    }, lost).finally(function () { clearTimeout(timer); isAsking = false; });
+  }
+  setInterval(askIfSilent, 1500);
+  window.addEventListener("offline", lost);
+  window.addEventListener("online", askIfSilent);
   function connect() {
     if (source) source.close();
     var url = page.dataset.stream + (lastEventId ? "&last_event_id=" + encodeURIComponent(lastEventId) : "");
@@ -375,12 +390,14 @@
     source.addEventListener("open", function () {
       retryMs = 1000;
       lostAt = null;
+      heard();
       roastops.state("live", t("Live"));
       roastops.refresh("all");  // whatever was decided before this moment
     });
     source.addEventListener("hello", function (event) { if (event.lastEventId) lastEventId = event.lastEventId; });
     source.addEventListener("reset", function () { roastops.refresh("all"); });
     source.addEventListener("reading", function (event) {
+      heard();
       var reading = JSON.parse(event.data);
       if (reading.machine_id === undefined && !page.dataset.machine) return;
       var machineId = reading.machine_id || page.dataset.machine;
@@ -391,13 +408,14 @@
       roastops.readingListeners.forEach(function (listener) { listener(machineId, reading); });
     });
     source.addEventListener("decision", function (event) {
+      heard();
       if (event.lastEventId) lastEventId = event.lastEventId;
       var decision = JSON.parse(event.data);
       roastops.refresh(decision.kind);
     });
     source.addEventListener("error", function () {
       roastops.state("lost", t("Not live"));
-      if (lostAt === null) lostAt = performance.now();
+      lost();
       if (source.readyState === EventSource.CLOSED) {  // the browser gave up (an error answer): try ourselves
         setTimeout(connect, retryMs);
         retryMs = Math.min(retryMs * 2, 10000);

@@ -5,6 +5,9 @@
   var roastops = window.roastops, GATHER_MS = 400;
   var news = document.getElementById("news"), body = document.getElementById("order-rows");
 
+  var filters = document.getElementById("filters");
+  if (filters && !("narrowed" in filters.dataset) && matchMedia("(max-width: 699px)").matches) filters.open = false;
+
   if (news) {
     var words = news.querySelector("[data-news-words]"), show = document.getElementById("news-show");
     var asked = null, told = 0, plain = words.textContent;
@@ -57,5 +60,5 @@
   }
   roastops.keys["j"] = function () { walk(1); };
   roastops.keys["k"] = function () { walk(-1); };
-  roastops.keys["/"] = function () { var first = document.getElementById("status"); if (first) first.focus(); };
+  roastops.keys["/"] = function () { var first = document.getElementById("status"); if (first) { filters.open = true; first.focus(); } };
 })();
