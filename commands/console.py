@@ -14,8 +14,8 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.utils.translation import gettext
 
+from commands import commissioning_facts, machine_state, order_words, services_attendance, services_commissioning
 from commands import console_words as words
-from commands import machine_state, order_words, services_attendance
 from commands.alarm_rows import unshelved
 from commands.console_words import LinkWords, RoastView
 from commands.models import (
@@ -299,6 +299,12 @@ def gather_hands(principal: Principal, machine: Machine, now: dt.datetime) -> di
         "attended_until": services_attendance.counts_until(machine, present),
         "server_now": now,
     }
+
+
+def gather_drill(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
+    """Whether a STOP drill is due, and whether agents may act here at all."""
+    is_commissioned = services_commissioning.in_force(machine) is not None
+    return {"drill": commissioning_facts.drill_state(machine, now), "is_commissioned": is_commissioned}
 
 
 def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:

@@ -29,6 +29,7 @@ PANELS: dict[str, Callable[..., dict[str, Any]]] = {
     "orders": console.gather_orders,
     "halts": console.gather_halts,
     "hands": console.gather_hands,
+    "drill": console.gather_drill,
     "roast": console.gather_roast,
     "alarms": console.gather_alarms,
     "grants": console.gather_grants,
