@@ -10,25 +10,28 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
 
+from kernel import ids
 from kernel.canonical import utc_text
 from kernel.errors import ApiError, Unprocessable
 from kernel.models import Organization
 from kernel.principals import Principal
 from roasts.formats.imported import FormatError, ImportedRoast, TooLarge, clock_words
 from roasts.formats.reading import read_roast
+from roasts.import_rows import ReadyRoast, read_ready
 from roasts.models import Machine
-from roasts.services_imports import Filed, file_roast, find_duplicate, organization_of
+from roasts.services_imports import Filed, file_roast, find_duplicate, is_copied, organization_of
 
 logger = logging.getLogger(__name__)
 #: Files of one transaction of a bulk import; as many are read ahead.
 BATCH_FILES = 8
 
+Read = TypeVar("Read")
 #: A file's name, its bytes, and the roast that is being read of them.
-Waiting = tuple[str, bytes, "Future[ImportedRoast]"]
+Waiting = tuple[str, bytes, "Future[ReadyRoast]"]
 
 
 def digest_of(data: bytes) -> str:
@@ -41,7 +44,7 @@ def read_file(data: bytes) -> ImportedRoast:
     return _told(lambda: read_roast(data))
 
 
-def _told(read: Callable[[], ImportedRoast]) -> ImportedRoast:
+def _told(read: Callable[[], Read]) -> Read:
     try:
         return read()
     except TooLarge as error:
@@ -74,7 +77,7 @@ def import_files(
     """
     organization = organization_of(principal)
     remaining = iter(files)
-    with _ReadAhead(remaining) as ahead:
+    with _ReadAhead(remaining, now) as ahead:
         batch = ahead.next_batch()
         while batch:
             following = ahead.next_batch()
@@ -89,8 +92,9 @@ class _ReadAhead:
     (two threads of one would take turns), which a few files are not worth.
     """
 
-    def __init__(self, files: Iterator[tuple[str, bytes]]) -> None:
+    def __init__(self, files: Iterator[tuple[str, bytes]], now: dt.datetime) -> None:
         self._files = files
+        self._now = now
         self._reader: Executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-roast")
         self._readers = ExitStack()
         self._readers.enter_context(self._reader)
@@ -111,11 +115,11 @@ class _ReadAhead:
             self._reader = self._readers.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=spawned))
         return [(file_name, data, self._read(data)) for file_name, data in chosen]
 
-    def _read(self, data: bytes) -> Future[ImportedRoast]:
+    def _read(self, data: bytes) -> Future[ReadyRoast]:
         try:
-            return self._reader.submit(read_roast, data)
+            return self._reader.submit(read_ready, data, ids.new("rst"), self._now, is_copied())
         except BrokenExecutor:
-            broken: Future[ImportedRoast] = Future()
+            broken: Future[ReadyRoast] = Future()
             broken.set_exception(BrokenExecutor())
             return broken
 
@@ -134,21 +138,28 @@ def _file_next(
     if known is not None:
         return known
     try:
-        imported = _read_ahead(reading, data)
+        ready = _read_ahead(reading, data, now)
         return file_roast(
-            principal, imported, digest=digest, file_name=file_name, size_bytes=len(data), machine=machine, now=now
+            principal,
+            ready.imported,
+            digest=digest,
+            file_name=file_name,
+            size_bytes=len(data),
+            machine=machine,
+            now=now,
+            ready=ready,
         )
     except ApiError as error:
         return error
 
 
-def _read_ahead(reading: Future[ImportedRoast], data: bytes) -> ImportedRoast:
+def _read_ahead(reading: Future[ReadyRoast], data: bytes, now: dt.datetime) -> ReadyRoast:
     """What the reader made of it; read here where the reader is gone."""
     try:
         return _told(reading.result)
     except BrokenExecutor:
         logger.warning("the process that reads files ahead is gone; they are read here")
-        return read_file(data)
+        return _told(lambda: read_ready(data, ids.new("rst"), now, is_copied()))
 
 
 def describe(filed: Filed) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from django.db import connection, transaction
 
 from kernel import audit, ids, live
 from kernel.errors import Forbidden
 from kernel.models import Organization, Site
 from kernel.principals import Principal
-from roasts import crack_store, curve_rates, inference, sample_rows, stored_curve, summaries
-from roasts.curve import Column, CurveSummary, Mark, first_of, summarise
-from roasts.formats.imported import MACHINE_RATE, ImportedRoast
+from roasts import crack_store, inference, sample_rows, stored_curve, summaries
+from roasts.curve import Column, CurveSummary, Mark, summarise
+from roasts.formats.imported import ImportedRoast
+from roasts.import_rows import TEMPERATURES, ReadyRoast, charge_time, ready_of
 from roasts.models import (
     EventKind,
     EventSource,
@@ -38,8 +38,6 @@ IMPORTED_MACHINE = "Imported"
 #: Of what only the source's program knows, lists by the reading are not kept: the rows have them.
 MAX_CARRIED_LIST = 200
 MAX_NOTES = 100
-TEMPERATURES = ("bean_temp_c", "infrared_temp_c", "exhaust_temp_c", "environment_temp_c", "ambient_temp_c")
-SMALLS = ("heater_step", "fan_step", "drum_step", "voltage_v")
 #: Text columns of a roast that a file may fill, and how much they hold.
 TEXTS = {"title": 200, "bean": 200, "origin": 200, "process": 100, "variety": 100, "lot": 100}
 NUMBERS = (
@@ -80,8 +78,11 @@ def file_roast(
     size_bytes: int,
     machine: Machine | None,
     now: dt.datetime,
+    ready: ReadyRoast | None = None,
 ) -> Filed:
-    """The roast with its samples, marks and summary, in one transaction; audited."""
+    """The roast with its samples, marks and summary, in one transaction; audited. ``ready``: its rows, where
+    somebody made them already.
+    """
     organization = organization_of(principal)
     with transaction.atomic():
         _one_at_a_time(organization)
@@ -90,9 +91,9 @@ def file_roast(
             return known
         machine = machine or imported_machine(principal, now=now)
         warnings = list(imported.warnings) + _warnings(organization, imported)
-        roast = _create_roast(organization, machine, imported, digest=digest, now=now)
-        columns = sample_columns(roast, imported)
-        insert_samples(columns)
+        ready = ready or ready_of(imported, ids.new("rst"), now=now, is_copied=is_copied())
+        roast, columns = _create_roast(organization, machine, ready, digest=digest), ready.columns
+        insert_samples(columns, ready.copied)
         marks = _marks_of(roast, imported)
         _create_events(roast, marks, now=now)
         file = _create_file(roast, imported, warnings, principal, file_name=file_name, size_bytes=size_bytes, now=now)
@@ -125,11 +126,6 @@ def _warnings(organization: Organization, imported: ImportedRoast) -> list[str]:
     return [f"another imported roast began at the very same moment ({name[:60]}, {twin.pk}): the same roast, edited?"]
 
 
-def charge_time(imported: ImportedRoast, at: dt.datetime) -> dt.datetime:
-    """The moment of elapsed 0: the recording began at ``at``."""
-    return at + dt.timedelta(seconds=imported.metadata.lead_in_s)
-
-
 def imported_machine(principal: Principal, *, now: dt.datetime) -> Machine:
     """The organisation's machine for roasts whose own is not in the house. It is archived from the beginning: it has
     no card and no STOP, no loop tends it and no order reaches it.
@@ -153,15 +149,12 @@ def imported_machine(principal: Principal, *, now: dt.datetime) -> Machine:
     return machine
 
 
-def _create_roast(
-    organization: Organization, machine: Machine, imported: ImportedRoast, *, digest: str, now: dt.datetime
-) -> Roast:
-    metadata, curve = imported.metadata, imported.curve
-    started_at = charge_time(imported, metadata.roasted_at) if metadata.roasted_at else now
+def _create_roast(organization: Organization, machine: Machine, ready: ReadyRoast, *, digest: str) -> Roast:
+    metadata, curve, started_at = ready.imported.metadata, ready.imported.curve, ready.columns.started_at
     texts = {name: getattr(metadata, name)[:length] for name, length in TEXTS.items()}
     texts["title"] = texts["title"] or metadata.batch[:200]
     return Roast.objects.create(
-        id=ids.new("rst"),
+        id=ready.roast_id,
         organization=organization,
         machine=machine,
         status=RoastStatus.FINISHED.value,
@@ -176,32 +169,6 @@ def _create_roast(
     )
 
 
-def sample_columns(roast: Roast, imported: ImportedRoast) -> SampleColumns:
-    """The curve as rows, by whole milliseconds; of readings in the same one the first."""
-    curve = imported.curve
-    elapsed_ms, kept = np.unique(np.round(curve.elapsed_s * 1000).astype(np.int64), return_index=True)
-    charge_s = first_of(imported.marks, EventKind.CHARGE.value) or 0.0
-    absent = np.full(len(curve), np.nan)
-    floats: dict[str, Column] = {name: getattr(curve, name) for name in TEMPERATURES}
-    floats["rate_of_rise_c_per_min"] = curve_rates.causal_rate(curve.elapsed_s, curve.bean_temp_c, from_s=charge_s)
-    rate = imported.channel(MACHINE_RATE)
-    if rate is not None:
-        floats["machine_rate_c_per_min"] = rate
-    smalls = {name: getattr(curve, name) for name in SMALLS}
-    state = curve.state or ("unknown",) * len(curve)
-    extras = _extras(imported)
-    return SampleColumns(
-        roast_id=roast.pk,
-        started_at=roast.started_at,
-        elapsed_ms=elapsed_ms,
-        state=[state[row] for row in kept],
-        temperatures={name: (absent if column is None else column)[kept] for name, column in floats.items()},
-        smalls={name: (absent if column is None else column)[kept] for name, column in smalls.items()},
-        wholes={"fan_rpm": (absent if curve.fan_rpm is None else curve.fan_rpm)[kept]},
-        extras=None if extras is None else [extras[row] for row in kept],
-    )
-
-
 def _counted(roast: Roast, imported: ImportedRoast, marks: Sequence[Mark], columns: SampleColumns) -> CurveSummary:
     """The summary of what was just stored, without reading it back."""
     named = {name: columns.temperatures[name] for name in TEMPERATURES}
@@ -213,28 +180,14 @@ def _counted(roast: Roast, imported: ImportedRoast, marks: Sequence[Mark], colum
     return summarise(stored, stored_marks, summaries.settings_of(roast), summaries.weights_of(roast))
 
 
-def _extras(imported: ImportedRoast) -> list[str] | None:
-    """Further channels of each row as JSON: ``{"0": 21.5}`` by their place in `ImportedFile.channels`.
-
-    A channel has few different values: each is written once, and each row picks its own.
-    """
-    named = [(place, channel) for place, channel in enumerate(imported.channels) if channel.name != MACHINE_RATE]
-    if not named:
-        return None
-    listed = []
-    for place, channel in named:
-        distinct, rows = np.unique(channel.values, return_inverse=True)
-        texts = [f'"{place}":{value!r}' if math.isfinite(value) else "" for value in distinct.tolist()]
-        listed.append([texts[row] for row in rows.tolist()])
-    if len(listed) == 1:
-        return [f"{{{text}}}" if text else "" for text in listed[0]]
-    joined = (",".join(filter(None, parts)) for parts in zip(*listed, strict=True))
-    return [f"{{{text}}}" if text else "" for text in joined]
+def is_copied() -> bool:
+    """Whether this database takes rows as one binary COPY."""
+    return connection.vendor == "postgresql"
 
 
-def insert_samples(columns: SampleColumns) -> None:
+def insert_samples(columns: SampleColumns, copied: bytes | None) -> None:
     """All rows at once: one binary COPY on PostgreSQL, bulk inserts elsewhere."""
-    if connection.vendor != "postgresql":
+    if copied is None:
         Sample.objects.bulk_create(_rows(columns), batch_size=500)
         return
     names = ", ".join(connection.ops.quote_name(name) for name in sample_rows.column_names(columns))
@@ -243,7 +196,7 @@ def insert_samples(columns: SampleColumns) -> None:
         connection.cursor() as cursor,
         cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy,
     ):
-        copy.write(sample_rows.binary_copy(columns))
+        copy.write(copied)
 
 
 def _rows(columns: SampleColumns) -> list[Sample]:

@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from conftest import People
 from kernel.errors import ApiError, Forbidden
 from kernel.models import AuditEntry, Organization
-from roasts import exporting, importing, sample_rows, services_imports, stored_curve, summaries
+from roasts import exporting, import_rows, importing, sample_rows, services_imports, stored_curve, summaries
 from roasts.alog import read_alog
 from roasts.curve import first_of
 from roasts.formats.imported import MAX_FILE_BYTES
@@ -189,7 +189,7 @@ def test_a_binary_copy_holds_what_rows_inserted_one_by_one_hold(people: People) 
         pytest.skip("COPY is PostgreSQL's; the suite runs this a second time there")
     filed = import_one(people, file_of())
     roast = filed.roast
-    columns = services_imports.sample_columns(roast, read_alog(file_of()))
+    columns = import_rows.sample_columns(roast.pk, roast.started_at, read_alog(file_of()))
     copied: list[Any] = list(roast.samples.order_by("elapsed_ms").values())
     for mine, theirs in zip(copied, services_imports._rows(columns), strict=True):
         assert {name: getattr(theirs, name) for name in mine} == mine
