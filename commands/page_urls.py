@@ -2,7 +2,16 @@
 
 from django.urls import path
 
-from commands import pages, pages_alarms, pages_analytics, pages_commissioning, pages_limits, pages_orders, people_pages
+from commands import (
+    pages,
+    pages_alarms,
+    pages_analytics,
+    pages_commissioning,
+    pages_governor,
+    pages_limits,
+    pages_orders,
+    people_pages,
+)
 
 app_name = "console"
 urlpatterns = [
@@ -16,6 +25,7 @@ urlpatterns = [
     path("machines/<str:machine_id>/envelope/", pages_limits.envelope, name="envelope"),
     path("analytics/", pages_analytics.analytics, name="analytics"),
     path("analytics/alerts/", pages_analytics.alert_list, name="analytics_alerts"),
+    path("governor/", pages_governor.governor, name="governor"),
     path("grants/", pages_limits.grants, name="grants"),
     path("orders/", pages_orders.order_list, name="orders"),
     path("orders/rows/", pages_orders.order_rows, name="order_rows"),
