@@ -183,7 +183,8 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
 
     Keys: what `manage.py demo --json` prints, and `ids`: the value of every parameter of every address.
     """
-    from commands import services, services_halts, services_plans
+    from commands import services, services_alerts, services_halts, services_plans
+    from commands.alerts import Found, Kind, Severity
     from commands.conversion import OrderType
     from commands.models import Grant
     from roastops import demo
@@ -211,6 +212,8 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
         alarm = services_halts.raise_alarm(
             machine, code="test", cause="demo-secret-cause", consequence="c", action="a", now=now
         )
+    found = Found(Kind.HIGH_LATENCY, Severity.LOW, "demo-secret-subject", "demo-secret-alert", "", now, machine.pk)
+    alert = services_alerts.raise_found(machine.organization, found, now=now)
     roast = Roast.objects.filter(machine=machine).order_by("id").first()
     event = RoastEvent.objects.filter(roast=roast).order_by("id").first()
     profile = Profile.objects.create(organization=machine.organization, name="demo-secret-profile", created_at=now)
@@ -220,6 +223,7 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
         "proposal_id": proposal.pk,
         "plan_id": plan.pk,
         "alarm_id": alarm.pk,
+        "alert_id": alert.pk if alert else "alt_none",
         "grant_id": Grant.objects.get(machine=machine).pk,
         "roast_id": roast.pk if roast else "rst_none",
         "event_id": event.pk if event else "evt_none",

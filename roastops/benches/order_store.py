@@ -143,12 +143,14 @@ def store_orders(house: Any, lead: Any, rows: int, first: int, newest: dt.dateti
     numbers = f"generate_series(%(first)s, {rows}) AS n"
     values = {"house": house.pk, "lead": lead, "first": first, "oldest": newest - dt.timedelta(days=days)}
     with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")  # filling a store takes longer than any question may
         cursor.execute("SET session_replication_role = replica")
         cursor.execute(_insert(Proposal, _proposal(at), numbers), values)
         cursor.execute(_insert(Execution, execution, f"{numbers} WHERE {_KIND} >= 37"), values)
         cursor.execute(_insert(ProposalTransition, transition, f"{numbers} WHERE {_KIND} BETWEEN 25 AND 36"), values)
         cursor.execute("SET session_replication_role = origin")
         cursor.execute("VACUUM ANALYZE")
+        cursor.execute("RESET statement_timeout")
 
 
 def store_alerts(house: Any, count: int) -> None:

@@ -50,7 +50,8 @@ _HAPPENED = """
 import json
 from django.db import transaction
 from django.contrib.auth.models import User
-from commands import services_halts, services_plans
+from commands import services_alerts, services_halts, services_plans
+from commands.alerts import Found, Kind, Severity
 from commands.conversion import OrderType
 from commands.models import Grant
 from kernel import clock, principals
@@ -65,7 +66,12 @@ person = principals.for_user(User.objects.get(username="operator"))
 plan = services_plans.propose_plan(
     person, machine=machine, title="demo-secret-title", reasoning="demo-secret-plan", now=clock.now(),
     orders=[services_plans.PlannedOrder(OrderType.SET_FAN, 5, "step")])
+now = clock.now()
+alert = services_alerts.raise_found(
+    machine.organization,
+    Found(Kind.HIGH_LATENCY, Severity.LOW, "demo-secret-subject", "demo-secret-alert", "", now, machine.pk), now=now)
 print(json.dumps({
+    "alert_id": alert.pk,
     "plan_id": plan.pk, "machine_id": machine.pk, "machine": machine.name, "roast_id": roast.pk, "alarm_id": alarm.pk,
     "event_id": roast.events.order_by("id").first().pk, "grant_id": Grant.objects.get(machine=machine).pk,
     "agent_id": Agent.objects.get(organization__slug="demo").pk, "site_id": machine.site_id,

@@ -40,7 +40,8 @@ checks.negative_data_rejection.enabled = false
 def settings_for(house: Stack) -> str:
     """schemathesis.toml, with ids that exist, so that more than 404s are met."""
     ids = house.demo["ids"]
-    named = {name: ids[name] for name in ("machine_id", "proposal_id", "plan_id", "roast_id", "grant_id", "alarm_id")}
+    names = ("machine_id", "proposal_id", "plan_id", "roast_id", "grant_id", "alarm_id", "alert_id")
+    named = {name: ids[name] for name in names}
     return SETTINGS + "".join(f'"path.{name}" = "{value}"\n' for name, value in named.items())
 
 
