@@ -1,6 +1,6 @@
 """An operator's day in a real Chromium, by keyboard alone, on a phone's width, with the network cut in between.
 
-`ROASTOPS_PICTURES=1` also takes the pictures of the operator's guide.
+`TAKE_PICTURES=1` also takes the pictures of the operator's guide.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def grant(house: Stack, level: str) -> None:
 
 
 def take_picture(page: Page, name: str) -> None:
-    if os.environ.get("ROASTOPS_PICTURES"):
+    if os.environ.get("TAKE_PICTURES"):
         page.wait_for_timeout(600)
         page.screenshot(path=str(Path(PICTURES, f"{name}.png")))
 
