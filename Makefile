@@ -44,8 +44,9 @@ check: setup
 test: check
 	$(BIN)/python -m roastops.testing.suite
 
-# What takes too long for every run (the marker `prove`): the fleet killed at fifty random moments of an order, long
-# outages and faults, the API tried for minutes. CI runs it with fewer moments.
+# What takes too long for every run (the marker `prove`): the simulation by SEEDS (docs/proof.md), the fleet killed at
+# fifty random moments of an order, long outages and faults, the API tried for minutes. CI runs it with fewer of each.
+prove: export SEEDS := $(or $(SEEDS),200)
 prove: setup
 	$(BIN)/python -m roastops.testing.suite --prove
 

@@ -6,13 +6,25 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
-from simulation.episodes import approvals, claims, grants, halts, leases, messages, proposals, sealing
+from simulation.episodes import (
+    approvals,
+    claims,
+    grants,
+    halts,
+    leases,
+    messages,
+    proposals,
+    sealing,
+    two_people,
+    windows,
+)
 from simulation.plan import Fault, Operation, Plan, draw_schedule, stream
 
 #: name -> (module, how often it is drawn).
 EPISODES: Mapping[str, tuple[ModuleType, int]] = {
     "approvals": (approvals, 6), "claims": (claims, 5), "halts": (halts, 4), "proposals": (proposals, 4),
     "grants": (grants, 2), "leases": (leases, 4), "messages": (messages, 1), "sealing": (sealing, 2),
+    "two_people": (two_people, 2), "windows": (windows, 2),
 }  # fmt: skip
 FAULTY_SHARE, HEALED_SHARE, SEALED_SHARE = 0.3, 0.4, 0.25
 #: kind -> (site, the nth time at most): what may befall an actor.

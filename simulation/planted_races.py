@@ -1,6 +1,6 @@
 """Bugs planted to be found: each a race the product guards against, with its guard taken away.
 
-`SIMULATION_PLANTED_RACE=<name>` makes `manage.py simulate` install one before it plays. Nothing of this is in the product:
+`SIMULATION_PLANTED_RACE=<name>` makes `manage.py simulate` install one before it plays. None is in the product:
 a planted bug replaces a function or drops a constraint of the simulation's own database, at import time.
 """
 
@@ -57,7 +57,7 @@ def _guardless_filter(model: Any, *dropped: str) -> None:
         if self.model is model:
             children = [c for c in self.query.where.children if not _names(c, dropped)]
             if len(children) != len(self.query.where.children) and any(_names(c, ("id",)) for c in children):
-                self = self._chain()
+                self = self.all()
                 self.query.where.children = children
         return plain(self, **changes)
 
@@ -257,6 +257,24 @@ def _digest_unread(control: psycopg.Connection[Any]) -> None:
     _other_look(lambda found: dataclasses.replace(found, given_digest=found.digest))
 
 
+@planted("released_early", "< and <= swapped and a moment added: a veto window ends before its time")
+def _released_early(control: psycopg.Connection[Any]) -> None:
+    import datetime as dt
+
+    _module, plain = _find("release_due")
+
+    def release_due(*, now: dt.datetime, **more: Any) -> int:
+        return int(plain(now=now + dt.timedelta(milliseconds=2), **more))
+
+    _replace_everywhere(plain, release_due)
+
+
+@planted("one_yes_is_enough", "an order that needs two people goes with one")
+def _one_yes_is_enough(control: psycopg.Connection[Any]) -> None:
+    _drop_guards(control)
+    _wrap("standing_approvals", lambda plain: lambda proposal: 9)
+
+
 # -- the claim -----------------------------------------------------------------------------------------------------
 
 
@@ -276,10 +294,12 @@ def _token_swapped(control: psycopg.Connection[Any]) -> None:
         is_newest = MachineLease.objects.filter(token__gte=lease_token, machine__proposals=proposal_id).exists()
         return None if is_newest else plain(proposal_id, lease_token, *more)
 
-    services_executions._claim = claim
+    services_executions._claim = claim  # type: ignore[assignment]
 
 
-@planted("claim_unlocked", "the claim looks at the lease without locking its row (dropped select_for_update)", within=1000)
+@planted(
+    "claim_unlocked", "the claim looks at the lease without locking its row (dropped select_for_update)", within=1000
+)
 def _claim_unlocked(control: psycopg.Connection[Any]) -> None:
     _unlocked(MachineLease)
 
@@ -294,7 +314,7 @@ def _unlocked(model: Any) -> None:
     plain = QuerySet.select_for_update
 
     def select_for_update(self: QuerySet[Any], *arguments: Any, **named: Any) -> Any:
-        return self._chain() if self.model is model else plain(self, *arguments, **named)
+        return self.all() if self.model is model else plain(self, *arguments, **named)
 
     QuerySet.select_for_update = select_for_update  # type: ignore[method-assign,assignment]
 
@@ -307,7 +327,7 @@ def _claimed_unreviewed(control: psycopg.Connection[Any]) -> None:
 @planted("claimed_twice", "no unique index on the execution, and the claim does not move the order")
 def _claimed_twice(control: psycopg.Connection[Any]) -> None:
     _drop_guards(control)
-    for name, in control.execute(
+    for (name,) in control.execute(
         "SELECT conname FROM pg_constraint WHERE contype = 'u' AND conrelid = %s::regclass",
         [Execution._meta.db_table],
     ).fetchall():
@@ -446,7 +466,7 @@ def _sealer_unfenced(control: psycopg.Connection[Any]) -> None:
     leases.hold = lambda *_arguments: True  # type: ignore[assignment]
     leases.take = functools.partial(_taken_by_all)  # type: ignore[assignment]
     for model in (AuditSeal, StreamEvent):
-        for name, in control.execute(
+        for (name,) in control.execute(
             "SELECT conname FROM pg_constraint WHERE contype = 'u' AND conrelid = %s::regclass",
             [model._meta.db_table],
         ).fetchall():

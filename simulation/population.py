@@ -17,7 +17,7 @@ from drivers.port import MachineState, Reading
 from kernel.models import Agent, Membership, Organization, Role, Site
 from kernel.principals import Principal, for_user
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastStatus
-from simulation.beginning import DEADLINE_MS, FIRST_LOOP, GONE_LOOP, MACHINES, STEPS
+from simulation.beginning import DEADLINE_MS, FIRST_LOOP, GONE_LOOP, GRAVE_STEPS, MACHINES, STEPS
 from simulation.virtual_clock import BEGIN
 
 #: What every machine reads.
@@ -42,6 +42,11 @@ def reading_at(now: dt.datetime, monotonic_s: float, steps: dict[str, int], sequ
         state=MachineState.ROASTING, bean_temp_c=BEAN_TEMP_C, infrared_temp_c=INFRARED_TEMP_C,
         heater_step=steps["heater"], fan_step=steps["fan"], drum_step=steps["drum"],
     )  # fmt: skip
+
+
+def steps_of(machine: str) -> dict[str, int]:
+    """Where the machine of that name stands when an episode begins."""
+    return GRAVE_STEPS if machine == "grave" else STEPS
 
 
 def populate() -> Cast:
@@ -89,12 +94,14 @@ def _machine(name: str, organization: Organization, site: Site, lead: User) -> M
     )
     for control, low, high in (("heater", 0, 9), ("fan", 1, 12), ("drum", 1, 9)):
         ControlLimit.objects.create(
-            machine=machine, control=control, min_step=low, max_step=high, full_scale_step=high, max_change_step=3
-        )
+            machine=machine, control=control, min_step=low, max_step=high, full_scale_step=high,
+            max_change_step=9 if name == "grave" else 3,
+        )  # fmt: skip
+    steps = steps_of(name)
     MachineReading.objects.create(
-        machine=machine, link="up", at=BEGIN, state="roasting", bean_temp_c=BEAN_TEMP_C, heater_step=STEPS["heater"],
-        infrared_temp_c=INFRARED_TEMP_C, rate_of_rise_c_per_min=RATE_C_PER_MIN, fan_step=STEPS["fan"],
-        drum_step=STEPS["drum"], device_ms=DEVICE_MS, are_beans_proved=True, written_at=BEGIN, sequence=SEQUENCE,
+        machine=machine, link="up", at=BEGIN, state="roasting", bean_temp_c=BEAN_TEMP_C, heater_step=steps["heater"],
+        infrared_temp_c=INFRARED_TEMP_C, rate_of_rise_c_per_min=RATE_C_PER_MIN, fan_step=steps["fan"],
+        drum_step=steps["drum"], device_ms=DEVICE_MS, are_beans_proved=True, written_at=BEGIN, sequence=SEQUENCE,
     )  # fmt: skip
     Roast.objects.create(
         organization=organization, machine=machine, status=RoastStatus.ROASTING.value, device_start_ms=0,
@@ -114,11 +121,11 @@ def _order_ids(cast: Cast, name: str) -> list[str]:
     taken_at = BEGIN - dt.timedelta(seconds=10) if is_lost else BEGIN
     lease.take_lease(machine.pk, owner=GONE_LOOP if is_lost else FIRST_LOOP, now=taken_at)
     for agent in cast.agents.values():
-        services.grant_autonomy(lead, agent=agent, machine=machine, level="L3", now=BEGIN)
+        services.grant_autonomy(lead, agent=agent, machine=machine, level="L4" if name == "window" else "L3", now=BEGIN)
     if name == "free":
         return []
-    held = [_propose(cast, "agent_a", machine, "SET_POWER", STEPS["heater"] - 1)]
-    if name in ("held", "shared"):
+    held = [_propose(cast, "agent_a", machine, "SET_POWER", 7 if name == "grave" else STEPS["heater"] - 1)]
+    if name in ("held", "shared", "window"):
         held.append(_propose(cast, "agent_b", machine, "SET_FAN", STEPS["fan"] + 2))
     if name == "shared":
         held.append(_propose(cast, "agent_a", machine, "SET_DRUM", STEPS["drum"] - 1))

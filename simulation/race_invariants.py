@@ -5,6 +5,7 @@ from __future__ import annotations
 from commands.lifecycle import EXECUTED, UNSETTLED, Status, moves
 from commands.models import (
     Alarm,
+    Approval,
     Execution,
     Grant,
     Halt,
@@ -25,6 +26,7 @@ _PROPOSAL, _TRANSITION = Proposal._meta.db_table, ProposalTransition._meta.db_ta
 _EXECUTION, _HALT, _GRANT = Execution._meta.db_table, Halt._meta.db_table, Grant._meta.db_table
 _SUSPENSION, _ALARM, _LEASE = Suspension._meta.db_table, Alarm._meta.db_table, MachineLease._meta.db_table
 _AUDIT, _SEAL, _EVENT = AuditEntry._meta.db_table, AuditSeal._meta.db_table, StreamEvent._meta.db_table
+_APPROVAL = Approval._meta.db_table
 _MACHINE, _AGENT, _READING = Machine._meta.db_table, Agent._meta.db_table, MachineReading._meta.db_table
 
 _BEYOND_HELD = _listed(EXECUTED | {Status.APPROVED})
@@ -40,12 +42,19 @@ INVARIANTS: dict[str, str] = {
          WHERE p.approver_id IS NOT NULL AND (p.approver_id = p.proposer_user_id OR p.approver_id = a.owner_id)""",
     "an approval names the digest of this order": f"""
         SELECT id FROM {_PROPOSAL} WHERE approver_id IS NOT NULL AND approved_digest <> digest""",
+    "an order that has all its yeses is not held": f"""
+        SELECT p.id FROM {_PROPOSAL} p WHERE p.status = 'PENDING_APPROVAL' AND p.approvals_needed <=
+         (SELECT count(*) FROM {_APPROVAL} y WHERE y.proposal_id = p.id AND y.digest = p.digest)""",
+    "an approved order has as many yeses as it needs": f"""
+        SELECT p.id FROM {_PROPOSAL} p WHERE p.approver_id IS NOT NULL AND p.approvals_needed >
+         (SELECT count(DISTINCT y.user_id) FROM {_APPROVAL} y WHERE y.proposal_id = p.id AND y.digest = p.digest)""",
     "an order on the wire or beyond has exactly one execution, no other has one": f"""
         SELECT p.id FROM {_PROPOSAL} p LEFT JOIN {_EXECUTION} e ON e.proposal_id = p.id
          GROUP BY p.id, p.status HAVING count(e.id) <> CASE WHEN p.status IN {_listed(EXECUTED)} THEN 1 ELSE 0 END""",
     "an order stands where its last transition says": f"""
         SELECT p.id FROM {_PROPOSAL} p LEFT JOIN LATERAL (SELECT to_status FROM {_TRANSITION} t
-         WHERE t.proposal_id = p.id ORDER BY t.id DESC LIMIT 1) t ON true WHERE t.to_status IS DISTINCT FROM p.status""",
+         WHERE t.proposal_id = p.id ORDER BY t.id DESC LIMIT 1) t ON true
+         WHERE t.to_status IS DISTINCT FROM p.status""",
     "every transition is legal": f"""
         SELECT proposal_id FROM {_TRANSITION} WHERE (from_status, to_status) NOT IN {_LEGAL}""",
     "transitions of an order follow on each other": f"""
@@ -59,7 +68,8 @@ INVARIANTS: dict[str, str] = {
     "every move of an order has its stream event": f"""
         SELECT p.id FROM {_PROPOSAL} p WHERE
          (SELECT count(*) FROM {_TRANSITION} t WHERE t.proposal_id = p.id AND t.from_status <> '')
-         <> (SELECT count(*) FROM {_EVENT} v WHERE v.kind = 'proposal' AND v.subject_id = p.id)""",
+         <> (SELECT count(*) FROM {_EVENT} v WHERE v.kind = 'proposal' AND v.subject_id = p.id)
+          - (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_id = p.id AND a.verb = 'approval_given')""",
     "every halt was told and audited": f"""
         SELECT h.id FROM {_HALT} h WHERE NOT EXISTS (SELECT 1 FROM {_AUDIT} a WHERE a.subject_id = h.id)
          OR NOT EXISTS (SELECT 1 FROM {_EVENT} v WHERE v.subject_id = h.id)""",
@@ -104,9 +114,12 @@ INVARIANTS: dict[str, str] = {
 #: What the oracle replays, as rows (kind, a, b, c, d).
 PICTURE = f"""
 SELECT 'order' AS kind, id AS a, status AS b, concat_ws('|', coalesce(approver_id::text, ''),
- coalesce(proposer_agent_id, 'usr_' || proposer_user_id), control, extract(epoch FROM expires_at)::text) AS c,
+ coalesce(proposer_agent_id, 'usr_' || proposer_user_id), control, extract(epoch FROM expires_at)::text,
+ coalesce(extract(epoch FROM runs_at), 0)::text, approvals_needed::text) AS c,
  machine_id AS d FROM {_PROPOSAL}
 UNION ALL SELECT 'execution', proposal_id, lease_token::text, outcome, machine_id FROM {_EXECUTION}
+UNION ALL SELECT 'approval', y.proposal_id, y.user_id::text, '', p.machine_id
+ FROM {_APPROVAL} y JOIN {_PROPOSAL} p ON p.id = y.proposal_id
 UNION ALL SELECT 'halt', id, kind, '', machine_id FROM {_HALT} WHERE closed_at IS NULL
 UNION ALL SELECT 'grant', id, level, agent_id, machine_id FROM {_GRANT} WHERE revoked_at IS NULL
 UNION ALL SELECT 'suspension', id, '', '', machine_id FROM {_SUSPENSION} WHERE given_back_at IS NULL

@@ -37,6 +37,8 @@ MOVES: Mapping[str, frozenset[tuple[str, str]]] = {
     "approve": frozenset({(HELD, APPROVED), (HELD, TIMEOUT)}),
     "reject": frozenset({(HELD, REJECTED), (HELD, TIMEOUT)}),
     "abort": frozenset(_OFF),
+    "veto": frozenset({(HELD, REJECTED), (APPROVED, ABORTED)}),
+    "release": frozenset({(HELD, APPROVED), (HELD, ABORTED)}),
     "expire": frozenset({(HELD, TIMEOUT), (APPROVED, TIMEOUT)}),
     "void": frozenset({(HELD, ABORTED)}),
     "stop": frozenset(_OFF),
@@ -45,10 +47,11 @@ MOVES: Mapping[str, frozenset[tuple[str, str]]] = {
     "reconcile": frozenset({(EXECUTING, IN_DOUBT), (IN_DOUBT, COMPLETED), (IN_DOUBT, FAILED)}),
     **dict.fromkeys(("tick", "take_over", "work", "claim_again", "heal"), frozenset(_LOOP | {(HELD, TIMEOUT)})),
 }
-OWN = frozenset({"approve", "reject", "abort"})
+OWN = frozenset({"approve", "reject", "abort", "veto"})
 #: kind of fact -> verbs that may change it.
 MAKERS = {
     "halt": frozenset({"stop", "reset"}),
+    "approval": frozenset({"approve"}),
     "grant": frozenset({"grant", "revoke"}),
     "suspension": frozenset({"suspend", "resume"}),
     "paused": frozenset({"pause_orders", "resume_orders"}),
@@ -139,6 +142,8 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
     if change.after == TIMEOUT and asked.now_s < order.expires_s and asked.verb in ("approve", "reject", "expire"):
         return "its time had not run out"
     proposer = history.names.get(order.proposer, order.proposer)
+    if (change.before, change.after) == (HELD, APPROVED) and asked.verb == "release":
+        return "released before its window ended" if not 0 < order.runs_s <= asked.now_s else ""
     if (change.before, change.after) == (HELD, APPROVED):
         return _wrong_approval(asked, proposer, order.expires_s)
     if change.after == REJECTED and asked.verb == "reject" and asked.now_s >= order.expires_s:
@@ -254,7 +259,8 @@ def _decided(to: str) -> Any:
 
     def check(history: History, asked: Asked) -> str:
         if asked.status == 200:
-            return "" if _moved(history, asked, to) else f"told done, but it did not move to {to}"
+            is_done = _moved(history, asked, to) or (to == APPROVED and _said_yes(history, asked))
+            return "" if is_done else f"told done, but it did not move to {to}"
         order = history.pictures[asked.since].orders_by_id.get(asked.order_id)
         who = str(asked.arguments.get("who", "operator"))
         if asked.status == 404:
@@ -267,15 +273,41 @@ def _decided(to: str) -> Any:
             return "" if not asked.arguments.get("is_right", True) else "stale, though the digest was right"
         if asked.status == 409:
             is_late = order is not None and asked.now_s >= order.expires_s
+            is_late = is_late or (to == APPROVED and _has_said_yes(history, asked, who))
             return "" if is_late or _statuses(history, asked) - {HELD} else "refused, though it was held all along"
         return "an answer nobody foresaw"
 
     return check
 
 
-def _aborted(history: History, asked: Asked) -> str:
+def _said_yes(history: History, asked: Asked) -> bool:
+    """One of several yeses: noted, and the order waits on."""
+    changes = _own_changes(history, asked)
+    return any(c.kind == "approval" and c.key.startswith(asked.order_id) for c in changes)
+
+
+def _has_said_yes(history: History, asked: Asked, who: str) -> bool:
+    """This person's yes to this order stood already at some moment between question and answer."""
+    person = next((key.removeprefix("usr_") for key, name in history.names.items() if name == who), "")
+    spans = history.pictures[asked.since : asked.until + 1]
+    return any(("approval", f"{asked.order_id} {person}") in picture.facts for picture in spans)
+
+
+def _vetoed(history: History, asked: Asked) -> str:
     if asked.status == 200:
-        return "" if _moved(history, asked, ABORTED) else "told done, but nothing was called off"
+        is_done = _moved(history, asked, REJECTED) or _moved(history, asked, ABORTED)
+        return "" if is_done else "told vetoed, but nothing moved"
+    order = history.pictures[asked.since].orders_by_id.get(asked.order_id)
+    if asked.status == 409:
+        is_open = order is not None and order.runs_s > 0
+        return "" if not is_open or _statuses(history, asked) - {HELD} else "too late, though it was held all along"
+    return "" if asked.status in (403, 404) else "an answer nobody foresaw"
+
+
+def _aborted(history: History, asked: Asked) -> str:
+    if asked.status == 200:  # on the wire already: the keeper is asked to call it off
+        is_done = _moved(history, asked, ABORTED) or _statuses(history, asked) & {EXECUTING, IN_DOUBT}
+        return "" if is_done else "told done, but nothing was called off"
     if asked.status == 409:
         return "" if _statuses(history, asked) - {HELD} else "refused, though it was held all along"
     return "" if asked.status in (403, 404) else "an answer nobody foresaw"
@@ -309,7 +341,7 @@ def _granted(history: History, asked: Asked) -> str:
 
 _CHECKS: Mapping[str, Any] = {
     "approve": _decided(APPROVED), "reject": _decided(REJECTED), "abort": _aborted, "propose": _proposed,
-    "adopt": _proposed, "stop": _stopped, "grant": _granted,
+    "adopt": _proposed, "veto": _vetoed, "stop": _stopped, "grant": _granted,
 }  # fmt: skip
 
 

@@ -22,12 +22,15 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
-    """What the oracle must know of an order beside its status. ``expires_s`` is POSIX time."""
+    """What the oracle must know of an order beside its status. ``expires_s`` and ``runs_s`` are POSIX times: the
+    deadline, and the end of the veto window (0.0 where there is none); ``needed``: how many people's yes."""
 
     approver: str
     proposer: str
     control: str
     expires_s: float
+    runs_s: float = 0.0
+    needed: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,10 +50,12 @@ class Picture:
                 continue
             if kind == "order":
                 facts["order", a] = b
-                approver, proposer, control, expires_s = c.split("|")
-                orders[a] = Order(approver, proposer, control, float(expires_s))
+                approver, proposer, control, expires_s, runs_s, needed = c.split("|")
+                orders[a] = Order(approver, proposer, control, float(expires_s), float(runs_s), int(needed))
             elif kind == "execution":
                 facts["execution", a] = b
+            elif kind == "approval":
+                facts["approval", f"{a} {b}"] = "yes"
             elif kind == "halt":
                 facts["halt", a] = b
             elif kind == "grant":

@@ -10,9 +10,22 @@ ENOUGH_OK, ENOUGH_REFUSED = 20, 5
 #: From this many episodes on, all of the list is asked for.
 FULL_FROM = 2_000
 #: Verbs that can be refused, and those that only succeed (a sweeper, a loop).
-REFUSABLE = ("propose", "approve", "reject", "abort", "adopt", "grant", "revoke", "suspend", "reset", "resume_orders")
+REFUSABLE = (
+    "propose",
+    "approve",
+    "reject",
+    "abort",
+    "adopt",
+    "veto",
+    "grant",
+    "revoke",
+    "suspend",
+    "reset",
+    "resume_orders",
+)
 UNREFUSABLE = (
-    "expire", "void", "stop", "resume", "pause_orders", "tick", "take_over", "renew", "give_up", "reconcile", "seal",
+    "expire", "release", "void", "stop", "resume", "pause_orders", "tick", "take_over", "renew", "give_up", "reconcile",
+    "seal",
     "beat", "work", "claim_again",
 )  # fmt: skip
 #: Those whose refusals need a rarer coincidence than five in two thousand.

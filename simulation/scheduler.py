@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import errors as pg_errors
 from psycopg.pq import ExecStatus, TransactionStatus
@@ -90,7 +90,7 @@ class Actor:
         self.counts: dict[str, int] = {}
         self.job: Callable[[], None] | None = None
         self.broken: BaseException | None = None
-        self.connection: BaseDatabaseWrapper | None = None
+        self.connection: Any = None
         self.turn = threading.Lock()
         self.turn.acquire()
         self._scheduler = scheduler
@@ -171,7 +171,11 @@ class Scheduler:
         for actor in self._actors:
             if actor.broken is not None:
                 raise actor.broken
-        if strangers := {thread.name for thread in threading.enumerate()} - self._known - {a.thread.name for a in self._pool}:
+        if (
+            strangers := {thread.name for thread in threading.enumerate()}
+            - self._known
+            - {a.thread.name for a in self._pool}
+        ):
             raise StrangeThread(f"not by plan: {sorted(strangers)} were started and run beside the actors")
 
     def close(self) -> None:
@@ -293,15 +297,15 @@ class Scheduler:
 
     # -- the connection --------------------------------------------------------------------------------------------
 
-    def connect(self) -> BaseDatabaseWrapper:
+    def connect(self) -> Any:
         """This thread's connection, hooked: every statement, savepoint, COMMIT and ROLLBACK passes here."""
-        connection = connections["default"]
+        connection: Any = connections["default"]
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
         connection.execute_wrappers.append(self._statement)
         commit, rollback = connection._commit, connection._rollback
-        connection._commit = functools.partial(self._commit, connection, commit)  # type: ignore[method-assign]
-        connection._rollback = functools.partial(self._rollback, rollback)  # type: ignore[method-assign]
+        connection._commit = functools.partial(self._commit, connection, commit)
+        connection._rollback = functools.partial(self._rollback, rollback)
         return connection
 
     def _statement(self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -318,7 +322,7 @@ class Scheduler:
                 outcome = self._try_until_free(actor, execute, sql, params, many, context)
             else:
                 outcome = execute(sql, params, many, context)
-        except Exception as error:
+        except DatabaseError as error:
             self.note(f"{statement.verb} {statement.table} -> {type(error).__name__}")
             raise
         rows = getattr(context["cursor"], "rowcount", "")

@@ -104,7 +104,9 @@ class Episode:
         self.broken += [f"after commit {at}: not so: {sentence} ({what})" for sentence, what in broken]
         if self.pictures:
             for change in self.pictures[-1].changes_to(picture):
-                self.met[f"{change.kind} {change.before} > {change.after}" if change.kind == "order" else change.kind] += 1
+                self.met[
+                    f"{change.kind} {change.before} > {change.after}" if change.kind == "order" else change.kind
+                ] += 1
         self.pictures.append(picture)
 
     # -- afterwards ---------------------------------------------------------------------------------------------
@@ -185,11 +187,11 @@ def run(world: World, plan: Plan, *, is_digested: bool = False) -> Outcome:
         met = episode.met
         met.update(f"fault {fault.kind} at {fault.site}" for fault in scheduler.met)
         met.update(f"fault {kind} of a message" for kind in broker.met)
-        met.update({"waits": sum(1 for line in scheduler.trace if line.endswith(" waits")), "deadlock": scheduler.deadlocks})
-        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-        return Outcome(
-            plan, tuple(failures), digest, tuple(lines), met, scheduler.decisions, len(episode.commits)
+        met.update(
+            {"waits": sum(1 for line in scheduler.trace if line.endswith(" waits")), "deadlock": scheduler.deadlocks}
         )
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return Outcome(plan, tuple(failures), digest, tuple(lines), met, scheduler.decisions, len(episode.commits))
     finally:
         world.reset({**dirty, **{t: m or dirty.get(t, False) for t, m in scheduler.dirty.items()}})
 

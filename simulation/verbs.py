@@ -19,8 +19,8 @@ from kernel import clock, errors
 from kernel.models import Agent
 from kernel.principals import Principal, system_principal
 from kernel.sealer import Sealer
-from simulation.plan import Operation
 from simulation.beginning import FIRST_LOOP
+from simulation.plan import Operation
 from simulation.scheduler import Killed
 from simulation.sim_keeper import LoopClient
 from simulation.world import World
@@ -107,6 +107,16 @@ def _approve(call: Call) -> str:
 
 def _reject(call: Call) -> str:
     return services.reject_proposal(call.who, call.order(), code="WRONG_TIMING", text="", now=call.now).pk
+
+
+def _veto(call: Call) -> str:
+    return services.veto_proposal(call.who, call.order(), now=call.now).pk
+
+
+def _release(call: Call) -> str:
+    """The sweeper's other half: veto windows that ended."""
+    call.world.show_reading()
+    return str(services.release_due(now=call.now))
 
 
 def _abort(call: Call) -> str:
@@ -285,7 +295,8 @@ def executions_of(order_id: str) -> int:
 
 
 VERBS: Mapping[str, Verb] = {
-    "propose": _propose, "approve": _approve, "reject": _reject, "abort": _abort, "adopt": _adopt, "expire": _expire,
+    "propose": _propose, "approve": _approve, "reject": _reject, "abort": _abort, "adopt": _adopt, "veto": _veto,
+    "release": _release, "expire": _expire,
     "void": _void, "stop": _stop, "reset": _reset, "suspend": _suspend, "resume": _resume,
     "pause_orders": _pause_orders, "resume_orders": _resume_orders, "grant": _grant, "revoke": _revoke, "tick": _tick,
     "take_over": _take_over, "renew": _renew, "give_up": _give_up, "reconcile": _reconcile, "seal": _seal,

@@ -82,9 +82,11 @@ class World:
             if has_rows:
                 self.control.execute(f"CREATE TABLE {SHADOW}.{table} AS TABLE {table}")  # type: ignore[arg-type]
             sequence = self._ask(f"SELECT pg_get_serial_sequence('{table}', '{column}')")[0][0] if column else None
-            value = self._ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")[0][0] if (
-                sequence
-            ) else 0
+            value = (
+                self._ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")[0][0]
+                if (sequence)
+                else 0
+            )
             kept[table] = _Kept(column, has_rows, sequence or "", value)
         return kept
 
@@ -97,7 +99,9 @@ class World:
         for table, is_more_than_new in sorted(dirty.items()):
             kept = self._kept[table]
             if kept.has_rows and kept.key and not is_more_than_new:
-                statements.append(f"DELETE FROM {table} WHERE {kept.key} NOT IN (SELECT {kept.key} FROM {SHADOW}.{table})")
+                statements.append(
+                    f"DELETE FROM {table} WHERE {kept.key} NOT IN (SELECT {kept.key} FROM {SHADOW}.{table})"
+                )
             else:
                 statements.append(f"DELETE FROM {table}")
                 if kept.has_rows:
@@ -120,7 +124,7 @@ class World:
         self.machine = self.cast.machines[machine]
         self.orders = list(self.cast.orders[machine])
         self.digests = dict(self._first_digests)
-        self.keeper = SimKeeper(self.machine.pk, self.scheduler, STEPS)
+        self.keeper = SimKeeper(self.machine.pk, self.scheduler, population.steps_of(machine))
         if machine in ("flying", "doubt") and is_wired:
             self.keeper.remember_write(self.orders[0], "heater", STEPS["heater"] - 1, token=1)
         self.broker.begin()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from simulation.plan import Operation
 from simulation.beginning import DEADLINE_MS
+from simulation.plan import Operation
 
 MACHINES = ("held", "shared")
 PEOPLE = ("operator", "second", "third", "lead", "other_lead", "viewer", "stranger")
@@ -19,7 +19,9 @@ def draw(chance: random.Random) -> list[list[Operation]]:
 def _one(chance: random.Random) -> Operation:
     who, order = chance.choice(PEOPLE[:5] if chance.random() < 0.8 else PEOPLE), 1 if chance.random() < 0.2 else 0
     at_ms = chance.choice((0, 0, 0, DEADLINE_MS - 1, DEADLINE_MS))
-    verb = chance.choices(("approve", "reject", "abort", "withdraw", "expire", "adopt", "void"), (8, 3, 2, 2, 3, 1, 1))[0]
+    verb = chance.choices(("approve", "reject", "abort", "withdraw", "expire", "adopt", "void"), (8, 3, 2, 2, 3, 1, 1))[
+        0
+    ]
     if verb == "expire":
         return Operation("expire", {}, chance.choice((0, DEADLINE_MS - 1, DEADLINE_MS, DEADLINE_MS)))
     if verb == "void":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from simulation.plan import Operation
 from simulation.beginning import DEADLINE_MS, LEASE_ENDS_MS
+from simulation.plan import Operation
 
 MACHINES = ("ready", "shared")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from simulation.plan import Operation
 from simulation.beginning import LEASE_ENDS_MS
+from simulation.plan import Operation
 
 MACHINES = ("flying", "doubt", "ready")
 RESOLVABLE_MS = 10_000

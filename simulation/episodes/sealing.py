@@ -21,4 +21,8 @@ def draw(chance: random.Random) -> list[list[Operation]]:
     )
     third = Operation("grant", {"who": "lead", "agent": "agent_a", "level": "L3"})
     first = [Operation("seal", {"owner": "sealer-1"})]
-    return [[writer, *first], [second], [Operation("seal", {"owner": "sealer-3"})] if chance.random() < 0.3 else [third]]
+    return [
+        [writer, *first],
+        [second],
+        [Operation("seal", {"owner": "sealer-3"})] if chance.random() < 0.3 else [third],
+    ]

@@ -34,7 +34,9 @@ def asked(verb: str, *, number: int = 1, status: int = 200, since: int = 0, unti
 def history(pictures: list[Picture], questions: list[Asked], sent: list[Sent] | None = None) -> History:
     """Commit k is by the k-th question that says it did something (status 200)."""
     doers = [each.number for each in questions if each.status == 200][: len(pictures) - 1]
-    return History(pictures, [Commit(index, number) for index, number in enumerate(doers)], questions, sent or [], NAMES)
+    return History(
+        pictures, [Commit(index, number) for index, number in enumerate(doers)], questions, sent or [], NAMES
+    )
 
 
 HALT, SUSPENSION = (("halt", "hlt_1"), "stop"), (("suspension", "machine"), "yes")
@@ -55,11 +57,15 @@ GOOD: dict[str, History] = {
     "a lost answer may or may not have happened": history(
         [picture(PENDING)], [asked("approve", status=503, until=0, is_unknown=True, is_struck=True)]
     ),
-    "the owner is forbidden": history([picture(PENDING)], [asked("approve", status=403, until=0, arguments={"who": "lead"})]),
+    "the owner is forbidden": history(
+        [picture(PENDING)], [asked("approve", status=403, until=0, arguments={"who": "lead"})]
+    ),
 }
 
 BAD: dict[str, tuple[str, History]] = {
-    "a settled order moves again": ("not its move", history([picture("ABORTED"), picture("APPROVED")], [asked("approve")])),
+    "a settled order moves again": (
+        "not its move", history([picture("ABORTED"), picture("APPROVED")], [asked("approve")]),
+    ),
     "approved by its agent's owner": (
         "may not approve", history(APPROVED_ONCE, [asked("approve", arguments={"who": "lead"})]),
     ),
@@ -155,7 +161,8 @@ BAD: dict[str, tuple[str, History]] = {
         "not its doing", history([picture(), picture("", (GRANT, "L3 grt_2"))], [asked("approve", order_id="")]),
     ),
     "told granted, and no grant": (
-        "no grant was made", history([picture()], [asked("grant", until=0, subject="grt_2", arguments={"who": "lead"})]),
+        "no grant was made",
+        history([picture()], [asked("grant", until=0, subject="grt_2", arguments={"who": "lead"})]),
     ),
     "sent twice": (
         "sent twice",

@@ -139,9 +139,11 @@ class Command(BaseCommand):
         took_s: float,
         options: dict[str, Any],
     ) -> None:
-        missing = [] if options["until_failure"] or options["episode"] else race_sometimes.missing(met, count)
+        is_partial = options["digests"] or options["episode"] or (options["until_failure"] and failing)
+        missing = [] if is_partial else race_sometimes.missing(met, count)
         summary = {
-            "episodes": count, "per_minute": round(count / took_s * 60), "decisions": round(decisions / max(1, count), 1),
+            "episodes": count, "per_minute": round(count / took_s * 60),
+            "decisions": round(decisions / max(1, count), 1),
             "failing": failing[:20], "missing": missing, "met": dict(sorted(met.items())), "took_s": round(took_s, 1),
         }  # fmt: skip
         if options["json"]:
