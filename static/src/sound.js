@@ -9,7 +9,7 @@
   if (!roastops || !roastops.refreshListeners || !holder) return;
 
   var person = document.querySelector(".who .person a");
-  var KEY = "roastops.sound." + (person ? person.textContent.trim() : "");
+  var KEY = "roastops.sound." + (person ? person.lastChild.textContent.trim() : "");
   function recall() { try { return localStorage.getItem(KEY) || ""; } catch (e) { return ""; } }
   function keep(value) { try { localStorage.setItem(KEY, value); } catch (e) { /* private mode: for this page only */ } }
   var isMuted = recall() === "off";
@@ -62,12 +62,12 @@
   function words() {
     if (!Context) return "No sound here";
     if (isMuted) return "Sound off";
-    return mayBeHeard() ? "Sound on" : "Sound: press a key first";
+    return mayBeHeard() ? "Sound on" : "Sound waits";  // for the first press on this page
   }
   function show() {
     button.textContent = words();
     button.setAttribute("aria-pressed", isMuted ? "false" : "true");
-    button.title = isMuted ? "Alarms are silent in this browser. M turns the sound on." : "High alarms and new orders can be heard. M turns the sound off.";
+    button.title = !isMuted && !mayBeHeard() ? "A browser lets a page be heard after the first press of a key or button." : isMuted ? "Alarms are silent in this browser. M turns the sound on." : "High alarms and new orders can be heard. M turns the sound off.";
   }
   function toggle() {
     isMuted = !isMuted;
