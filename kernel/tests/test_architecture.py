@@ -49,10 +49,12 @@ EXCUSED: dict[str, dict[str, str]] = {
         "kernel.clock": "the seam itself",
     },
     "draws_chance": {
+        "simulation.plan": "every choice comes from a stream made of seed and name",
         "kernel.ids": "the seam itself",
         "drivers.benches": "a bench that stops at a random moment of the poll; nothing of it is kept",
     },
     "starts_thread": {
+        "simulation.scheduler": "an actor is a thread with its own connection; one of them runs at a time",
         "roastops.bridging": "a bridge reads while it sends: neither waits for the other",
         "kernel.fan_out": "one listener and one sender per process; a frozen Redis must hold up no request",
         "kernel.hub": "one thread per process reads new decisions for all viewers",
@@ -106,6 +108,8 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.management.commands.up": "opens the server's own door first, so that a taken port is said at once",
     },
     "speaks_to_keeper": {
+        "simulation.sim_keeper": "stands in the keeper's place and refuses as it does",
+        "simulation.verbs": "names the keeper's refusal, to tell it from a surprise",
         "roastops.management.commands.bridge": "reads a device that no keeper has: its lock is taken first",
         "commands.api_machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop_wire alone",
         "commands.execution": "the one that applies orders",
@@ -120,6 +124,8 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.benches.stop": "asks the keeper whether the heater is up before each stop",
     },
     "broad_except": {
+        "simulation.scheduler:Actor._live": "outermost loop: the scheduler raises it in the main thread",
+        "simulation.verbs:perform": "outermost of an operation: what the API has no answer for is a finding",
         "kernel.sealer:SealerThread._tick": "outermost loop",
         "drivers.keeper:Keeper._watch_loop": "outermost loop",
         "drivers.keeper:Keeper._link_loop": "outermost loop",
@@ -134,6 +140,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.embedded:EmbeddedBeat._run": "outermost loop",
     },
     "writes_status": {
+        "simulation.population": "the roast that is open when an episode begins",
         "roastops.benches.library_store": "a store of 100,000 closed roasts is made at once, for a bench",
     },
     "names_table": {
