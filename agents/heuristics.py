@@ -25,6 +25,7 @@ SETPOINT_MARGIN_C = 10.0
 SETPOINT_FROM_S, SETPOINT_NOTE_S, SETPOINT_UNTIL_S = 5.0, 30.0, 60.0  # after the charge
 STALL_RATE_C_PER_MIN = 6.0
 STALL_AWAY_S = 60.0
+NINTHS, TWELFTHS = 9, 12  # the Bullet R1 on which the steps below, and the corridor's, were learnt
 HEATER_FLOOR_STEP = 1  # we never ask for no heat at all: that is a person's decision
 HEATER_LOW_STEP = 2  # at or below it air is the better lever
 FAN_CEILING_STEP = 6
@@ -54,6 +55,16 @@ class Plan:
     drop_temp_c: float = DROP_TEMP_C
     drop_after_s: float | None = None
     charge_setpoint_c: float = CHARGE_SETPOINT_C
+    heater_full_step: int = NINTHS  # how this machine counts: an R1 nine steps of heat, an R2 fourteen
+    fan_full_step: int = TWELFTHS
+
+    def heater(self, ninths: int) -> int:
+        """The machine's own heater step for a step of nine; never more heat than that."""
+        return ninths * self.heater_full_step // NINTHS
+
+    def fan(self, twelfths: int) -> int:
+        """The machine's own fan step for a step of twelve."""
+        return round(twelfths * self.fan_full_step / TWELFTHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,13 +296,13 @@ def _scorch_risk(view: View, plan: Plan, latest: Look) -> Advice | Note | None:
         return too_hot
     moments = _moments(view, SCORCH_HELD_S)
     if moments and all(m.rate > SCORCH_RATE_C_PER_MIN and m.bean_temp_c < SCORCH_BELOW_C for m in moments):
-        if view.is_setpoint_judged and (latest.heater_step or 0) <= HEATER_LOW_STEP:
+        if view.is_setpoint_judged and (latest.heater_step or 0) <= plan.heater(HEATER_LOW_STEP):
             return None  # said already
         reason = (
             f"Rate of rise {moments[-1].rate:.1f} °C/min at {moments[-1].bean_temp_c:.1f} °C: above "
             f"{SCORCH_RATE_C_PER_MIN:.0f} °C/min below {SCORCH_BELOW_C:.0f} °C the surface may scorch."
         )
-        return _less_heat("scorch_risk", reason, _rate_evidence(moments, SCORCH_RATE_C_PER_MIN), latest)
+        return _less_heat("scorch_risk", reason, _rate_evidence(moments, SCORCH_RATE_C_PER_MIN), latest, plan)
     return None
 
 
@@ -303,7 +314,7 @@ def _charged_too_hot(view: View, plan: Plan, latest: Look) -> Advice | Note | No
     bound_c = plan.charge_setpoint_c + SETPOINT_MARGIN_C
     if view.setpoint_c <= bound_c or not SETPOINT_FROM_S <= elapsed_s <= SETPOINT_UNTIL_S:
         return None
-    if (latest.heater_step or 0) <= HEATER_LOW_STEP and elapsed_s < SETPOINT_NOTE_S:
+    if (latest.heater_step or 0) <= plan.heater(HEATER_LOW_STEP) and elapsed_s < SETPOINT_NOTE_S:
         return None
     reason = (
         f"Charged at {view.setpoint_c:.1f} °C by the infrared sensor, more than {SETPOINT_MARGIN_C:.0f} °C "
@@ -315,13 +326,13 @@ def _charged_too_hot(view: View, plan: Plan, latest: Look) -> Advice | Note | No
         "bound_c": bound_c,
         "device_ms": view.charged_ms,
     }
-    return _less_heat("scorch_risk", reason, evidence, latest)
+    return _less_heat("scorch_risk", reason, evidence, latest, plan)
 
 
-def _less_heat(heuristic: str, reason: str, evidence: dict[str, Any], latest: Look) -> Advice | Note | None:
+def _less_heat(heuristic: str, reason: str, evidence: dict[str, Any], latest: Look, plan: Plan) -> Advice | Note | None:
     if latest.heater_step is None:
         return None
-    if latest.heater_step <= HEATER_LOW_STEP:
+    if latest.heater_step <= plan.heater(HEATER_LOW_STEP):
         text = f"{reason} The heater is at {latest.heater_step} already: charge the next batch cooler."
         return Note(f"{heuristic}_next_charge", text, (evidence,), latest.device_ms)
     return _order(heuristic, "heater", -1, reason, evidence, latest)
@@ -343,10 +354,10 @@ def _hot(view: View, plan: Plan, latest: Look) -> Advice | None:
         f"corridor's {here.high_c_per_min:.1f} °C/min for {HELD_S:.0f} s."
     )
     cracked = is_cracked(view, plan)
-    air_is_next = latest.heater_step <= HEATER_LOW_STEP or (cracked and view.last_control == "heater")
-    if air_is_next and latest.fan_step is not None and latest.fan_step < FAN_CEILING_STEP:
+    air_is_next = latest.heater_step <= plan.heater(HEATER_LOW_STEP) or (cracked and view.last_control == "heater")
+    if air_is_next and latest.fan_step is not None and latest.fan_step < plan.fan(FAN_CEILING_STEP):
         return _order("hot", "fan", +1, reason, evidence, latest)
-    if latest.heater_step > HEATER_FLOOR_STEP:
+    if latest.heater_step > plan.heater(HEATER_FLOOR_STEP):
         return _order("hot", "heater", -1, reason, evidence, latest)
     return None
 
@@ -356,7 +367,7 @@ def _stall(view: View, plan: Plan, latest: Look) -> Advice | None:
     if not moments:
         return None
     if is_cracked(view, plan):
-        return _stall_after_crack(moments, latest)
+        return _stall_after_crack(moments, latest, plan)
     predictions = [rate_at(plan.first_crack_temp_c, moment.bean_temp_c, moment.rate) for moment in moments]
     if any(predicted is None or predicted >= STALL_RATE_C_PER_MIN for predicted in predictions):
         return None
@@ -364,7 +375,8 @@ def _stall(view: View, plan: Plan, latest: Look) -> Advice | None:
     here = corridor_at(moments[-1].bean_temp_c)
     if here is None or latest.heater_step is None or (away_s is not None and away_s <= STALL_AWAY_S):
         return None
-    if latest.heater_step + 1 > here.heater_step + 1:
+    usual_step = plan.heater(here.heater_step)
+    if latest.heater_step + 1 > usual_step + 1:
         return None
     if latest.heater_step == 0:  # somebody, or STOP, took the heat off: lighting it again is a person's act
         return None
@@ -379,16 +391,16 @@ def _stall(view: View, plan: Plan, latest: Look) -> Advice | None:
         "predicted_rate_c_per_min": round(predicted, 2),
         "predicted_bound_c_per_min": STALL_RATE_C_PER_MIN,
         "first_crack_in_s": None if away_s is None else round(away_s),
-        "usual_heater_step": here.heater_step,
+        "usual_heater_step": usual_step,
     } | {name: value for name, value in _rate_evidence(moments, here.middle_c_per_min).items() if name != "kind"}
     return _order("stall", "heater", +1, reason, evidence, latest)
 
 
-def _stall_after_crack(moments: tuple[_Moment, ...], latest: Look) -> Advice | None:
+def _stall_after_crack(moments: tuple[_Moment, ...], latest: Look, plan: Plan) -> Advice | None:
     bounds = [corridor_at(moment.bean_temp_c) for moment in moments]
     if not all(b is not None and m.rate < b.low_c_per_min for m, b in zip(moments, bounds, strict=True)):
         return None
-    if latest.fan_step is None or latest.fan_step <= FAN_FLOOR_STEP:
+    if latest.fan_step is None or latest.fan_step <= plan.fan(FAN_FLOOR_STEP):
         return None
     bound = bounds[-1].low_c_per_min if bounds[-1] else 0.0
     reason = (

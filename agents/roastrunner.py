@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agents import heuristics
@@ -173,6 +173,7 @@ class RoastRunner:
             return
         self._refresh_at_s = now + REFRESH_S
         self._limits = limits_of(machine)
+        self.plan = scaled(self.plan, machine)
         may_not = why_not(machine)
         if may_not != self._may_not:
             self.say(f"holding back: {may_not}" if may_not else "free to propose")
@@ -242,13 +243,31 @@ def look_of(reading: Mapping[str, Any]) -> Look | None:
 
 def limits_of(machine: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Inclusive native steps per control out of a machine's envelope; a control without numbers is left out."""
-    limits = (machine.get("envelope") or {}).get("controls") or machine.get("envelope") or {}
-    rows = limits.items() if isinstance(limits, Mapping) else ((row.get("control"), row) for row in limits)
     found = {}
-    for control, row in rows:
+    for control, row in _limit_rows(machine):
         if isinstance(row, Mapping) and isinstance(row.get("min_step"), int) and isinstance(row.get("max_step"), int):
             found[str(control)] = (row["min_step"], row["max_step"])
     return found
+
+
+def scaled(plan: Plan, machine: Mapping[str, Any]) -> Plan:
+    """The plan in this machine's own steps: full scale is its envelope's; what that does not say stays as it was."""
+    full = {
+        str(control): row.get("full_scale_step") for control, row in _limit_rows(machine) if isinstance(row, Mapping)
+    }
+    heater, fan = full.get("heater"), full.get("fan")
+    return replace(
+        plan,
+        heater_full_step=heater if isinstance(heater, int) and heater > 0 else plan.heater_full_step,
+        fan_full_step=fan if isinstance(fan, int) and fan > 0 else plan.fan_full_step,
+    )
+
+
+def _limit_rows(machine: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    limits = (machine.get("envelope") or {}).get("controls") or machine.get("envelope") or {}
+    if isinstance(limits, Mapping):
+        return list(limits.items())
+    return [(row.get("control"), row) for row in limits]
 
 
 def why_not(machine: Mapping[str, Any]) -> str:

@@ -268,3 +268,11 @@ def test_the_corridor_is_ordered_everywhere_and_absent_below_100_degrees(bean_te
         assert here is None
     else:
         assert here is not None and here.low_c_per_min < here.middle_c_per_min < here.high_c_per_min
+
+
+def test_a_plan_counts_in_the_machines_own_steps() -> None:
+    fourteen = Plan(heater_full_step=14, fan_full_step=10)
+    assert [Plan().heater(step) for step in range(10)] == list(range(10))
+    assert [Plan().fan(step) for step in range(13)] == list(range(13))
+    assert [fourteen.heater(step) for step in (0, 1, 2, 5, 9)] == [0, 1, 3, 7, 14]  # never more heat than meant
+    assert [fourteen.fan(step) for step in (0, 2, 6, 12)] == [0, 2, 5, 10]

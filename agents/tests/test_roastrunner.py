@@ -17,7 +17,7 @@ import pytest
 
 from agents.client import RoastOpsClient, Unauthorized
 from agents.heuristics import Plan
-from agents.roastrunner import RoastRunner, limits_of, look_of, why_not
+from agents.roastrunner import RoastRunner, limits_of, look_of, scaled, why_not
 from agents.tests.http_double import Heard, HttpDouble, decision_frame, reading_frame, serving
 from agents.tests.test_heuristics import roast, share_of_usual
 
@@ -259,3 +259,11 @@ def test_the_command_stops_with_a_clear_word_when_the_key_opens_nothing(double: 
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "does not accept this key" in errors and "key_revoked" in errors and "Traceback" not in errors
+
+
+def test_full_scale_comes_from_the_machines_envelope() -> None:
+    rows = {"heater": {"min_step": 0, "max_step": 14, "full_scale_step": 14}, "fan": {"full_scale_step": 10}}
+    plan = scaled(Plan(), {"envelope": {"controls": rows}})
+    assert (plan.heater_full_step, plan.fan_full_step) == (14, 10)
+    for silent in ({}, {"envelope": None}, {"envelope": {"controls": {"heater": {"full_scale_step": 0}}}}):
+        assert scaled(plan, silent) == plan
