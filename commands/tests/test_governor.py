@@ -15,6 +15,7 @@ from commands.conversion import CONTROL_OF, STATES, OrderType
 from commands.governor_rules import void_reason
 from commands.governor_situation import (
     DEFAULT_POLICY,
+    AttendanceLook,
     Constraints,
     Fitness,
     GrantLook,
@@ -330,13 +331,13 @@ def test_unknown_state_permits_nothing(order_type):
         ("L1", Decision.REFUSE, "AUTONOMY_LEVEL_TOO_LOW"),
         ("L2", Decision.REFUSE, "AGENT_COMMANDS_NOT_ALLOWED"),
         ("L3", Decision.HOLD, "APPROVAL_REQUIRED"),
-        ("L4", Decision.HOLD, "HIGH_AUTONOMY_LEVEL"),
-        ("L5", Decision.HOLD, "HIGH_AUTONOMY_LEVEL"),
+        ("L4", Decision.VETO, "HIGH_AUTONOMY_LEVEL"),
+        ("L5", Decision.ALLOW, "HIGH_AUTONOMY_LEVEL"),
         ("L9", Decision.REFUSE, "UNKNOWN_AUTONOMY_LEVEL"),
     ],
 )
 def test_levels(level, decision, legacy):
-    verdict = governor.review(situation(grant=GrantLook(level)))
+    verdict = governor.review(situation(grant=GrantLook(level), attendance=AttendanceLook("operator", NOW)))
     assert verdict.decision is decision
     assert verdict.reasons[0].to_json()["legacy_code"] == legacy
 

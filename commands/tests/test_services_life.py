@@ -57,7 +57,7 @@ def test_agent_without_grant_is_advice(agent_principal, propose):
         ("L1", "REJECTED", "AUTONOMY_LEVEL_TOO_LOW"),
         ("L2", "REJECTED", "AGENT_COMMANDS_NOT_ALLOWED"),
         ("L3", "PENDING_APPROVAL", ""),
-        ("L4", "PENDING_APPROVAL", ""),
+        ("L4", "PENDING_APPROVAL", ""),  # nobody is there: as at L3
         ("L5", "PENDING_APPROVAL", ""),
     ],
 )

@@ -21,7 +21,8 @@ PURE = frozenset(
     agents.heuristics agents.corridor
     commands.alarm_states commands.commissioning commands.stop_drill
     commands.alerts commands.analytics commands.breakers commands.order_sums
-    commands.conversion commands.governor commands.governor_rules commands.governor_situation
+    commands.conversion commands.governor commands.governor_rules commands.governor_rules_authority
+    commands.governor_situation commands.policy commands.significance
     commands.plans commands.interlocks commands.lifecycle commands.reasons
     drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
     drivers.bullet.codec_r1 drivers.bullet.codec_r2 drivers.bullet.readings_r2 drivers.bullet.tables
