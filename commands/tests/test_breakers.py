@@ -38,10 +38,10 @@ def kinds(seen: Look) -> list[str]:
 
 
 def mixed(settled: int, failed: int, *, spread_s: float = 290) -> list[Attempt]:
-    """So many settled orders, the failed ones far apart in type so that only the rate can trip."""
+    """So many settled orders, the failed ones last, and apart in type so that only the rate can trip."""
     types = ["SET_FAN", "SET_DRUM", "PREHEAT", "COOL", "DROP", "SET_POWER"]
     return [
-        attempt(n * spread_s / settled, "FAILED" if n < failed else "COMPLETED", order_type=types[n % 6])
+        attempt(n * spread_s / settled, "FAILED" if n >= settled - failed else "COMPLETED", order_type=types[n % 6])
         for n in range(settled)
     ]
 
