@@ -87,7 +87,7 @@ MAX_TRIES = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """What the caller wants, as they said it."""
 
     machine: Machine
@@ -131,7 +131,7 @@ def propose_order(
     and the significance it has at least for that. A refusal is a filed proposal with status REJECTED. Forbidden: may
     not order here; NotFound: another organisation's machine; Unprocessable: the roast is not this machine's open one.
     """
-    asked = _Asked(
+    asked = Asked(
         machine,
         OrderType(order_type),
         target_value,
@@ -149,15 +149,15 @@ def propose_order(
     return _judge_and_file(principal, asked, now=now)
 
 
-def _judge_and_file(principal: Principal, asked: _Asked, *, now: dt.datetime) -> Proposal:
+def _judge_and_file(principal: Principal, asked: Asked, *, now: dt.datetime) -> Proposal:
     if not principal.may("propose"):
         raise Forbidden("not_allowed", f"{principal.name} may not order here.", "Ask for the role, or the key's scope.")
     _require_same_organization(principal, asked.machine)
     require_loop(asked.machine)
     begun_s = clock.monotonic()
     for _ in range(MAX_TRIES):
-        looked = _look(principal, asked, now)
-        verdict = _reviewed(looked)
+        looked = look_at_asked(principal, asked, now)
+        verdict = reviewed(looked)
         try:
             proposal = _file(principal, asked, looked, verdict, now)
             transaction.on_commit(lambda: metrics.PROPOSAL_SECONDS.observe(clock.monotonic() - begun_s))
@@ -177,7 +177,8 @@ def _require_same_organization(principal: Principal, machine: Machine) -> None:
         raise NotFound()
 
 
-def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
+def look_at_asked(principal: Principal, asked: Asked, now: dt.datetime) -> Situation:
+    """The situation of what is asked for, its target in native steps and its deadline in it. Unprocessable."""
     draft = Order(
         order_type=asked.order_type,
         control=CONTROL_OF[asked.order_type],
@@ -214,27 +215,29 @@ def _look(principal: Principal, asked: _Asked, now: dt.datetime) -> Situation:
     return dataclasses.replace(looked, order=dataclasses.replace(order, expires_at=expires_at))
 
 
-def _reviewed(looked: Situation) -> Verdict:
+def reviewed(looked: Situation) -> Verdict:
+    """The governor's verdict; what raised is logged."""
     verdict = governor.review(looked)
     for text in verdict.tracebacks:
         logger.error("a governor rule raised: %s", text)
     return verdict
 
 
-def _file(principal: Principal, asked: _Asked, looked: Situation, verdict: Verdict, now: dt.datetime) -> Proposal:
+def _file(principal: Principal, asked: Asked, looked: Situation, verdict: Verdict, now: dt.datetime) -> Proposal:
     with transaction.atomic():
-        proposal = _new_proposal(principal, asked, looked, verdict, now)
+        proposal = new_proposal(principal, asked, looked, verdict, now)
         if verdict.decision is Decision.ALLOW:
             prepared.insert(proposal)
             if principal.is_person:
-                _supersede(proposal, looked, principal, now)
-        _file_by_verdict(proposal, looked, verdict, now)
+                supersede(proposal, looked, principal, now)
+        file_by_verdict(proposal, looked, verdict, now)
     return proposal
 
 
-def _new_proposal(
-    principal: Principal, asked: _Asked, looked: Situation, verdict: Verdict, now: dt.datetime
+def new_proposal(
+    principal: Principal, asked: Asked, looked: Situation, verdict: Verdict, now: dt.datetime
 ) -> Proposal:
+    """The order as a row that is not in the database yet, with its digest."""
     order, reading, rated = looked.order, looked.reading, looked.rated
     steps = reading.steps if reading else {}
     is_veto = verdict.decision is Decision.VETO
@@ -280,7 +283,7 @@ def _new_proposal(
     return proposal
 
 
-def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now: dt.datetime) -> None:
+def supersede(proposal: Proposal, looked: Situation, principal: Principal, now: dt.datetime) -> None:
     """A person's order calls off whatever on its control is not on the wire yet."""
     rival_ids = [
         other.proposal_id
@@ -301,7 +304,8 @@ def _supersede(proposal: Proposal, looked: Situation, principal: Principal, now:
         )
 
 
-def _file_by_verdict(proposal: Proposal, looked: Situation, verdict: Verdict, now: dt.datetime) -> None:
+def file_by_verdict(proposal: Proposal, looked: Situation, verdict: Verdict, now: dt.datetime) -> None:
+    """Write a new order where its verdict puts it (one that is allowed is in the database already, to be moved)."""
     detail = {
         "decision": verdict.decision.value,
         "reasons": [reason.to_json() for reason in verdict.reasons],
@@ -364,7 +368,7 @@ def adopt_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
             status_now=str(proposal.status),
         )
     has_target = proposal.target_step is not None
-    asked = _Asked(
+    asked = Asked(
         machine=proposal.machine,
         order_type=OrderType(proposal.order_type),
         value=proposal.target_step,
@@ -455,10 +459,3 @@ def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list
 def approver_id(proposal: Proposal) -> str | None:
     """Who approved, as shown."""
     return person_id(proposal.approver) if proposal.approver is not None else None
-
-
-# For plans, which judge and file several orders in one transaction.
-Asked = _Asked
-look, reviewed, new_proposal, supersede, file_by_verdict = (
-    _look, _reviewed, _new_proposal, _supersede, _file_by_verdict,
-)  # fmt: skip

@@ -126,7 +126,7 @@ def _look_at_all(
         )
         for position, order in enumerate(orders)
     ]  # fmt: skip
-    actual = [services.look(principal, each, now) for each in asked]
+    actual = [services.look_at_asked(principal, each, now) for each in asked]
     items = [
         plans.Item(position, Status.PROPOSED, each.order.control, each.order.target_step)
         for position, each in enumerate(actual)
