@@ -13,7 +13,6 @@ A process may die (`Killed`, a BaseException) at a commit or at a byte on the wi
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import json
 import logging
@@ -37,7 +36,7 @@ from commands.loop_store_side import LeaseLost
 from commands.machine_facts import config_of
 from commands.machine_loop import MachineLoop
 from commands.models import Halt, Proposal
-from drivers import keeper_client, keeper_config, keeper_process
+from drivers import keeper_client, keeper_config, keeper_process, keeper_record
 from drivers.bullet import codec_r1
 from drivers.keeper_config import KeeperConfig
 from drivers.port import DriverError
@@ -45,13 +44,14 @@ from kernel import clock, draining, ids, live
 from kernel.sealer import Sealer
 from roasts.models import Machine
 from simulation import house_people, planted
-from simulation.house_keeper import KeeperProcess, Line, events_after
+from simulation.house_keeper import AtOnce, KeeperProcess, Line, events_after
 from simulation.house_people import Names
+from simulation.house_processes import Answer, Deaths, Killed, Process
 from simulation.house_store import Store
 from simulation.virtual_clock import Chance, VirtualClock
 
 TURN_S = 0.25  # how often keeper and loop look, in virtual time
-SWEEP_S = 1.0
+SWEEP_S = 2.0
 COARSE_TURN_S, COARSE_FROM_S = 0.8, 4.0  # nothing of a long wait needs a look more often; more than 1 s is stale
 LOOK_S = 2.0  # the loop looks around at least that often, whatever there is
 WARM_UP_S = 40.0  # from the charge on: beans are proved in the drum by then
@@ -64,63 +64,6 @@ _ANY_ORDER = (
     f'SELECT EXISTS (SELECT 1 FROM "{Proposal._meta.db_table}" WHERE machine_id = %s AND status IN (%s, %s, %s))'
 )
 _ANY_HALT = f'SELECT EXISTS (SELECT 1 FROM "{Halt._meta.db_table}" WHERE machine_id = %s AND closed_at IS NULL)'
-
-
-class Killed(BaseException):
-    """kill -9 of one process at this point. Nobody catches it but the edge of that process."""
-
-    def __init__(self, victim: Process) -> None:
-        super().__init__(victim.name)
-        self.victim = victim
-
-
-@dataclasses.dataclass(eq=False)
-class Process:
-    """A process of the house as far as dying goes."""
-
-    name: str  # web | worker | keeper
-    is_alive: bool = True
-
-
-@dataclasses.dataclass(slots=True)
-class Deaths:
-    """Who dies next, and where. ``site``: commit_before, commit_after, wire_before, wire_after, apply_answered.
-
-    ``count``: at the how-many-th such point from now on. ``victim`` "": whoever is there.
-    """
-
-    site: str = ""
-    count: int = 0
-    victim: str = ""
-    fired: list[str] = dataclasses.field(default_factory=list)
-
-    def plan(self, site: str, count: int = 1, victim: str = "") -> None:
-        self.site, self.count, self.victim = site, count, victim
-
-    def forget(self) -> None:
-        self.site = ""
-
-    def is_due(self, site: str, victim: str) -> bool:
-        if self.site != site or self.victim not in ("", victim):
-            return False
-        self.count -= 1
-        if self.count > 0:
-            return False
-        self.site = ""
-        self.fired.append(f"{site}:{victim}")
-        return True
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request came to; status 0: the web process died over it and nobody answered."""
-
-    status: int
-    body: Any
-
-    @property
-    def code(self) -> str:
-        return str(self.body.get("error", "")) if isinstance(self.body, dict) and self.status >= 400 else ""
 
 
 class _Waiting(queue.Queue):  # type: ignore[type-arg]
@@ -158,6 +101,8 @@ class House:
         self.on_command: Callable[[bytes], None] = lambda data: None  # each as the machine takes it
         self.log_level = logging.CRITICAL
         self._turn_s = turn_s
+        self._due_ms = self._sweep_ms = self._begin_loop_ms = 0.0
+        self._looked_s = float("-inf")
         self._stack: list[Process] = []
         self._busy: set[str] = set()
         self._processes: dict[str, Process] = {}
@@ -241,6 +186,7 @@ class House:
         self._restores += [lambda: clock.install(before_clock), lambda: ids.install(before_ids)]
         before_dial = keeper_client.install_dial(self._dial)
         self._restores.append(lambda: keeper_client.install_dial(before_dial))
+        self._replace(keeper_record, "Later", AtOnce)
         self._replace(keeper_process, "ensure_keeper", self._ensure_keeper)
         self._replace(keeper_process, "living_keeper", self._living_keeper)
         self._replace(stopping, "stop_machine", self._stop_machine)
@@ -278,7 +224,7 @@ class House:
 
     def _watch_wire(self) -> None:
         """Commands (not polls) on their way to the machine: where a keeper may die."""
-        port = self.backend.port
+        port: Any = self.backend.port
         take = port._take
 
         def taking(handle: int, data: bytes) -> None:
@@ -326,7 +272,8 @@ class House:
                 self._turn_of(part, functools.partial(self._as, "worker", act))
         if self.clock.elapsed_ms >= self._sweep_ms and not self._is_in("worker"):
             self._sweep_ms = self.clock.elapsed_ms + SWEEP_S * 1000
-            self._turn_of("sweep", lambda: self._as("worker", tasks.sweep))
+            if self._has_orders("PENDING_APPROVAL", "APPROVED"):  # with none it finds nothing
+                self._turn_of("sweep", lambda: self._as("worker", tasks.sweep))
 
     def _turn_of(self, what: str, act: Callable[[], Any]) -> None:
         if what in self._busy:
@@ -418,12 +365,8 @@ class House:
     # -- the keeper --
 
     def _start_keeper(self) -> None:
-        config = dataclasses.replace(self.config, limits=self._limits())
         self._processes["keeper"] = Process("keeper")
-        self.keeper = KeeperProcess(config, self.backend, lambda receipt: None)
-
-    def _limits(self) -> keeper_config.Limits:
-        return self.config.limits
+        self.keeper = KeeperProcess(self.config, self.backend)
 
     def _keeper_turn(self) -> None:
         keeper = self.keeper
@@ -587,7 +530,7 @@ class House:
 
     def request(self, method: str, who: str, path: str, body: Any = None, *, key: str = "") -> Answer:
         """One request with that person's or agent's API key ("" is nobody)."""
-        headers = {"HTTP_AUTHORIZATION": f"Bearer {self.names.keys[who]}"} if who else {}
+        headers: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {self.names.keys[who]}"} if who else {}
         if key:
             headers["HTTP_IDEMPOTENCY_KEY"] = key
         data = json.dumps(body) if body is not None else ""

@@ -7,17 +7,16 @@ what is parsed, refused and answered is the product's. Polls, interlocks and sto
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from drivers import keeper_record
 from drivers.keeper import Keeper
 from drivers.keeper_config import KeeperConfig
 from drivers.keeper_socket import Client, KeeperServer
 from drivers.keeper_stops import StopDesk, StopRun
-from drivers.port import Receipt
 from kernel import clock
 
 
@@ -77,8 +76,7 @@ class HouseServer(KeeperServer):
 class KeeperProcess:
     """One life of a keeper. A dead one answers nobody."""
 
-    def __init__(self, config: KeeperConfig, backend: Any, make_safe: Callable[[Receipt], None]) -> None:
-        keeper_record.Later = AtOnce  # type: ignore[misc,assignment]
+    def __init__(self, config: KeeperConfig, backend: Any) -> None:
         options = {**config.driver_options, "backend": backend}
         self.keeper = Keeper(dataclasses.replace(config, driver_options=options))
         desk = HouseStopDesk(self.keeper._make_safe, self.keeper._stop_done)
@@ -130,7 +128,8 @@ class Line:
     def sendall(self, data: bytes) -> None:
         """ConnectionResetError where the keeper is dead, or dies over it."""
         for line in data.splitlines():
-            if not self._process.is_alive or not self._run(self._process, lambda line=line: self._client._answer(line)):
+            answer = functools.partial(self._client._answer, line)
+            if not self._process.is_alive or not self._run(self._process, answer):
                 self._answers.clear()
                 raise ConnectionResetError("the keeper is gone")
 

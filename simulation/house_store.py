@@ -134,8 +134,14 @@ class Store:
         commit = wrapper._commit  # type: ignore[attr-defined]
 
         def told() -> None:
-            if self.watcher is not None:
-                self.watcher("before")
+            is_alive = self.watcher is None
+            try:
+                if self.watcher is not None:
+                    self.watcher("before")
+                is_alive = True
+            finally:
+                if not is_alive:
+                    wrapper._rollback()  # type: ignore[attr-defined]  # what the database does for a dead client
             commit()
             if self.watcher is not None:
                 self.watcher("after")

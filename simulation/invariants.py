@@ -77,6 +77,10 @@ LAWS: dict[str, str] = {
         "WHERE p.proposer_agent_id IS NOT NULL AND e.claimed_at > s.taken_at "
         "AND (s.given_back_at IS NULL OR e.claimed_at < s.given_back_at)"
     ),
+    "an agent's order is sent from where it was proposed": (
+        f"SELECT p.id FROM {_E} e JOIN {_P} p ON p.id = e.proposal_id "
+        "WHERE p.proposer_agent_id IS NOT NULL AND e.from_step <> p.from_step"
+    ),
     "on the wire means executed": (
         f"SELECT p.id FROM {_P} p WHERE p.status IN ('EXECUTING', 'COMPLETED', 'FAILED', 'IN_DOUBT') "
         f"AND NOT EXISTS (SELECT 1 FROM {_E} e WHERE e.proposal_id = p.id)"
@@ -151,7 +155,8 @@ _NAMES = list(LAWS)
 _ALL = " UNION ALL ".join(f"SELECT {place}, found.* FROM ({query}) found" for place, query in enumerate(LAWS.values()))
 _ORDERS = (
     "SELECT id, status, decision, reasons, digest, expires_at, outcome_code, rejection_code, seen_rate_c_per_min, "
-    f"decided_at, settled_at, target_step, approvals_needed, actual_step FROM {_P} WHERE organization_id = %s ORDER BY id"
+    "decided_at, settled_at, target_step, approvals_needed, actual_step "
+    f"FROM {_P} WHERE organization_id = %s ORDER BY id"
 )
 _FACTS = (
     f"SELECT 'halt', kind || ' ' || code FROM {_H} WHERE closed_at IS NULL AND machine_id = %s "
@@ -202,7 +207,8 @@ class Watch:
         found = []
         for row in _rows(_ORDERS, [self._house.names.organization_id]):
             names = ("id", "status", "decision", "reasons", "digest", "expires_s", "outcome_code", "rejection_code",
-                     "seen_rate", "decided_s", "settled_s", "target_step", "approvals_needed", "actual_step")  # fmt: skip
+                     "seen_rate", "decided_s", "settled_s", "target_step", "approvals_needed",
+                     "actual_step")  # fmt: skip
             order = dict(zip(names, row, strict=True))
             order["reasons"] = json.loads(row[3]) if isinstance(row[3], str) else row[3]
             for name in ("expires_s", "decided_s", "settled_s"):

@@ -7,72 +7,39 @@ step the laws are checked (`simulation/invariants.py`).
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, precondition, rule
+from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 
-from kernel import clock
-from simulation import oracle
-from simulation.house_people import LIMITS
-from simulation.oracle import Asked, Expected, Order
+from simulation.oracle import Asked
 from simulation.rules import stage
+from simulation.rules.base import (
+    AGENTS,
+    DEATHS,
+    EVERYBODY,
+    FAULTS,
+    OPERATORS,
+    REASONS,
+    SETTINGS,
+    SHIFTS,
+    WAITS_S,
+    Stage,
+    a_step,
+    number,
+    pick,
+)
 from simulation.rules.play import Act, Play
 
-T = TypeVar("T")
-AGENTS, OPERATORS = ("steady", "eager"), ("operator", "second", "owner", "lead")
-EVERYBODY = (*OPERATORS, "viewer", "stranger", *AGENTS, "foreign")
-UNFIT = ("viewer", "stranger", *AGENTS, "foreign")
-REASONS = ("SAFETY_CONCERN", "WRONG_TIMING", "OTHER")
-SHIFTS = (-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 5)
-TROUBLE_STEPS = 3  # so long a halted, suspended, unplugged or ungranted machine is left as it is
-SETTINGS = st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"])
-number = st.sampled_from(range(64))  # the k-th of whatever there is
-FAULTS = {
-    "nan": "nan@0+2:sensor=probe", "silence": "time_out@0+1.5", "long silence": "time_out@0+6", "nak": "nak@0+1",
-    "dropped_step": "dropped_step", "doubled_step": "doubled_step", "garbled": "garbage:count=2",
-    "short": "short_read:count=1", "late": "late_reply:count=1", "slipped": "slipped_frame:count=1",
-}  # fmt: skip
-DEATHS = (
-    ("commit_before", "web"), ("commit_after", "web"), ("commit_before", "worker"), ("commit_after", "worker"),
-    ("wire_before", "keeper"), ("wire_after", "keeper"), ("apply_answered", "worker"),
-)  # fmt: skip
 
-
-def pick(choices: list[T], index: int) -> T:
-    """The index-th, counted round."""
-    return choices[index % len(choices)]
-
-
-def a_step(method: Any) -> Any:
-    """A rule is one step: counted, and settled afterwards whatever it did."""
-
-    @functools.wraps(method)
-    def stepped(self: HouseMachine, *arguments: Any, **named: Any) -> Any:
-        self.play.sometimes.steps += 1
-        before = len(self.play.lines)
-        found = method(self, *arguments, **named)
-        self.play.settle()
-        if len(self.play.lines) == before:
-            self.play.sometimes.idle_steps += 1
-        self.trouble_steps = self.trouble_steps + 1 if self.is_in_trouble() else 0
-        if self.trouble_steps > TROUBLE_STEPS:
-            self.put_right()
-            self.trouble_steps = 0
-        return found
-
-    return stepped
-
-
-class HouseMachine(RuleBasedStateMachine):
+class HouseMachine(Stage):
     """See the module."""
 
     orders = Bundle("orders")
     grants = Bundle("grants")
 
-    @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L3", "L4", "L5"]), is_attended=st.booleans())
+    @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L3", "L4", "L5"]),
+                is_attended=st.booleans())  # fmt: skip
     def open_the_house(self, seed: int, level: str, is_attended: bool) -> None:
         self.play = Play(stage.house(), stage.SOMETIMES, seed)
         self.play.sometimes.examples += 1
@@ -86,60 +53,7 @@ class HouseMachine(RuleBasedStateMachine):
         if hasattr(self, "play"):
             self.play.watch.finish()
 
-    # -- what stands --
-
-    def held(self) -> list[Order]:
-        return self.play.model.of_status("PENDING_APPROVAL")
-
-    def has_held(self) -> bool:
-        return bool(self.held())
-
-    def is_free(self) -> bool:
-        model = self.play.model
-        return not model.halts and not model.is_paused
-
-    def is_in_trouble(self) -> bool:
-        model, grant = self.play.model, self.play.model.grant_of("steady")
-        is_trusted = grant is not None and grant.level >= "L3" and not grant.order_types
-        return not self.is_free() or model.suspended or not is_trusted or not self.is_plugged()
-
-    def is_plugged(self) -> bool:
-        return bool(self.play.house.machine.effects.is_plugged)
-
-    def put_right(self) -> None:
-        """The lead comes round: cable in, halts reset, the machine given back, the agent trusted."""
-        play, model = self.play, self.play.model
-        if not self.is_plugged():
-            play.disturb("replug")
-            play.house.machine.act("fault", fault="replug")
-        play.wait(1.2)
-        if model.is_paused or "link_lost" in model.halts:
-            self._resume_orders("lead")
-        if model.halts:
-            self._reset("lead")
-        if model.suspended:
-            self._give_back("lead")
-        grant = model.grant_of("steady")
-        if grant is None or grant.level < "L3" or grant.order_types:
-            self._grant("lead", "steady", "L3", [], None)
-        play.settle()
-
     # -- proposing --
-
-    def _asked(self, order_type: str, shift: int, unit: str = "step", **more: Any) -> Asked:
-        """A setting ``shift`` steps from where the control stands, within its range."""
-        control = oracle.CONTROL_OF[order_type]
-        low, high = LIMITS[control][:2]
-        start = self.play.seen.steps.get(control)
-        target = min(high, max(low, (start if start is not None else low) + shift))
-        value = float(target) if unit == "step" else round(target * 100 / high, 3)
-        return Asked(order_type, value, unit, **more)
-
-    def _proposed(self, act: Act) -> Any:
-        before = set(self.play.model.orders)
-        self.play.act(act)
-        new = [order_id for order_id in self.play.model.orders if order_id not in before]
-        return multiple(*new)
 
     @rule(target=orders, agent=st.sampled_from(AGENTS), order_type=SETTINGS,
           shift=st.sampled_from(SHIFTS), unit=st.sampled_from(["step", "step", "percent"]),
@@ -256,15 +170,6 @@ class HouseMachine(RuleBasedStateMachine):
     def somebody_tries_to_approve(self, index: int, name: str, is_digest_right: bool) -> None:
         self.play.act(self.play.approve(name, pick(self.held(), index), is_digest_right=is_digest_right))
 
-    def _decision(self, verb: str, name: str, order: Order) -> Act:
-        play = self.play
-        return {
-            "approve": lambda: play.approve(name, order), "approve twice": lambda: play.approve(name, order),
-            "reject": lambda: play.reject(name, order, "WRONG_TIMING"), "abort": lambda: play.abort(name, order),
-            "veto": lambda: play.veto(name, order), "adopt": lambda: play.adopt(name, order),
-            "review": lambda: play.review(name, order),
-        }[verb]()  # fmt: skip
-
     @rule(order_id=orders, name=st.sampled_from(EVERYBODY),
           verb=st.sampled_from(["approve", "reject", "abort", "adopt", "veto", "review"]))  # fmt: skip
     @a_step
@@ -289,7 +194,8 @@ class HouseMachine(RuleBasedStateMachine):
         self.play.act(self.play.abort(name, pick(self.held(), index)))
 
     @precondition(lambda self: any(order.is_by_agent for order in self.play.model.orders.values()))
-    @rule(target=orders, index=number, name=st.sampled_from(["operator", "second", "lead", "viewer", "eager", "stranger"]))
+    @rule(target=orders, index=number,
+          name=st.sampled_from(["operator", "second", "lead", "viewer", "eager", "stranger"]))  # fmt: skip
     @a_step
     def somebody_adopts(self, index: int, name: str) -> Any:
         model = self.play.model
@@ -299,35 +205,6 @@ class HouseMachine(RuleBasedStateMachine):
         return self._proposed(self.play.adopt(name, pick(candidates, index)))
 
     # -- trusting --
-
-    def _grant(self, name: str, agent: str, level: str, types: list[str], lasts_s: float | None) -> Any:
-        play = self.play
-        expected = play.model.lead_act(play.who(name), "machine_not_found")
-        if expected.status == 200:
-            expected = Expected(201)
-        until = None if lasts_s is None else clock.now() + dt.timedelta(seconds=lasts_s)
-        expires_s = None if lasts_s is None else play.now_s + lasts_s
-        body = {
-            "machine_id": play.house.names.machine_id, "agent_id": play.house.names.agents[agent], "level": level,
-            "order_types": types, "reason": "simulated", "expires_at": until.isoformat() if until else None,
-        }  # fmt: skip
-        found: list[str] = []
-
-        def learn(_answer: Any) -> None:
-            for old in play.model.grants.values():
-                old.is_live = old.is_live and old.agent != agent
-            live = play.watch.machine_facts().levels
-            new = [grant_id for grant_id in live if grant_id not in play.model.grants]
-            if len(new) != 1:
-                raise AssertionError(f"one new live grant was expected, {len(new)} are there")
-            play.model.grants[new[0]] = oracle.Grant(new[0], agent, level, frozenset(types), expires_s)
-            found.extend(new)
-
-        def happened() -> bool:
-            return any(grant_id not in play.model.grants for grant_id in play.watch.machine_facts().levels)
-
-        play.act(Act("grant", expected, lambda: play.house.post(name, "/v1/grants", body), learn, happened))
-        return multiple(*found)
 
     @rule(target=grants, name=st.sampled_from(["lead", "lead", "lead", "operator", "stranger", "steady"]),
           level=st.sampled_from(["L1", "L2", "L3", "L3", "L4", "L5"]),
@@ -342,16 +219,6 @@ class HouseMachine(RuleBasedStateMachine):
     def somebody_grants_the_trusted_one(self, name: str, level: str) -> Any:
         return self._grant(name, "steady", level, [], None)
 
-    def _revoke(self, name: str, grant: oracle.Grant) -> None:
-        play = self.play
-        expected = play.model.lead_act(play.who(name), "grant_not_found")
-
-        def learn(_answer: Any) -> None:
-            grant.is_live = False
-
-        play.act(Act("revoke", expected, lambda: play.house.post(name, f"/v1/grants/{grant.grant_id}/revoke"), learn,
-                     lambda: grant.is_live and grant.grant_id not in play.watch.machine_facts().levels))  # fmt: skip
-
     @rule(grant_id=grants, name=st.sampled_from(["lead", "operator", "stranger", "eager"]))
     @a_step
     def somebody_revokes(self, grant_id: str, name: str) -> None:
@@ -359,62 +226,11 @@ class HouseMachine(RuleBasedStateMachine):
 
     # -- having the machine --
 
-    def _suspend(self, name: str) -> None:
-        play, model = self.play, self.play.model
-
-        def learn(_answer: Any) -> None:
-            if model.suspended:
-                return
-            model.suspended = True
-            for order in model.of_status("PENDING_APPROVAL", "APPROVED"):
-                if order.is_by_agent:
-                    play._moved(order, "ABORTED")
-
-        play.act(Act("suspend", model.operate(play.who(name)),
-                     lambda: play.house.post(name, f"{play.machine_path}/suspend"), learn,
-                     lambda: play.watch.machine_facts().is_suspended and not model.suspended))  # fmt: skip
-
     @precondition(lambda self: not self.is_in_trouble())
     @rule(name=st.sampled_from(["operator", "second", "viewer", "stranger", "steady"]))
     @a_step
     def somebody_takes_the_machine(self, name: str) -> None:
         self._suspend(name)
-
-    def _give_back(self, name: str) -> None:
-        play, model = self.play, self.play.model
-
-        def learn(_answer: Any) -> None:
-            model.suspended = False
-
-        play.act(Act("resume_agents", model.operate(play.who(name)),
-                     lambda: play.house.post(name, f"{play.machine_path}/resume", {"what": "agents"}), learn,
-                     lambda: not play.watch.machine_facts().is_suspended and model.suspended))  # fmt: skip
-
-    def _resume_orders(self, name: str) -> None:
-        play, model = self.play, self.play.model
-        expected = model.operate(play.who(name))
-        if expected.status == 200 and play.seen.link == "down":
-            expected = Expected(409, "link_down")
-
-        def learn(_answer: Any) -> None:
-            model.is_paused = False
-            model.halts.discard("link_lost")
-
-        play.act(Act("resume_orders", expected,
-                     lambda: play.house.post(name, f"{play.machine_path}/resume", {"what": "orders"}), learn,
-                     lambda: play.watch.machine_facts().is_paused != model.is_paused
-                     or play.watch.machine_facts().halts != model.halts))  # fmt: skip
-
-    def _attend(self, name: str) -> None:
-        play, model = self.play, self.play.model
-
-        def learn(_answer: Any) -> None:
-            model.attended_s = play.now_s
-
-        play.act(Act("attend", model.operate(play.who(name)),
-                     lambda: play.house.post(name, f"{play.machine_path}/attend"), learn,
-                     lambda: play.watch.attendances() > model.attendances))  # fmt: skip
-        model.attendances = play.watch.attendances()
 
     @rule(what=st.sampled_from(["give back", "let through", "reset", "attend", "attend"]),
           name=st.sampled_from(["operator", "second", "lead", "lead", "viewer", "steady", "stranger"]))  # fmt: skip
@@ -445,22 +261,9 @@ class HouseMachine(RuleBasedStateMachine):
         play.act(Act("stop", model.operate(play.who(name)), lambda: play.house.post(name, f"{play.machine_path}/stop"),
                      learn, lambda: bool(play.watch.machine_facts().halts - model.halts)))  # fmt: skip
 
-    def _reset(self, name: str) -> None:
-        play, model = self.play, self.play.model
-        expected = model.lead_act(play.who(name), "machine_not_found")
-        if expected.status == 200 and play.house.keeper is None:
-            expected = Expected(503, "keeper_unreachable")
-
-        def learn(_answer: Any) -> None:
-            model.halts.clear()
-
-        play.act(Act("reset", expected,
-                     lambda: play.house.post(name, f"{play.machine_path}/reset", {"reason": "looked"}), learn,
-                     lambda: play.watch.machine_facts().halts != model.halts))  # fmt: skip
-
     # -- time, machine, death --
 
-    @rule(duration_s=st.sampled_from([0.4, 1.2, 1.9, 2.0, 6.0, 13.0, 21.0, 46.0]))
+    @rule(duration_s=st.sampled_from(WAITS_S))
     @a_step
     def time_passes(self, duration_s: float) -> None:
         self.play.house.pass_time(duration_s)
@@ -578,7 +381,8 @@ class HouseMachine(RuleBasedStateMachine):
         return found
 
     @precondition(lambda self: self.has_held())
-    @rule(index=number, verb=st.sampled_from(["approve", "reject", "adopt"]), early_s=st.sampled_from([0.0, 0.0, 0.001]))
+    @rule(index=number, verb=st.sampled_from(["approve", "reject", "adopt"]),
+          early_s=st.sampled_from([0.0, 0.0, 0.001]))  # fmt: skip
     @a_step
     def somebody_decides_at_the_last_moment(self, index: int, verb: str, early_s: float) -> None:
         """The deadline itself is too late; a millisecond before it is not."""
@@ -595,12 +399,6 @@ class HouseMachine(RuleBasedStateMachine):
         else:
             play.act(self._decision(verb, "second" if play.who(order.proposer).owner != "second" else "lead", order))
         play.sometimes.met("boundary", f"{verb} {'at' if not early_s else 'before'} the deadline")
-
-    def _count_deaths(self) -> None:
-        deaths = self.play.house.deaths
-        deaths.forget()
-        while deaths.fired:
-            self.play.sometimes.met("death", deaths.fired.pop())
 
     # -- looking --
 

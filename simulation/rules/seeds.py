@@ -23,11 +23,12 @@ SEED_BYTES = 60_000
 EXAMPLES = ".hypothesis/examples"
 
 
-def settings_of(examples: int, *, phases: Iterable[Phase] = tuple(Phase)) -> settings:
-    """New Hypothesis makes CI runs all alike and throws their examples away: neither is wanted here."""
+def settings_of(examples: int, *, phases: Iterable[Phase] = tuple(Phase), keeps_failures: bool = True) -> settings:
+    """New Hypothesis makes CI runs all alike and throws their examples away: neither is wanted here. (What a planted
+    bug breaks is not kept: it is no example of ours.)"""
     return settings(
-        max_examples=examples, stateful_step_count=STEPS, deadline=None, derandomize=False,
-        database=DirectoryBasedExampleDatabase(EXAMPLES), phases=tuple(phases), report_multiple_bugs=False,
+        max_examples=examples, stateful_step_count=STEPS, deadline=None, derandomize=False, phases=tuple(phases),
+        database=DirectoryBasedExampleDatabase(EXAMPLES) if keeps_failures else None, report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck), print_blob=True,
     )  # fmt: skip
 
@@ -45,9 +46,10 @@ class Outcome:
         return not self.failure
 
 
-def player() -> Callable[[int], Outcome]:
+def player(*, keeps_failures: bool = True) -> Callable[[int], Outcome]:
     """``play(seed)``: one example."""
-    test = get_state_machine_test(_Watched, settings=settings_of(1))
+    stage.house()
+    test = get_state_machine_test(_Watched, settings=settings_of(1, keeps_failures=keeps_failures))
     one = test.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
 
     def play(seed: int) -> Outcome:

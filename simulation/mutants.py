@@ -1,0 +1,129 @@
+"""`python -m simulation.mutants`: every planted bug against seeds, one process each; what found it, and at which seed.
+
+`--tenth` plays a fixed tenth of them; `--seeds 200` is the bound; names choose single ones; `--write` puts the table
+into docs/proof.md. Exit status 1 where one was not found. `--play NAME` is one of the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from simulation import planted
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "docs" / "proof.md"
+BEGIN, END = "<!-- planted bugs: written by `make mutants` -->", "<!-- end of planted bugs -->"
+TIME_OUT_S = 3600
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one planted bug. ``seed`` None: no seed found it."""
+
+    name: str
+    seed: int | None
+    played: int
+    how: str
+
+
+def chosen(names: list[str], *, is_tenth: bool) -> list[str]:
+    """Which bugs to play: those named, a fixed tenth (every tenth of them), or all."""
+    if names:
+        return names
+    everything = list(planted.PLANTED)
+    return everything[4::10] if is_tenth else everything
+
+
+def play(name: str, seeds: int) -> Found:
+    """In a process of its own: plant it, then seed after seed until one fails."""
+    planted.install(name)
+    os.environ["DJANGO_SETTINGS_MODULE"] = os.environ.get("DJANGO_SETTINGS_MODULE", "roastops.test_settings")
+    import django
+
+    django.setup()
+    from simulation.rules.seeds import player
+
+    try:
+        example = player(keeps_failures=False)
+    except AssertionError as error:  # the house cannot even be built with it
+        return Found(name, 0, 0, str(error)[:200])
+    for seed in range(seeds):
+        outcome = example(seed)
+        if not outcome.is_good:
+            return Found(name, seed, seed + 1, outcome.failure[:200])
+    return Found(name, None, seeds, "")
+
+
+def hunt(name: str, seeds: int) -> Found:
+    """The same, from outside."""
+    environment = {**os.environ, planted.VARIABLE: name}
+    command = [sys.executable, "-m", "simulation.mutants", "--play", name, "--seeds", str(seeds)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIME_OUT_S, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"name"')]
+    if not lines:
+        last = (done.stderr.strip().splitlines() or ["?"])[-1]
+        return Found(name, 0, 0, f"the house does not stand: {last[:160]}")
+    return Found(**json.loads(lines[-1]))
+
+
+def table(found: Iterable[Found]) -> str:
+    """Rows of docs/proof.md."""
+    lines = ["| bug | area | what is wrong | found at seed | by |", "|---|---|---|---|---|"]
+    for each in found:
+        bug = planted.PLANTED[each.name]
+        seed = "**not found**" if each.seed is None else str(each.seed)
+        lines.append(f"| `{bug.name}` | {bug.area} | {bug.what} | {seed} | {_words(each.how)} |")
+    return "\n".join(lines)
+
+
+def _words(how: str) -> str:
+    """One line without ids, which differ from seed to seed."""
+    plain = re.sub(r"\b(prp|grt|hlt|mch)_[0-9a-z]{26}\b", "…", " ".join(how.split()))
+    return plain.replace("|", "/")[:140]
+
+
+def write(found: list[Found]) -> None:
+    """Put the table into docs/proof.md, between its marks."""
+    text = TABLE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    TABLE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--play")
+    parser.add_argument("--seeds", type=int, default=int(os.environ.get("SEEDS", "200")))
+    parser.add_argument("--tenth", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.play:
+        sys.stdout.write(json.dumps(dataclasses.asdict(play(options.play, options.seeds))) + "\n")
+        return 0
+    found = []
+    for name in chosen(options.names, is_tenth=options.tenth):
+        found.append(hunt(name, options.seeds))
+        seed = found[-1].seed
+        sys.stdout.write(f"{name}: {'NOT FOUND' if seed is None else f'seed {seed}'} {_words(found[-1].how)}\n")
+        sys.stdout.flush()
+    if options.write:
+        write(found)
+    missed = [each.name for each in found if each.seed is None]
+    words = f"NOT: {', '.join(missed)}" if missed else ""
+    sys.stdout.write(f"{len(found) - len(missed)} of {len(found)} found. {words}\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""What the rules of `simulation/rules/machine.py` are made of: what stands, acts by name, and one step around each."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, multiple
+
+from kernel import clock
+from simulation import oracle
+from simulation.house_people import LIMITS
+from simulation.oracle import Asked, Expected, Order
+from simulation.rules.play import Act, Play
+
+T = TypeVar("T")
+AGENTS, OPERATORS = ("steady", "eager"), ("operator", "second", "owner", "lead")
+EVERYBODY = (*OPERATORS, "viewer", "stranger", *AGENTS, "foreign")
+UNFIT = ("viewer", "stranger", *AGENTS, "foreign")
+REASONS = ("SAFETY_CONCERN", "WRONG_TIMING", "OTHER")
+SHIFTS = (-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 5)
+WAITS_S = (0.4, 1.2, 1.9, 2.0, 2.0, 6.0, 6.0, 13.0, 13.0, 21.0, 46.0)
+TROUBLE_STEPS = 3  # so long a halted, suspended, unplugged or ungranted machine is left as it is
+SETTINGS = st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"])
+number = st.sampled_from(range(64))  # the k-th of whatever there is
+FAULTS = {
+    "nan": "nan@0+2:sensor=probe", "silence": "time_out@0+1.5", "long silence": "time_out@0+6", "nak": "nak@0+1",
+    "dropped_step": "dropped_step", "doubled_step": "doubled_step", "garbled": "garbage:count=2",
+    "short": "short_read:count=1", "late": "late_reply:count=1", "slipped": "slipped_frame:count=1",
+}  # fmt: skip
+DEATHS = (
+    ("commit_before", "web"), ("commit_after", "web"), ("commit_before", "worker"), ("commit_after", "worker"),
+    ("wire_before", "keeper"), ("wire_after", "keeper"), ("apply_answered", "worker"),
+)  # fmt: skip
+
+
+def pick(choices: list[T], index: int) -> T:
+    """The index-th, counted round."""
+    return choices[index % len(choices)]
+
+
+def a_step(method: Any) -> Any:
+    """A rule is one step: counted, and settled afterwards whatever it did."""
+
+    @functools.wraps(method)
+    def stepped(self: Stage, *arguments: Any, **named: Any) -> Any:
+        self.play.sometimes.steps += 1
+        before = len(self.play.lines)
+        found = method(self, *arguments, **named)
+        self.play.settle()
+        if len(self.play.lines) == before:
+            self.play.sometimes.idle_steps += 1
+        self.trouble_steps = self.trouble_steps + 1 if self.is_in_trouble() else 0
+        if self.trouble_steps > TROUBLE_STEPS:
+            self.put_right()
+            self.trouble_steps = 0
+        return found
+
+    return stepped
+
+
+class Stage(RuleBasedStateMachine):
+    """The acts of one example; the rules decide which, by whom and on what."""
+
+    play: Play
+    trouble_steps: int
+
+    # -- what stands --
+
+    def held(self) -> list[Order]:
+        return self.play.model.of_status("PENDING_APPROVAL")
+
+    def has_held(self) -> bool:
+        return bool(self.held())
+
+    def is_free(self) -> bool:
+        model = self.play.model
+        return not model.halts and not model.is_paused
+
+    def is_in_trouble(self) -> bool:
+        model, grant = self.play.model, self.play.model.grant_of("steady")
+        is_trusted = grant is not None and grant.level >= "L3" and not grant.order_types
+        return not self.is_free() or model.suspended or not is_trusted or not self.is_plugged()
+
+    def is_plugged(self) -> bool:
+        return bool(self.play.house.machine.effects.is_plugged)
+
+    def put_right(self) -> None:
+        """The lead comes round: cable in, halts reset, the machine given back, the agent trusted."""
+        play, model = self.play, self.play.model
+        if not self.is_plugged():
+            play.disturb("replug")
+            play.house.machine.act("fault", fault="replug")
+        play.wait(1.2)
+        if model.is_paused or "link_lost" in model.halts:
+            self._resume_orders("lead")
+        if model.halts:
+            self._reset("lead")
+        if model.suspended:
+            self._give_back("lead")
+        grant = model.grant_of("steady")
+        if grant is None or grant.level < "L3" or grant.order_types:
+            self._grant("lead", "steady", "L3", [], None)
+        play.settle()
+
+    def _asked(self, order_type: str, shift: int, unit: str = "step", **more: Any) -> Asked:
+        """A setting ``shift`` steps from where the control stands, within its range."""
+        control = oracle.CONTROL_OF[order_type]
+        low, high = LIMITS[control][:2]
+        start = self.play.seen.steps.get(control)
+        target = min(high, max(low, (start if start is not None else low) + shift))
+        value = float(target) if unit == "step" else round(target * 100 / high, 3)
+        return Asked(order_type, value, unit, **more)
+
+    def _proposed(self, act: Act) -> Any:
+        before = set(self.play.model.orders)
+        self.play.act(act)
+        new = [order_id for order_id in self.play.model.orders if order_id not in before]
+        return multiple(*new)
+
+    def _grant(self, name: str, agent: str, level: str, types: list[str], lasts_s: float | None) -> Any:
+        play = self.play
+        expected = play.model.lead_act(play.who(name), "machine_not_found")
+        if expected.status == 200:
+            expected = Expected(201)
+        until = None if lasts_s is None else clock.now() + dt.timedelta(seconds=lasts_s)
+        expires_s = None if lasts_s is None else play.now_s + lasts_s
+        body = {
+            "machine_id": play.house.names.machine_id, "agent_id": play.house.names.agents[agent], "level": level,
+            "order_types": types, "reason": "simulated", "expires_at": until.isoformat() if until else None,
+        }  # fmt: skip
+        found: list[str] = []
+
+        def learn(_answer: Any) -> None:
+            for old in play.model.grants.values():
+                old.is_live = old.is_live and old.agent != agent
+            live = play.watch.machine_facts().levels
+            new = [grant_id for grant_id in live if grant_id not in play.model.grants]
+            if len(new) != 1:
+                raise AssertionError(f"one new live grant was expected, {len(new)} are there")
+            play.model.grants[new[0]] = oracle.Grant(new[0], agent, level, frozenset(types), expires_s)
+            found.extend(new)
+
+        def happened() -> bool:
+            return any(grant_id not in play.model.grants for grant_id in play.watch.machine_facts().levels)
+
+        play.act(Act("grant", expected, lambda: play.house.post(name, "/v1/grants", body), learn, happened))
+        return multiple(*found)
+
+    def _revoke(self, name: str, grant: oracle.Grant) -> None:
+        play = self.play
+        expected = play.model.lead_act(play.who(name), "grant_not_found")
+
+        def learn(_answer: Any) -> None:
+            grant.is_live = False
+
+        play.act(Act("revoke", expected, lambda: play.house.post(name, f"/v1/grants/{grant.grant_id}/revoke"), learn,
+                     lambda: grant.is_live and grant.grant_id not in play.watch.machine_facts().levels))  # fmt: skip
+
+    def _suspend(self, name: str) -> None:
+        play, model = self.play, self.play.model
+
+        def learn(_answer: Any) -> None:
+            if model.suspended:
+                return
+            model.suspended = True
+            for order in model.of_status("PENDING_APPROVAL", "APPROVED"):
+                if order.is_by_agent:
+                    play._moved(order, "ABORTED")
+
+        play.act(Act("suspend", model.operate(play.who(name)),
+                     lambda: play.house.post(name, f"{play.machine_path}/suspend"), learn,
+                     lambda: play.watch.machine_facts().is_suspended and not model.suspended))  # fmt: skip
+
+    def _give_back(self, name: str) -> None:
+        play, model = self.play, self.play.model
+
+        def learn(_answer: Any) -> None:
+            model.suspended = False
+
+        play.act(Act("resume_agents", model.operate(play.who(name)),
+                     lambda: play.house.post(name, f"{play.machine_path}/resume", {"what": "agents"}), learn,
+                     lambda: not play.watch.machine_facts().is_suspended and model.suspended))  # fmt: skip
+
+    def _resume_orders(self, name: str) -> None:
+        play, model = self.play, self.play.model
+        expected = model.operate(play.who(name))
+        if expected.status == 200 and play.seen.link == "down":
+            expected = Expected(409, "link_down")
+
+        def learn(_answer: Any) -> None:
+            model.is_paused = False
+            model.halts.discard("link_lost")
+
+        play.act(Act("resume_orders", expected,
+                     lambda: play.house.post(name, f"{play.machine_path}/resume", {"what": "orders"}), learn,
+                     lambda: play.watch.machine_facts().is_paused != model.is_paused
+                     or play.watch.machine_facts().halts != model.halts))  # fmt: skip
+
+    def _attend(self, name: str) -> None:
+        play, model = self.play, self.play.model
+
+        def learn(_answer: Any) -> None:
+            model.attended_s = play.now_s
+
+        play.act(Act("attend", model.operate(play.who(name)),
+                     lambda: play.house.post(name, f"{play.machine_path}/attend"), learn,
+                     lambda: play.watch.attendances() > model.attendances))  # fmt: skip
+        model.attendances = play.watch.attendances()
+
+    def _reset(self, name: str) -> None:
+        play, model = self.play, self.play.model
+        expected = model.lead_act(play.who(name), "machine_not_found")
+        if expected.status == 200 and play.house.keeper is None:
+            expected = Expected(503, "keeper_unreachable")
+
+        def learn(_answer: Any) -> None:
+            model.halts.clear()
+
+        play.act(Act("reset", expected,
+                     lambda: play.house.post(name, f"{play.machine_path}/reset", {"reason": "looked"}), learn,
+                     lambda: play.watch.machine_facts().halts != model.halts))  # fmt: skip
+
+    def _decision(self, verb: str, name: str, order: Order) -> Act:
+        play = self.play
+        return {
+            "approve": lambda: play.approve(name, order), "approve twice": lambda: play.approve(name, order),
+            "reject": lambda: play.reject(name, order, "WRONG_TIMING"), "abort": lambda: play.abort(name, order),
+            "veto": lambda: play.veto(name, order), "adopt": lambda: play.adopt(name, order),
+            "review": lambda: play.review(name, order),
+        }[verb]()  # fmt: skip
+
+    def _count_deaths(self) -> None:
+        deaths = self.play.house.deaths
+        deaths.forget()
+        while deaths.fired:
+            self.play.sometimes.met("death", deaths.fired.pop())
+
