@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from commands import api_commissioning, commissioning, commissioning_facts, services_commissioning
+from commands import api_commissioning, commissioning, commissioning_facts, console, services_commissioning
 from commands.models import Halt, StopDrill
 from commands.pages import machine_or_404, page_context
 from commands.serializers import render_time
@@ -26,12 +26,6 @@ JUDGE_WORDS = {
     commissioning.Judge.PERSON.value: "you say so",
 }
 ORDER_TYPES = {"heater": "SET_POWER", "fan": "SET_FAN", "drum": "SET_DRUM"}
-
-
-def gather_drill(_principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
-    """For `console/_drill.html`: the newest drill, whether one is due, and whether agents may act at all."""
-    state = commissioning_facts.drill_state(machine, now)
-    return {"drill": state, "is_commissioned": services_commissioning.in_force(machine) is not None}
 
 
 def _wizard(machine: Machine, now: dt.datetime) -> dict[str, Any]:
@@ -79,7 +73,7 @@ def drill_page(request: HttpRequest, principal: Principal, machine_id: str) -> H
     halts = Halt.objects.filter(machine=machine, closed_at__isnull=True)
     reading, link = commissioning_facts.reading_of(machine, context["server_now"])
     more = {
-        **gather_drill(principal, machine, context["server_now"]),
+        **console.gather_drill(principal, machine, context["server_now"]),
         "drills": [{**api_commissioning.render_drill(drill), "at": drill.at} for drill in drills],
         "halts": list(halts),
         "reading": reading or {},
