@@ -254,11 +254,13 @@ def _unsettled(machine_id: str) -> tuple[UnsettledLook, ...]:
 
 # Written by hand: building this aggregate through the ORM cost a third of the whole look.
 _COUNTED = ", ".join(f"'{status.value}'" for status in sorted(COUNTED))
+#: One that was called off while it stepped has moved its control, too.
+_MOVES = f"(status IN ({_COUNTED}) OR (status = 'ABORTED' AND abort_requested_at IS NOT NULL))"
 _RECENT = f"""
-SELECT MAX(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s THEN decided_at END),
-       COUNT(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s THEN 1 END),
-       COUNT(CASE WHEN status IN ({_COUNTED}) AND control = %(control)s AND roast_id = %(roast)s THEN 1 END),
-       COUNT(CASE WHEN status IN ({_COUNTED}) AND roast_id = %(roast)s THEN 1 END),
+SELECT MAX(CASE WHEN {_MOVES} AND control = %(control)s THEN decided_at END),
+       COUNT(CASE WHEN {_MOVES} AND control = %(control)s THEN 1 END),
+       COUNT(CASE WHEN {_MOVES} AND control = %(control)s AND roast_id = %(roast)s THEN 1 END),
+       COUNT(CASE WHEN {_MOVES} AND roast_id = %(roast)s THEN 1 END),
        COUNT(CASE WHEN status IN ('COMPLETED', 'FAILED') AND {{settled}} THEN 1 END),
        COUNT(CASE WHEN status = 'FAILED' AND {{settled}} THEN 1 END)
   FROM {Proposal._meta.db_table}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 
-from commands import services, services_doubts, services_plans, services_rollback
+from commands import services, services_doubts, services_plans, services_rollback, situation
 from commands.models import Attendance, Execution, ExecutionStage, Plan, Proposal
 from commands.tests.conftest import set_reading
 from commands.tests.test_services_plans import (  # noqa: F401
@@ -102,6 +103,19 @@ def test_what_is_not_known_is_never_called_aborted(
     order, execution = on_wire
     services.abort_proposal(people.principal("operator"), order, now=now)
     assert services.conclude_execution(execution, Receipt(order.pk, outcome, reason), now=now).status == status
+
+
+def test_an_agents_order_called_off_in_mid_execution_counts_as_a_move(
+    held: Proposal, people: Any, now: dt.datetime
+) -> None:
+    services.approve_proposal(people.principal("operator"), held, digest=held.digest, now=now)
+    execution = claim(held, now)
+    assert execution is not None
+    services.abort_proposal(people.principal("operator"), held, now=now)
+    services.conclude_execution(execution, Receipt(held.pk, Outcome.DECLINED, "aborted"), now=now)
+    draft = dataclasses.replace(situation.order_of(held), proposal_id="")
+    recent = situation.gather(held.machine_id, draft, None, now).recent
+    assert (recent.last_on_control_at, recent.day_count, recent.failed_count) == (now, 1, 0)
 
 
 def test_a_receipt_of_an_order_nobody_called_off_aborts_nothing(on_wire: Any, now: dt.datetime) -> None:

@@ -16,7 +16,7 @@ from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
 from kernel import errors
 from kernel.models import AuditEntry, StreamEvent
-from roasts.models import ControlLimit
+from roasts.models import ControlLimit, Machine
 
 pytestmark = pytest.mark.django_db
 POWER, FAN, DRUM, COOL = OrderType.SET_POWER, OrderType.SET_FAN, OrderType.SET_DRUM, OrderType.COOL
@@ -164,6 +164,19 @@ def test_an_agent_has_one_open_plan_on_a_machine(held_plan: Plan, agent_principa
     assert Plan.objects.count() == 1
 
 
+def test_the_database_itself_takes_no_order_into_another_machines_plan(
+    held_plan: Plan, people: Any, propose: Any, machine: Any, now: dt.datetime
+) -> None:
+    other = Machine.objects.create(
+        organization=machine.organization, site=machine.site, name="Other", driver_kind="bullet-r1", created_at=now
+    )
+    order = propose(people.principal("operator"), "SET_DRUM", 6)
+    order.pk, order.machine, order.plan, order.plan_position = "prp_other", other, held_plan, 7
+    order.status, order.decided_at = "PROPOSED", None
+    with pytest.raises(DatabaseError, match="planned"), transaction.atomic():
+        order.save(force_insert=True)
+
+
 def test_an_order_on_a_plans_control_conflicts(held_plan: Plan, agent_principal: Any, propose: Any) -> None:
     other = propose(agent_principal, "SET_FAN", 6)
     assert "conflict" in {reason["code"] for reason in other.reasons}
@@ -297,6 +310,16 @@ def test_the_database_itself_refuses_an_order_out_of_turn(held_plan: Plan, peopl
         Execution.objects.create(
             proposal=orders_of(plan)[1], machine=plan.machine, lease_token=1, from_step=4, claimed_at=now
         )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"plan_id": None, "plan_position": None}, {"plan_position": 2}, {"rolls_back_id": "self"}]
+)
+def test_the_database_itself_moves_no_order_to_another_place(changes: dict[str, Any], held_plan: Plan) -> None:
+    first = orders_of(held_plan)[0]
+    values = {name: first.pk if value == "self" else value for name, value in changes.items()}
+    with pytest.raises(DatabaseError, match="substance|plan_position_once"), transaction.atomic():
+        Proposal.objects.filter(pk=first.pk).update(**values)
 
 
 @pytest.mark.parametrize(
