@@ -52,8 +52,8 @@ def order_or_404(request: Request, proposal_id: str) -> Proposal:
     return proposal
 
 
-#: Of a machine an order needs its name and whose it is; the governor reads the rest.
-_MACHINE_COLUMNS = ("id", "organization_id", "name")
+#: What an order needs of a machine itself (a column left out costs a query of its own); the governor reads the rest.
+_MACHINE_COLUMNS = ("id", "organization_id", "name", "is_remote")
 _MACHINE = Prepared(
     lambda machine, organization: Machine.objects.filter(pk=machine, organization_id=organization).values_list(
         *_MACHINE_COLUMNS

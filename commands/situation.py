@@ -39,7 +39,7 @@ from commands.models import (
     StopDrill,
     Suspension,
 )
-from kernel import live
+from kernel import live, prepared
 from kernel.models import Membership
 from kernel.prepared import Prepared, utc
 from kernel.principals import ROLES_FOR, Principal
@@ -282,7 +282,7 @@ def _recent(
         "window": adapt(now - dt.timedelta(seconds=policy.failure_window_s)),
         "this": order.proposal_id,
     }
-    with connection.cursor() as cursor:
+    with prepared.cursor() as cursor:
         cursor.execute(_RECENT, values)
         last_at, *counts = cursor.fetchone()
     return Recent(utc(last_at), *counts)

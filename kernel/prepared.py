@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from django.db import connection
 from django.db.models import Field, Model, QuerySet
 
@@ -30,6 +32,32 @@ class _Plan:
 @dataclass(frozen=True, slots=True)
 class _Slot:
     name: str
+
+
+class _PlannedOnce(psycopg.Cursor[Any]):
+    """Binds on the server, where Django's own cursor puts the values into the text: so a plan can be kept."""
+
+    def execute(self, query: Any, params: Any = None, **_options: Any) -> _PlannedOnce:
+        """Prepared at once, by this connection."""
+        return super().execute(query, params, prepare=True)
+
+
+@contextmanager
+def cursor() -> Iterator[Any]:
+    """A cursor of Django's, counted and wrapped like any other, whose statements PostgreSQL plans once a connection."""
+    if connection.vendor != "postgresql":
+        with connection.cursor() as plain:
+            yield plain
+        return
+    connection.ensure_connection()
+    raw = connection.connection
+    if raw.prepare_threshold is None:
+        raw.prepare_threshold = 5
+    made = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    with connection.wrap_database_errors:
+        planned: Any = _PlannedOnce(raw)
+    with made(planned) as wrapped:
+        yield wrapped
 
 
 class Prepared:
@@ -52,9 +80,9 @@ class Prepared:
         if plan is None:
             plan = self._plans[connection.vendor] = self._compiled()
         params = [values[each.name] if isinstance(each, _Slot) else each for each in plan.params]
-        with connection.cursor() as cursor:
-            cursor.execute(plan.sql, params)
-            rows = cursor.fetchall()
+        with cursor() as asking:
+            asking.execute(plan.sql, params)
+            rows = asking.fetchall()
         return [tuple(_converted(row, plan.converters)) for row in rows] if plan.converters else list(rows)
 
     def first(self, **values: str) -> tuple[Any, ...] | None:
@@ -88,10 +116,10 @@ def insert(*rows: Model) -> None:
     params = [_stored(field, row) for row in rows for field in fields]
     is_keyed = bool(returning) and len(rows) == 1
     statement = head + ", ".join([values] * len(rows)) + (returning if is_keyed else "")
-    with connection.cursor() as cursor:
-        cursor.execute(statement, params)
+    with cursor() as writing:
+        writing.execute(statement, params)
         if is_keyed:
-            rows[0].pk = cursor.fetchone()[0]
+            rows[0].pk = writing.fetchone()[0]
     for row in rows:
         row._state.adding, row._state.db = False, connection.alias
 

@@ -35,13 +35,14 @@ from django.core.management import call_command
 call_command("migrate", verbosity=0)
 from commands.models import Grant
 from kernel import clock, keys
-from kernel.models import Agent, Organization, Site
+from kernel.models import Agent, Membership, Organization, Site
 from roasts.machines import START_LIMITS
 from roasts.models import ControlLimit, Machine, MachineReading, Roast
 now = clock.now()
 house = Organization.objects.create(slug="bench", name="Bench", created_at=now)
 site = Site.objects.create(organization=house, name="Everywhere")
 lead = User.objects.create_user("lead", password=None)
+Membership.objects.create(organization=house, user=lead, role="lead")
 agent = Agent.objects.create(organization=house, name="bench", release="1", owner=lead, created_at=now)
 machines = Machine.objects.bulk_create(
     Machine(organization=house, site=site, name=f"m{n}", driver_kind="bullet-r1", is_virtual=True, created_at=now)
