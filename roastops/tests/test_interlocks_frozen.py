@@ -13,7 +13,7 @@ from commands.tests.real_machine import wait_for
 from roastops.benches import house as bench_house
 from roastops.benches import stop
 from roastops.benches.house import House, running_house
-from roastops.testing import servers
+from roastops.testing import processes, servers
 
 pytestmark = [pytest.mark.fleet, pytest.mark.prove, pytest.mark.timeout(300)]
 FIRST_BYTE_MAX_MS = 250.0
@@ -38,6 +38,7 @@ def cellar() -> Iterator[tuple[House, servers.Server, servers.Server]]:
     """A fleet whose PostgreSQL and Redis can be stopped."""
     with contextlib.ExitStack() as held:
         held.enter_context(mock.patch.object(bench_house, "START_WAIT_S", START_WAIT_S))
+        held.enter_context(mock.patch.object(processes, "START_TIMEOUT_S", START_WAIT_S))
         postgres = held.enter_context(servers.running(servers.start_postgres))
         redis = held.enter_context(servers.running(servers.start_redis))
         house = held.enter_context(running_house(database_url=postgres.url, redis_url=redis.url))
