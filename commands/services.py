@@ -429,7 +429,7 @@ def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
     due = (
         Proposal.objects.filter(status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value], expires_at__lte=now)
         .select_related(*WITH_NAMES)
-        .order_by("expires_at")[:limit]
+        .order_by("expires_at", "id")[:limit]
     )
     return sum(time_out(proposal, now) for proposal in due)
 
