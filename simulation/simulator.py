@@ -19,7 +19,7 @@ from simulation.scheduler import Actor, Livelock
 from simulation.world import World
 
 HEALED_AFTER_MS = 120_000.0
-HEAL_ROUNDS = 12
+HEAL_ROUNDS, LOOP_TICKS = 12, 4
 MESSAGE_FAULTS = ("duplicate", "delay", "reorder", "lose")
 
 
@@ -119,8 +119,7 @@ class Episode:
         for _ in range(HEAL_ROUNDS):
             if not waiting.exists():
                 break
-            services.expire_due(now=clock.now())
-            if waiting.exists():
+            if services.expire_due(now=clock.now()) == 0:
                 self._tend()
             world.clock.advance(4.0)
         else:
@@ -137,8 +136,9 @@ class Episode:
             return
         self.world.keeper.hello(token)
         worker = verbs.executor(self.world, token)
-        for _ in range(4):
-            worker.tick(clock.now())
+        for _ in range(LOOP_TICKS):
+            if not worker.tick(clock.now()):
+                break
         lease.give_up_lease(self.world.machine.pk, owner="loop-heal", token=token, now=clock.now())
 
     def _seal(self) -> None:
