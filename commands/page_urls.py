@@ -17,6 +17,7 @@ app_name = "console"
 urlpatterns = [
     path("", pages.home, name="home"),
     path("cards/", pages.home_cards, name="home_cards"),
+    path("queue/", pages.home_queue, name="home_queue"),
     path("machines/<str:machine_id>/", pages.machine, name="machine"),
     path("machines/<str:machine_id>/panels/<str:panel>/", pages.machine_panel, name="machine_panel"),
     path("machines/<str:machine_id>/commissioning/", pages_commissioning.commissioning_page, name="commissioning"),

@@ -65,7 +65,8 @@ def home(request: HttpRequest, principal: Principal) -> HttpResponse:
     """Is everything all right?"""
     overview = console.gather_overview(principal, clock.now())
     context = page_context(request, principal, "home", [card.machine for card in overview.cards])
-    return render(request, "console/home.html", {**context, "overview": overview, "rejections": REJECTION_WORDS})
+    shown = {"overview": overview, "queue": overview.queue, "rejections": REJECTION_WORDS}
+    return render(request, "console/home.html", {**context, **shown})
 
 
 @require_GET
@@ -74,7 +75,17 @@ def home_cards(request: HttpRequest, principal: Principal) -> HttpResponse:
     """The machine cards and alarms again, after a decision."""
     overview = console.gather_overview(principal, clock.now())
     context = page_context(request, principal, "home", [])
-    return render(request, "console/_cards.html", {**context, "overview": overview, "rejections": REJECTION_WORDS})
+    return render(request, "console/_cards.html", {**context, "overview": overview})
+
+
+@require_GET
+@members_only
+def home_queue(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """What asks for a person on any machine, again, after a decision."""
+    context = page_context(request, principal, "home", [])
+    ids = [machine.pk for machine in console.machines_on_show(principal)]
+    queue = console.queue_of(principal, ids, console.full_scales(ids), context["server_now"])
+    return render(request, "console/_queue_all.html", {**context, "queue": queue, "rejections": REJECTION_WORDS})
 
 
 @require_GET

@@ -248,7 +248,7 @@ def test_a_viewer_is_offered_no_act_on_an_order(scene, now):
 
 def test_an_open_veto_window_is_shown_with_its_end_and_a_veto(scene, operator, now):
     order = asked_for(scene, now, decision="VETO", runs_at=now + dt.timedelta(seconds=15))
-    for path in (f"/orders/{order.pk}/", "/", f"/machines/{scene.machine.pk}/panels/queue/"):
+    for path in (f"/orders/{order.pk}/", "/", "/queue/", f"/machines/{scene.machine.pk}/panels/queue/"):
         body = body_of(operator, path)
         assert f'data-held="{order.pk}" data-kind="veto"' in body
         assert "runs in" in body

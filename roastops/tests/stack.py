@@ -61,7 +61,7 @@ class Stack:
         self.processes[name] = process
         return process
 
-    def manage(self, *arguments: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def manage(self, *arguments: str, check: bool = True, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         """`manage.py …`, run to its end."""
         done = subprocess.run(
             [PYTHON, "manage.py", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True,
@@ -79,7 +79,7 @@ class Stack:
             str(self.wire_log), "--seed", "7", "--speed", f"{speed:g}", "--initial-state", state,
             "--kind", self.config.driver_kind,
         )
-        wait_for(socket_path.exists, "the virtual machine", 10)
+        wait_for(socket_path.exists, "the virtual machine", 40)
 
     def make_roasting(self, *, speed: float = 2.0) -> None:
         """A healthy roast, whatever earlier tests left: the machine's power cycled if need be, halts reset by the lead.
@@ -154,7 +154,7 @@ class Stack:
             "web", PYTHON, "-m", "uvicorn", "roastops.asgi:application", "--host", "127.0.0.1", "--port",
             str(self.port), "--timeout-graceful-shutdown", "3", "--log-level", "warning",
         )
-        wait_for(lambda: self.get("/livez", timeout=1).status_code == 200, "the web process", 30)
+        wait_for(lambda: self.get("/livez", timeout=1).status_code == 200, "the web process", 90)
 
     def start_worker(self, name: str) -> None:
         """One Celery worker process with threads, serving this host's machines."""
@@ -355,12 +355,12 @@ def roasting_house() -> Iterator[Stack]:
             stack.make_keys()
             stack.start_machine(speed=2.0, state="roasting")
             stack.spawn("up", PYTHON, "manage.py", "up", "--without-demo")
-            wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 60)
-            wait_for(lambda: stack.reading().get("heater_step") is not None, "a tended machine", 30)
+            wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 180)
+            wait_for(lambda: stack.reading().get("heater_step") is not None, "a tended machine", 90)
             yield stack
             up = stack.processes["up"]
             up.send_signal(signal.SIGTERM)
-            assert up.wait(12) == 0
+            assert up.wait(60) == 0
         except BaseException:
             tell(stack)
             raise

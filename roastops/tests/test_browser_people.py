@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from roastops.tests.stack import Stack, wait_for
 from roastops.tests.test_browser import DESK, PHONE, browser, healthy_roast, house, open_machine, points, visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(420)]
 __all__ = ["browser", "healthy_roast", "house"]  # fixtures of the shift's tests
 PIN = "420917"
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from roastops.tests.stack import Stack, wait_for
 from roastops.tests.test_browser import DESK, PHONE, browser, healthy_roast, house, open_machine, visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(420)]
 __all__ = ["browser", "healthy_roast", "house"]
 STATES = {6: "roasting", 7: "roasting", 8: "cooling", 9: "shutdown", 0: "off"}  # of the virtual machine's truth
 PRESS = "30010000"

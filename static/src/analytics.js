@@ -27,7 +27,7 @@
     });
     new roastops.Chart(holder, {
       height: function () { return 210; }, x: x, sync: "analytics",
-      lines: lines.map(function (one, i) { return { name: one[1], scale: "c", values: series[one[0]], style: i, dots: x.length < 100 }; }),
+      lines: lines.map(function (one, i) { return { name: one[1], scale: "c", values: series[one[0]], style: i, dots: x.length < 100 || series[one[0]].indexOf(null) >= 0 }; }),
       xWords: function (u, splits) { return splits.map(words); },
       range: {
         x: function () { return x.length > 1 ? [x[0], x[x.length - 1]] : [x[0] - 1800, x[0] + 1800]; },

@@ -124,6 +124,10 @@
     error.code = json.error;
     throw error;
   }
+  /** What stands on a button, without its key. */
+  function wordOf(button) {
+    return button ? Array.from(button.childNodes).filter(function (n) { return n.nodeName !== "KBD"; }).map(function (n) { return n.textContent; }).join("").trim() : "";
+  }
   /** A press that has no answer yet stays on the page until it has one. */
   function unsent(label, forget) {
     var note = document.createElement("div"), words = document.createElement("span"), button = document.createElement("button");
@@ -174,7 +178,7 @@
     buttons.forEach(function (b) { b.disabled = true; });
     var isCorrectable = false;
     var pressed = event.submitter || form.querySelector("button");
-    roastops.post(form.dataset.api, body, { label: pressed ? pressed.textContent.trim() : "" }).then(function (answer) {
+    roastops.post(form.dataset.api, body, { label: wordOf(pressed) }).then(function (answer) {
       var refusal = roastops.refusal(answer);
       if (refusal && form.dataset.api.indexOf("/reject") < 0) roastops.notice(refusal, true);
       else roastops.notice(form.dataset.done || t("Done."));
