@@ -33,7 +33,7 @@ django.setup()
 from django.contrib.auth.models import User
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
-from commands.models import Grant
+from commands.models import Commissioning, Grant, StopDrill
 from kernel import clock, keys
 from kernel.models import Agent, Membership, Organization, Site
 from roasts.machines import START_LIMITS
@@ -61,6 +61,13 @@ Roast.objects.bulk_create(
     for machine in machines)
 Grant.objects.bulk_create(
     Grant(organization=house, agent=agent, machine=machine, level="L3", granted_by=lead, granted_at=now)
+    for machine in machines)
+Commissioning.objects.bulk_create(
+    Commissioning(organization=house, machine=machine, begun_by=lead, begun_at=now, completed_by=lead, completed_at=now)
+    for machine in machines)
+StopDrill.objects.bulk_create(
+    StopDrill(organization=house, machine=machine, user=lead, at=now, is_passed=True, result="heat_off",
+              first_byte_ms=4.0, proved_ms=900.0, proof={"has_heat_gone_down": True})
     for machine in machines)
 key = keys.create_key(house, agent=agent, scopes=["read", "propose"], now=now)[1]
 print("MADE " + json.dumps([key, [machine.pk for machine in machines]]))
