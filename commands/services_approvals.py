@@ -263,7 +263,8 @@ def release_due(*, now: dt.datetime, machine_id: str | None = None, limit: int =
     )
     if machine_id is not None:
         due = due.filter(machine_id=machine_id)
-    return sum(_release(proposal, now) for proposal in due.select_related(*WITH_NAMES).order_by("runs_at", "id")[:limit])
+    rows = due.select_related(*WITH_NAMES).order_by("runs_at", "id")[:limit]
+    return sum(_release(proposal, now) for proposal in rows)
 
 
 def _release(proposal: Proposal, now: dt.datetime) -> bool:

@@ -234,9 +234,7 @@ def test_policy_versions_follow_each_other(organization, people, version, now):
 @pytest.mark.parametrize("who", ["stranger", "viewer", "judge"])
 def test_only_an_operator_of_the_house_is_present(machine, people, who, now):
     with refused("an operator is present"):
-        Attendance.objects.create(
-            organization=machine.organization, machine=machine, user=getattr(people, who), at=now
-        )
+        Attendance.objects.create(organization=machine.organization, machine=machine, user=getattr(people, who), at=now)
 
 
 def test_a_digest_of_something_else_is_no_approval(held, people):

@@ -166,7 +166,8 @@ def test_moved_control_refuses_at_dispatch(held, people, machine, now):
 
 
 def test_edited_order_is_not_approved_even_without_triggers(held, people, now, monkeypatch):
-    monkeypatch.setattr(services_approvals, "order_digest", lambda proposal: "0" * 64)  # as if a column had been changed
+    # as if a column had been changed
+    monkeypatch.setattr(services_approvals, "order_digest", lambda proposal: "0" * 64)
     with pytest.raises(errors.Stale):
         services.approve_proposal(people.principal("operator"), held, digest=held.digest, now=now)
 
