@@ -77,8 +77,8 @@ def _drop_guards(control: psycopg.Connection[Any]) -> None:
 
 
 def _drop_unique(control: psycopg.Connection[Any], model: Any, name: str) -> None:
-    control.execute(f"DROP INDEX IF EXISTS {name}")  # type: ignore[arg-type]
     control.execute(f"ALTER TABLE {model._meta.db_table} DROP CONSTRAINT IF EXISTS {name}")  # type: ignore[arg-type]
+    control.execute(f"DROP INDEX IF EXISTS {name}")  # type: ignore[arg-type]
 
 
 def _replace_everywhere(function: Any, by: Any) -> None:
