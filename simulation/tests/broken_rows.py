@@ -36,7 +36,8 @@ BREAK: dict[str, str] = {
     "every halt was told and audited": (
         "INSERT INTO {h} (id, organization_id, machine_id, kind, code, stop_id, opened_at, opened_by_kind, "
         "opened_by_id, opened_by_name, result, by_hand, proof, close_reason) "
-        "SELECT 'hlt_1', organization_id, id, 'stop', '', '', created_at, '', '', '', '', '[]', '{{}}', '' FROM {m} LIMIT 1"
+        "SELECT 'hlt_1', organization_id, id, 'stop', '', '', "
+        "created_at, '', '', '', '', '[]', '{{}}', '' FROM {m} LIMIT 1"
     ),
     "every live grant was told and audited": "DELETE FROM {v} WHERE kind = 'grant'",
     "a revoked grant was told and audited": "UPDATE {g} SET revoked_at = granted_at",
