@@ -190,14 +190,31 @@ def _interpolated(ordered: np.ndarray, share: float) -> float:
     return low + (high - low) * (place - below)
 
 
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Latencies of orders in ascending order, and whose each is (the order's place)."""
+
+    values_ms: np.ndarray
+    places: np.ndarray
+
+    def by(self, keys: np.ndarray, count: int) -> list[Latency]:
+        """Of each key from 0 to ``count`` - 1 (at most 65,536), one key per order."""
+        own = keys[self.places].astype(np.uint16)  # so that they are sorted by counting
+        values = self.values_ms[np.argsort(own, kind="stable")]
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=count))])
+        return [latency_of(values[bounds[each] : bounds[each + 1]]) for each in range(count)]
+
+
+def ordered(values_ms: np.ndarray) -> Ordered:
+    """Values of :data:`NOTHING_MS` are none."""
+    has = np.flatnonzero(values_ms != NOTHING_MS)
+    places = has[np.argsort(values_ms[has])]
+    return Ordered(values_ms[places], places)
+
+
 def grouped_latencies(keys: np.ndarray, values_ms: np.ndarray, count: int) -> list[Latency]:
     """Of each key from 0 to ``count`` - 1; values of :data:`NOTHING_MS` are none."""
-    has = values_ms != NOTHING_MS
-    keys, values = keys[has], values_ms[has]
-    by_value = np.argsort(values, kind="stable")
-    by_key = by_value[np.argsort(keys[by_value], kind="stable")]
-    values, bounds = values[by_key], np.searchsorted(keys[by_key], np.arange(count + 1))
-    return [latency_of(values[bounds[each] : bounds[each + 1]]) for each in range(count)]
+    return ordered(values_ms).by(keys, count)
 
 
 # --- counts and rates
@@ -312,27 +329,51 @@ class Metrics:
 
 def measure(orders: Orders) -> Metrics:
     """Everything of these orders, exactly."""
-    records = orders.records
-    whole = grouped_figures(orders, np.zeros(len(records), dtype=np.int64), 1)[0]
+    found = _Grouping.of(orders)
+    whole = found.figures(np.zeros(len(orders.records), dtype=np.uint16), 1)[0]
     return Metrics(
         whole,
-        _by(orders, "order_type", ORDER_TYPES),
-        _by(orders, "machine", orders.names),
-        _by(orders, "agent", orders.names),
+        found.by("order_type", ORDER_TYPES),
+        found.by("machine", orders.names),
+        found.by("agent", orders.names),
     )
 
 
-def _by(orders: Orders, column: str, names: Sequence[str]) -> dict[str, Figures]:
-    present, keys = np.unique(orders.records[column], return_inverse=True)
-    found = grouped_figures(orders, keys, len(present))
-    return {names[index]: figures for index, figures in zip(present.tolist(), found, strict=True)}
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    """Orders whose latencies were put in order once, to be told apart in several ways."""
+
+    orders: Orders
+    approvals: Ordered
+    executions: Ordered
+
+    @classmethod
+    def of(cls, orders: Orders) -> _Grouping:
+        return cls(orders, ordered(orders.records["approval_ms"]), ordered(orders.records["execution_ms"]))
+
+    def figures(self, keys: np.ndarray, count: int) -> list[Figures]:
+        """Figures with exact latencies of each key from 0 to ``count`` - 1 (one key per order)."""
+        tallied = _tallied(self.orders, keys, count)
+        latencies = self.approvals.by(keys, count), self.executions.by(keys, count)
+        return [_with_latencies(*each) for each in zip(tallied, *latencies, strict=True)]
+
+    def by(self, column: str, names: Sequence[str]) -> dict[str, Figures]:
+        present, keys = numbered(self.orders.records[column])
+        found = self.figures(keys, len(present))
+        return {names[index]: figures for index, figures in zip(present.tolist(), found, strict=True)}
+
+
+def numbered(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The indices that occur, ascending, and for each row which of them it has (as ``np.unique``, by counting)."""
+    present = np.flatnonzero(np.bincount(indices))
+    places = np.zeros(int(present[-1]) + 1 if len(present) else 0, dtype=np.uint16)
+    places[present] = np.arange(len(present))
+    return present, places[indices]
 
 
 def grouped_figures(orders: Orders, keys: np.ndarray, count: int) -> list[Figures]:
     """Figures with exact latencies of each key from 0 to ``count`` - 1 (one key per order)."""
-    approvals = grouped_latencies(keys, orders.records["approval_ms"], count)
-    executions = grouped_latencies(keys, orders.records["execution_ms"], count)
-    return [_with_latencies(*each) for each in zip(_tallied(orders, keys, count), approvals, executions, strict=True)]
+    return _Grouping.of(orders).figures(keys, count)
 
 
 # --- over time
