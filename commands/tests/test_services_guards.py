@@ -194,7 +194,7 @@ def test_a_veto_window_has_an_end_after_its_beginning(held, people, agent, now):
 
 def test_a_grant_is_never_worth_more_again(granted):
     Grant.objects.filter(pk=granted.pk).update(lowered_to="L2")
-    for level in ("L3", "L2x", ""):
+    for level in ("L3", "L4", ""):
         with refused("only falls"):
             Grant.objects.filter(pk=granted.pk).update(lowered_to=level)
     Grant.objects.filter(pk=granted.pk).update(lowered_to="L1")
