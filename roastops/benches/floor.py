@@ -81,9 +81,9 @@ def running_floor(count: int) -> Iterator[Floor]:
     """``count`` machines that stand in ROASTING, each with its link up."""
     with (
         tempfile.TemporaryDirectory(prefix="roastops-bench-") as name,
-        contextlib.ExitStack() as closing,
         servers.running(servers.start_postgres) as postgres,
         servers.running(servers.start_redis) as redis,
+        contextlib.ExitStack() as closing,  # the machines and their processes end before their servers
     ):
         folder = Path(name)
         fleet = Fleet(folder, database_url=postgres.url, redis_url=redis.url, ROASTOPS_SPEED="1")

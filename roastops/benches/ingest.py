@@ -129,15 +129,15 @@ async def _kill_one(load: Load, fleet: Fleet, workers: list[Running], after_s: f
     load.urls.append(workers[-1].url)
 
 
-def _used_s(group: int) -> float:
-    """CPU seconds of a process group's living processes, and of their children that ended."""
+def _used_s(pid: int) -> float:
+    """CPU seconds of a process and its living children (PostgreSQL's leave its group), and of children that ended."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended between the list and the look
-        if int(words[2]) == group:
+        if pid in (int(path.parent.name), int(words[1])):
             ticks += sum(int(word) for word in words[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
