@@ -16,7 +16,7 @@ from drivers.virtual.clocks import ManualClock
 
 
 class CallsOff:
-    """Calls the order off as its ``step``-th write leaves (0: before it begins); ``also`` happens at the same moment."""
+    """Calls the order off as its ``step``-th write leaves (0: before it begins); ``also`` happens then, too."""
 
     def __init__(self, driver: Any, step: int, also: Callable[[], Any] = lambda: None) -> None:
         self.driver, self.step, self.also = driver, step, also
