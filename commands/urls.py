@@ -11,6 +11,7 @@ from commands.api_commissioning import commissioning_urlpatterns
 from commands.api_envelopes import envelope_urlpatterns
 from commands.api_governor import governor_urlpatterns
 from commands.api_machines import machine_urlpatterns
+from commands.api_plans import plan_urlpatterns
 from commands.api_views import view_urlpatterns
 
 urlpatterns = [
@@ -35,6 +36,7 @@ urlpatterns = [
     *governor_urlpatterns,
     *analytics_urlpatterns,
     *machine_urlpatterns,
+    *plan_urlpatterns,
     *view_urlpatterns,
     *alarm_urlpatterns,
     *commissioning_urlpatterns,
