@@ -356,7 +356,8 @@ def test_grants_by_a_lead(signed_in, people, agent, machine, by_agent):
 
 def test_envelopes(machine, by_agent):
     row = by_agent.get("/v1/envelopes").json()["results"][0]
-    assert row["limits"][0] == {
+    assert [limit["control"] for limit in row["limits"]] == ["heater", "fan", "drum"]
+    assert row["limits"][2] == {
         "control": "drum",
         "min_step": 1,
         "max_step": 9,
