@@ -45,11 +45,12 @@ class MachineForm(forms.ModelForm):
         model = Machine
         fields = [
             "name", "site", "driver_kind", "driver_options", "host", "silence_policy", "max_bean_temp_c",
-            "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s", "is_remote",
-            "is_virtual", "is_archived",
+            "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s",
+            "is_remote", "is_virtual", "is_archived",
         ]  # fmt: skip
         help_texts = {
             "host": "The host the cable is plugged into (its ROASTOPS_HOST_NAME); empty: any.",
+            "max_exhaust_temp_c": "Empty: the exhaust is not watched.",
             "is_remote": "Fed by a bridge (`manage.py bridge`): watched here, and no order reaches it.",
             "silence_policy": "What the keeper does when nobody speaks to it for 2 seconds.",
         }
@@ -67,7 +68,8 @@ class MachineForm(forms.ModelForm):
         if not self.instance._state.adding and "is_remote" in self.changed_data:
             # Its loop may be tending it right now: it would go on, and carry out what is held.
             self.add_error("is_remote", "Stays as it was made: archive this machine, and add another.")
-        for name in ("max_bean_temp_c", "max_infrared_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s"):
+        for name in ("max_bean_temp_c", "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min",
+                     "max_heat_time_s"):  # fmt: skip
             if cleaned.get(name) is not None and cleaned[name] <= 0:
                 self.add_error(name, "Must be above 0.")
         return cleaned
@@ -87,7 +89,7 @@ class LimitForm(forms.ModelForm):
             self.add_error("max_step", "Must not be below the lowest step.")
         if full is not None and full < 1:
             self.add_error("full_scale_step", "100 percent is at least one step.")
-        for name in ("max_change_step", "min_interval_s", "daily_count", "roast_count"):
+        for name in ("max_change_step", "min_interval_s", "daily_count", "roast_count", "max_ramp_step_per_s"):
             if cleaned.get(name) is not None and cleaned[name] < 0:
                 self.add_error(name, "Must not be negative.")
         return cleaned
