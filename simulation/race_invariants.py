@@ -18,6 +18,10 @@ from kernel.models import Agent, AuditEntry, AuditSeal, StreamEvent
 from roasts.models import Machine, MachineReading
 
 
+#: Audited and told of an order without moving it.
+TOLD_UNMOVED = ("approval_given", "abort_requested", "proposal_reviewed")
+
+
 def _listed(words: object) -> str:
     return "(" + ", ".join(f"'{word}'" for word in sorted(str(each) for each in words)) + ")"  # type: ignore[attr-defined]
 
@@ -69,7 +73,7 @@ INVARIANTS: dict[str, str] = {
         SELECT p.id FROM {_PROPOSAL} p WHERE
          (SELECT count(*) FROM {_TRANSITION} t WHERE t.proposal_id = p.id AND t.from_status <> '')
          <> (SELECT count(*) FROM {_EVENT} v WHERE v.kind = 'proposal' AND v.subject_id = p.id)
-          - (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_id = p.id AND a.verb = 'approval_given')""",
+          - (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_id = p.id AND a.verb IN {_listed(TOLD_UNMOVED)})""",
     "every halt was told and audited": f"""
         SELECT h.id FROM {_HALT} h WHERE NOT EXISTS (SELECT 1 FROM {_AUDIT} a WHERE a.subject_id = h.id)
          OR NOT EXISTS (SELECT 1 FROM {_EVENT} v WHERE v.subject_id = h.id)""",
