@@ -17,7 +17,6 @@ from commands.models import (
 from kernel.models import Agent, AuditEntry, AuditSeal, StreamEvent
 from roasts.models import Machine, MachineReading
 
-
 #: Audited and told of an order without moving it.
 TOLD_UNMOVED = ("approval_given", "abort_requested", "proposal_reviewed")
 
