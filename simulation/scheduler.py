@@ -315,7 +315,7 @@ class Scheduler:
         statement = classify(sql)
         kind = self.pause("statement")
         if kind in ERRORS:
-            return self._fail_in_database(kind, execute, context)
+            return self._fail_in_database(kind, context)
         connection = context["connection"]
         try:
             if statement.may_block:
@@ -353,12 +353,13 @@ class Scheduler:
                 _raw(connection, b"ROLLBACK TO SAVEPOINT sim")
             connection.errors_occurred = False
             if not self._park(actor):
-                return self._fail_in_database("deadlock", execute, context)
+                return self._fail_in_database("deadlock", context)
 
-    def _fail_in_database(self, kind: str, execute: Any, context: dict[str, Any]) -> Any:
-        """The error as PostgreSQL gives it: the transaction is really aborted by it."""
+    def _fail_in_database(self, kind: str, context: dict[str, Any]) -> Any:
+        """The error as PostgreSQL gives it: the transaction is really aborted by it. (Not by the statement's own way
+        of executing, which may want rows of parameters.)"""
         failing = f"DO $$ BEGIN RAISE EXCEPTION 'simulated {kind}' USING ERRCODE = '{ERRORS[kind]}'; END $$"
-        return execute(failing, None, False, context)
+        return context["cursor"]._execute(failing, None)
 
     def _commit(self, connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> None:
         actor = self.running
