@@ -203,13 +203,14 @@ def _wrong_fact(asked: Asked, change: Change, before: Picture) -> str:
 
 
 def _left_over(history: History, asked: Asked, commit: Commit, before: Picture, after: Picture) -> Iterator[str]:
-    """A stop, a suspension and a pause call off whatever waited when they were asked for."""
+    """A stop and a pause call off whatever waited when they were asked for; a suspension, agents' orders."""
     opens = {"stop": "halt", "suspend": "suspension", "pause_orders": "paused"}.get(asked.verb)
     if opens is None or not any(c.kind == opens and c.after for c in before.changes_to(after)):
         return
     waited = set(history.pictures[asked.since].orders(*WAITING))
     for order_id in after.orders(*WAITING):
-        if order_id in waited:
+        is_persons_own = after.orders_by_id[order_id].proposer.startswith("usr_")
+        if order_id in waited and not (is_persons_own and asked.verb == "suspend"):
             yield f"commit {commit.index} by {asked.actor} {asked.verb}: {order_id} still waits"
 
 

@@ -44,6 +44,14 @@ def person() -> Client:
 
 
 @pytest.fixture
+def second() -> Client:
+    """Ben, another operator."""
+    client = Client()
+    client.force_login(person_row("ben", "operator"))
+    return client
+
+
+@pytest.fixture
 def ask_as_agent() -> Callable[[Machine, str], dict[str, Any]]:
     """What an agent that may act with approval is answered."""
     organization = organization_row()
@@ -68,10 +76,14 @@ def propose(client: Client, machine: Machine, order_type: str) -> dict[str, Any]
     return dict(answer.json())
 
 
-def approve(client: Client, order: dict[str, Any]) -> Proposal:
+def said_yes(client: Client, order: dict[str, Any]) -> None:
     path = f"/v1/proposals/{order['proposal_id']}/approve"
     answer = client.post(path, {"digest": order["digest"]}, content_type="application/json")
     assert answer.status_code == 200, answer.content
+
+
+def approve(client: Client, order: dict[str, Any]) -> Proposal:
+    said_yes(client, order)
     return settled(Proposal.objects.get(pk=order["proposal_id"]))
 
 
@@ -87,11 +99,14 @@ def codes(order: dict[str, Any]) -> set[str]:
     return {reason["code"] for reason in order["verdict"]["reasons"]}
 
 
-def test_an_agents_preheat_is_held_approved_pressed_once_and_read_back(settings, person, ask_as_agent) -> None:
+def test_an_agents_preheat_needs_two_is_pressed_once_and_read_back(settings, person, second, ask_as_agent) -> None:
     with standing_in(settings, "off") as (real, machine):
         order = ask_as_agent(machine, "PREHEAT")
         assert order["status"] == "PENDING_APPROVAL", order["verdict"]
         assert presses(real) == [], "nothing is pressed before a person approved"
+        assert order["approvals_needed"] == 2, "heat into an empty drum is critical"
+        said_yes(second, order)
+        assert Proposal.objects.get().status == "PENDING_APPROVAL" and presses(real) == [], "one of two"
         done = approve(person, order)
         assert (done.status, presses(real)) == ("COMPLETED", [PRESS]), done.outcome_message
         wait_for(lambda: latest().state in ("preheating", "stabilising"), what="the state in the console")
