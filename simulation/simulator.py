@@ -104,9 +104,8 @@ class Episode:
         self.broken += [f"after commit {at}: not so: {sentence} ({what})" for sentence, what in broken]
         if self.pictures:
             for change in self.pictures[-1].changes_to(picture):
-                self.met[
-                    f"{change.kind} {change.before} > {change.after}" if change.kind == "order" else change.kind
-                ] += 1
+                words = [change.kind, change.before, ">", change.after] if change.kind == "order" else [change.kind]
+                self.met[" ".join(word for word in words if word)] += 1
         self.pictures.append(picture)
 
     # -- afterwards ---------------------------------------------------------------------------------------------
