@@ -160,7 +160,7 @@ class RecentFailureSerializer(serializers.Serializer):
     settled_at = serializers.DateTimeField()
 
 
-class SummarySerializer(serializers.Serializer):
+class AnalyticsSummarySerializer(serializers.Serializer):
     generated_at = serializers.DateTimeField()
     pending = serializers.IntegerField(help_text="held orders that may still be approved")
     executing = serializers.IntegerField(help_text="on the wire, or in doubt")
@@ -317,7 +317,7 @@ class AnalyticsSummary(APIView):
         operation_id="analytics_summary",
         description="What is going on now, the last 24 hours and 7 days, and the alerts that stand.",
         parameters=[SummaryFilters],
-        responses={200: SummarySerializer},
+        responses={200: AnalyticsSummarySerializer},
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(SummaryFilters, request)

@@ -45,7 +45,7 @@ class PolicyField(serializers.JSONField):
     """A whole policy; `commands.policy` names its faults."""
 
 
-class PolicyBody(StrictSerializer):
+class GovernorPolicyBody(StrictSerializer):
     """The next version, whole. ``based_on``: the version you looked at; another one meanwhile is a 409."""
 
     document = PolicyField()
@@ -66,7 +66,7 @@ class AttendanceSerializer(serializers.Serializer):
     counts_until = serializers.DateTimeField(allow_null=True, help_text="L4, L5 and heat-ups need it in the future")
 
 
-class PolicySerializer(serializers.Serializer):
+class GovernorPolicySerializer(serializers.Serializer):
     version = serializers.IntegerField(help_text="0: the house's own, which nobody signed")
     is_in_force = serializers.BooleanField()
     document = serializers.DictField()
@@ -77,7 +77,7 @@ class PolicySerializer(serializers.Serializer):
 
 
 class PolicyPageSerializer(serializers.Serializer):
-    results = PolicySerializer(many=True)
+    results = GovernorPolicySerializer(many=True)
     next_cursor = serializers.CharField(allow_null=True)
 
 
@@ -169,7 +169,7 @@ class GovernorPolicyView(APIView):
         operation_id="get_governor_policy",
         description="The policy in force, or one of its versions: numbers, significance table, matrix.",
         parameters=[PolicyFilters, *READING],
-        responses={200: PolicySerializer, 304: NOT_MODIFIED},
+        responses={200: GovernorPolicySerializer, 304: NOT_MODIFIED},
     )
     def get(self, request: Request) -> Response:
         version = read_filters(PolicyFilters, request).get("version")
@@ -189,12 +189,12 @@ class GovernorPolicyView(APIView):
         operation_id="set_governor_policy",
         description="A lead puts the next version in force. 400 `policy_faulty` names every fault with its place; "
         "409 `policy_moved_on` where another lead was first.",
-        request=PolicyBody,
-        responses={201: PolicySerializer, **errors(409, 422)},
+        request=GovernorPolicyBody,
+        responses={201: GovernorPolicySerializer, **errors(409, 422)},
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        body = read_body(PolicyBody, request)
+        body = read_body(GovernorPolicyBody, request)
         row = services.set_policy(
             _principal(request), document=body["document"], reason=body["reason"], based_on=body["based_on"],
             now=clock.now(),

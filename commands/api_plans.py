@@ -45,7 +45,7 @@ class PlannedOrderBody(StrictSerializer):
     constraints = shapes.ConstraintsBody(required=False)
 
 
-class PlanBody(StrictSerializer):
+class OrderPlanBody(StrictSerializer):
     """Several orders as one. They run in this order, each once the one before it is confirmed."""
 
     machine_id = TextField(max_length=40)
@@ -100,7 +100,7 @@ class PlanReasonSerializer(shapes.ReasonSerializer):
     position = serializers.IntegerField(help_text="of the order it is about, from 0")
 
 
-class PlanSerializer(serializers.Serializer):
+class OrderPlanSerializer(serializers.Serializer):
     plan_id = serializers.CharField()
     machine_id = serializers.CharField()
     roast_id = serializers.CharField(allow_null=True)
@@ -123,12 +123,12 @@ class PlanSerializer(serializers.Serializer):
 
 
 class PlanPageSerializer(serializers.Serializer):
-    results = PlanSerializer(many=True)
+    results = OrderPlanSerializer(many=True)
     next_cursor = serializers.CharField(allow_null=True)
 
 
 _FILED = OpenApiResponse(
-    PlanSerializer, description="Judged and filed, with its orders. A refused plan is filed as REJECTED."
+    OrderPlanSerializer, description="Judged and filed, with its orders. A refused plan is filed as REJECTED."
 )
 
 
@@ -216,12 +216,12 @@ class PlanList(APIView):
         description="Several orders as one: judged each where it stands, decided as the worst of them, approved as "
         "one digest, run in order, stopped at the first that is not confirmed. A state order may only come last. "
         "422 `state_order_not_last`; 409 `plan_open`.",
-        request=PlanBody,
+        request=OrderPlanBody,
         responses={201: _FILED, **errors(409, 422)},
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        body = read_body(PlanBody, request)
+        body = read_body(OrderPlanBody, request)
         machine = machine_or_404(request, body["machine_id"])
         orders = [
             services_plans.PlannedOrder(
@@ -242,7 +242,7 @@ class PlanDetail(APIView):
 
     permission_classes = [MemberOnly]
 
-    @extend_schema(operation_id="get_plan", parameters=READING, responses={200: PlanSerializer, 304: NOT_MODIFIED})
+    @extend_schema(operation_id="get_plan", parameters=READING, responses={200: OrderPlanSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, plan_id: str) -> Response:
         return tagged(request, render_plan(plan_or_404(request, plan_id)))
 
@@ -257,7 +257,7 @@ class PlanApprove(APIView):
         description="Approve exactly these orders in exactly this order. Refusals as for one order; "
         "412 `stale_digest`, 409 `not_awaiting_approval`.",
         request=PlanApproveBody,
-        responses={200: PlanSerializer, **errors(409, 412, 422)},
+        responses={200: OrderPlanSerializer, **errors(409, 412, 422)},
     )
     @idempotent
     def post(self, request: Request, plan_id: str) -> Response:
@@ -275,7 +275,7 @@ class PlanReject(APIView):
 
     @extend_schema(
         operation_id="reject_plan", description="Turn a held plan down, with a reason.", request=PlanRejectBody,
-        responses={200: PlanSerializer, **errors(409, 422)},
+        responses={200: OrderPlanSerializer, **errors(409, 422)},
     )  # fmt: skip
     @idempotent
     def post(self, request: Request, plan_id: str) -> Response:
@@ -296,7 +296,7 @@ class PlanVeto(APIView):
 
     @extend_schema(
         operation_id="veto_plan", description="Stop a plan in its veto window.", request=WordsBody,
-        responses={200: PlanSerializer, **errors(409, 422)},
+        responses={200: OrderPlanSerializer, **errors(409, 422)},
     )  # fmt: skip
     @idempotent
     def post(self, request: Request, plan_id: str) -> Response:
@@ -317,7 +317,7 @@ class PlanAbort(APIView):
         description="Call a plan off: what waits never goes; the order that is on the wire writes nothing more. "
         "It makes nothing safe: that is STOP. 409 `plan_over`, `in_doubt`.",
         request=WordsBody,
-        responses={200: PlanSerializer, **errors(409, 422)},
+        responses={200: OrderPlanSerializer, **errors(409, 422)},
     )
     @idempotent
     def post(self, request: Request, plan_id: str) -> Response:
