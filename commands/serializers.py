@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -19,7 +18,7 @@ from commands.services_moves import proposer_of
 from drivers.port import MachineState
 from kernel.pagination import ListFilters
 from kernel.principals import person_id
-from kernel.serializers import StrictSerializer, TextField
+from kernel.serializers import NumberField, StrictSerializer, TextField, WholeField
 
 MAX_TARGET = 1_000_000
 MAX_EVIDENCE = 50
@@ -33,26 +32,6 @@ def _words(enumeration: Any) -> list[str]:
 def render_time(at: dt.datetime | None) -> str | None:
     """UTC, ISO 8601, with Z; null stays null."""
     return None if at is None else at.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-class NumberField(serializers.FloatField):
-    """A JSON number: no text, no truth value, no NaN, no infinity."""
-
-    def to_internal_value(self, data: Any) -> float:
-        if isinstance(data, bool) or not isinstance(data, int | float):
-            raise serializers.ValidationError("Send a number.")
-        if not math.isfinite(data):
-            raise serializers.ValidationError("Send a finite number.")
-        return super().to_internal_value(data)
-
-
-class WholeField(serializers.IntegerField):
-    """A JSON integer: no text, no truth value, no fraction."""
-
-    def to_internal_value(self, data: Any) -> int:
-        if isinstance(data, bool) or not isinstance(data, int):
-            raise serializers.ValidationError("Send a whole number.")
-        return super().to_internal_value(data)
 
 
 class ConstraintsBody(StrictSerializer):

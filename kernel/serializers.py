@@ -97,6 +97,26 @@ def _refuse_nonsense(value: Any, depth: int) -> None:
             _refuse_nonsense(inner, depth + 1)
 
 
+class NumberField(serializers.FloatField):
+    """A JSON number: no text, no truth value, no NaN, no infinity."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise serializers.ValidationError("Send a number.")
+        if not math.isfinite(data):
+            raise serializers.ValidationError("Send a finite number.")
+        return super().to_internal_value(data)
+
+
+class WholeField(serializers.IntegerField):
+    """A JSON integer: no text, no truth value, no fraction."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise serializers.ValidationError("Send a whole number.")
+        return super().to_internal_value(data)
+
+
 def read_body(serializer_class: type[serializers.Serializer], request: Any) -> Any:
     """The validated body of a DRF request; anything but an object is 400."""
     if not isinstance(request.data, Mapping):

@@ -21,7 +21,7 @@ from kernel.pagination import ListFilters, paginate
 from kernel.permissions import MemberOnly, require
 from kernel.principals import Principal
 from kernel.schema import errors
-from kernel.serializers import StrictSerializer, TextField, nearest_hint, read_body, read_filters
+from kernel.serializers import StrictSerializer, TextField, WholeField, nearest_hint, read_body, read_filters
 from roasts import services, stored_samples
 from roasts.models import EventKind, Gap, Roast, RoastEvent, RoastStatus
 
@@ -263,7 +263,7 @@ class MarkBody(StrictSerializer):
     action = serializers.ChoiceField(["mark", "correct", "withdraw"], default="mark")
     event_id = TextField(max_length=40, required=False)
     kind = serializers.ChoiceField(EventKind.choices, required=False)
-    elapsed_ms = serializers.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
+    elapsed_ms = WholeField(required=False, min_value=0, max_value=2**31 - 1)
     text = TextField(max_length=500, required=False, allow_blank=True, default="")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

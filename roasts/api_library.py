@@ -18,7 +18,7 @@ from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
 from kernel.permissions import MemberOnly, require
 from kernel.schema import errors
-from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
+from kernel.serializers import NumberField, StrictSerializer, TextField, read_body, read_filters
 from roasts import comparison, curve_rates, library, quality, services_library, stored_curve, summaries
 from roasts.api import render_gap, render_time, roast_or_404
 from roasts.comparison import ALIGNMENTS, MarkedCurve, NotComparable
@@ -217,17 +217,17 @@ class Comparison(APIView):
 class QcNoteBody(StrictSerializer):
     """At least one of them says something."""
 
-    cupping_score = serializers.FloatField(min_value=0, max_value=quality.HIGHEST_SCORE, allow_null=True, default=None)
+    cupping_score = NumberField(min_value=0, max_value=quality.HIGHEST_SCORE, allow_null=True, default=None)
     attributes = serializers.DictField(
-        child=serializers.FloatField(min_value=quality.LOWEST, max_value=quality.HIGHEST),
+        child=NumberField(min_value=quality.LOWEST, max_value=quality.HIGHEST),
         default=dict,
         help_text=f"0 to 10 each: {', '.join(quality.ATTRIBUTES)}",
     )
     defects = serializers.ListField(
         child=serializers.ChoiceField(quality.DEFECTS), default=list, max_length=len(quality.DEFECTS)
     )
-    colour_whole = serializers.FloatField(min_value=0, max_value=1000, allow_null=True, default=None)
-    colour_ground = serializers.FloatField(min_value=0, max_value=1000, allow_null=True, default=None)
+    colour_whole = NumberField(min_value=0, max_value=1000, allow_null=True, default=None)
+    colour_ground = NumberField(min_value=0, max_value=1000, allow_null=True, default=None)
     text = TextField(max_length=4000, allow_blank=True, default="")
 
     def validate_attributes(self, value: dict[str, float]) -> dict[str, float]:
@@ -315,12 +315,12 @@ class DescriptionBody(StrictSerializer):
     process = TextField(max_length=100, required=False, allow_blank=True)
     variety = TextField(max_length=100, required=False, allow_blank=True)
     lot = TextField(max_length=100, required=False, allow_blank=True)
-    weight_in_g = serializers.FloatField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
-    weight_out_g = serializers.FloatField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
-    moisture_in_percent = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=100)
-    moisture_out_percent = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=100)
-    colour_whole = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1000)
-    colour_ground = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1000)
+    weight_in_g = NumberField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
+    weight_out_g = NumberField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
+    moisture_in_percent = NumberField(required=False, allow_null=True, min_value=0, max_value=100)
+    moisture_out_percent = NumberField(required=False, allow_null=True, min_value=0, max_value=100)
+    colour_whole = NumberField(required=False, allow_null=True, min_value=0, max_value=1000)
+    colour_ground = NumberField(required=False, allow_null=True, min_value=0, max_value=1000)
     reason = TextField(max_length=500, required=False, allow_blank=True, default="")
 
 

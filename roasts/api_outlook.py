@@ -15,7 +15,7 @@ from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
 from kernel.permissions import MemberOnly, require
 from kernel.schema import errors
-from kernel.serializers import StrictSerializer, read_body
+from kernel.serializers import NumberField, StrictSerializer, read_body
 from roasts import planning
 from roasts.api import roast_or_404
 from roasts.models import Roast
@@ -41,8 +41,8 @@ class GoldenSerializer(serializers.Serializer):
 class PlanBody(StrictSerializer):
     """Null takes the plan back; whichever comes first ends the roast."""
 
-    drop_temp_c = serializers.FloatField(min_value=100.0, max_value=MAX_DROP_C, allow_null=True)
-    development_s = serializers.FloatField(min_value=0.0, max_value=MAX_DEVELOPMENT_S, allow_null=True)
+    drop_temp_c = NumberField(min_value=100.0, max_value=MAX_DROP_C, allow_null=True)
+    development_s = NumberField(min_value=0.0, max_value=MAX_DEVELOPMENT_S, allow_null=True)
 
 
 class PlanSerializer(serializers.Serializer):

@@ -114,6 +114,8 @@ def test_a_note_is_appended_and_read_back(roast: Roast, operator: APIClient) -> 
         ({"attributes": {"acidity": 11}}, 400),
         ({"defects": ["burnt"]}, 400),
         ({"scor": 80}, 400),
+        ({"colour_ground": False}, 400),
+        ({"cupping_score": "84"}, 400),
     ],
 )
 def test_a_note_that_says_nothing_or_nonsense_is_refused(
