@@ -183,10 +183,13 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
 
     Keys: what `manage.py demo --json` prints, and `ids`: the value of every parameter of every address.
     """
-    from commands import services, services_alerts, services_halts, services_plans
-    from commands.alerts import Found, Kind, Severity
-    from commands.conversion import OrderType
+    from commands import services
+    from commands.history import services_alerts
+    from commands.history.alerts import Found, Kind, Severity
     from commands.models import Grant
+    from commands.plans import services_plans
+    from commands.records import halts
+    from commands.rules.conversion import OrderType
     from roastops import demo
     from roasts.models import Machine, Profile, Roast, RoastEvent
 
@@ -209,7 +212,7 @@ def demo_world(db: None, tmp_path: Path, settings: Any) -> dict[str, Any]:
         person, machine=machine, title="demo-secret-title", reasoning="demo-secret-plan", orders=planned, now=now
     )
     with transaction.atomic():
-        alarm = services_halts.raise_alarm(
+        alarm = halts.raise_alarm(
             machine, code="test", cause="demo-secret-cause", consequence="c", action="a", now=now
         )
     found = Found(Kind.HIGH_LATENCY, Severity.LOW, "demo-secret-subject", "demo-secret-alert", "", now, machine.pk)

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DatabaseError, connections
 
-from commands import order_guards
+from commands.records import order_guards
 
 
 @register(Tags.database)
@@ -26,7 +26,7 @@ def order_guards_stand(databases: Sequence[str] | None = None, **_kwargs: Any) -
     return [
         Error(
             f"The order guard {name} is not in the database.",
-            hint="Restore the database, or run commands.order_guards.install again.",
+            hint="Restore the database, or run commands.records.order_guards.install again.",
             id="commands.E001",
         )
         for name in sorted(missing)

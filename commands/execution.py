@@ -1,7 +1,7 @@
 """Approved orders onto the wire, one at a time, at most once each, and what came of them.
 
 claim (commit) → keeper.apply with our fencing token → echo in a later reading → conclude. Nothing is sent twice:
-what is not known is IN_DOUBT and resolved by reading (:mod:`commands.reconcile`).
+what is not known is IN_DOUBT and resolved by reading (:mod:`commands.loop.reconcile`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import datetime as dt
 import logging
 from dataclasses import replace
 
-from commands import order_aborts, reconcile, services, services_plans, situation
-from commands.loop_keeper_side import KeeperSide
-from commands.loop_notes import View
+from commands import services, situation
+from commands.loop import order_aborts, reconcile
+from commands.loop.keeper_side import KeeperSide
+from commands.loop.notes import View
+from commands.loop.orders_out import order_of
 from commands.models import Execution, Proposal
-from commands.orders_out import order_of
+from commands.plans import services_plans
 from drivers.keeper_client import KeeperClient, KeeperRefused, KeeperUnreachable
 from drivers.keeper_config import KeeperConfig
 from drivers.port import Control, Outcome, Receipt, SettingOrder, StateOrder

@@ -12,12 +12,12 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from commands import governor_rules as rules
-from commands import governor_rules_authority as authority
-from commands.governor_situation import ApprovalLook, Rule, Situation, Timing
 from commands.lifecycle import Status
 from commands.reasons import Code, Decision, Reason, Verdict, weigh
-from commands.significance import is_at_least
+from commands.rules import authority
+from commands.rules import machine as rules
+from commands.rules.significance import is_at_least
+from commands.rules.values import ApprovalLook, Rule, Situation, Timing
 
 __all__ = ["RULES", "ApprovalRefusal", "approvals_needed", "expiry", "needs_second_person", "refuse_approval", "review"]
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from django.conf import settings
 from django.db import DatabaseError, connection
 
-from commands import lease
 from commands.execution import Executor
-from commands.loop_keeper_side import KeeperSide, Resume
-from commands.loop_store_side import LeaseLost, NotOurs, StoreSide
-from commands.machine_facts import config_of, facts_of
+from commands.loop import lease
+from commands.loop.keeper_side import KeeperSide, Resume
+from commands.loop.machine_facts import config_of, facts_of
+from commands.loop.store_side import LeaseLost, NotOurs, StoreSide
 from drivers import keeper_config
 from drivers.keeper_client import KeeperClient
 from drivers.keeper_config import KeeperConfig
@@ -30,8 +30,8 @@ from drivers.port import DriverError
 from kernel import clock, ids, live
 from kernel.log_lines import add_log_ids
 from roasts import services as roast_services
-from roasts.backlog import Backlog
 from roasts.models import Machine, MachineReading
+from roasts.recording.backlog import Backlog
 
 logger = logging.getLogger(__name__)
 STORE_EVERY_S = 0.1

@@ -8,12 +8,12 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 
-from commands.conversion import OrderType
-from commands.governor_situation import Level
 from commands.lifecycle import UNSETTLED, Status
 from commands.models_authority import Approval, Attendance, BreakerTrip, Commissioning, GovernorPolicy, StopDrill
 from commands.models_history import Alert, OrderHour, SavedView
 from commands.models_plans import Plan
+from commands.rules.conversion import OrderType
+from commands.rules.values import Level
 from kernel import ids
 from kernel.models import Agent, Organization, TenantQuerySet
 from roasts.models import Machine, Roast

@@ -38,7 +38,7 @@ def drill_id() -> str:
 class GovernorPolicy(models.Model):
     """One version of an organisation's policy: numbers, significance table and matrix. The newest is in force.
 
-    Only grows (a trigger): a change is a new version, signed by a lead. ``document``: see ``commands.policy``.
+    Only grows (a trigger): a change is a new version, signed by a lead. ``document``: see ``commands.rules.policy``.
     """
 
     id = models.CharField(primary_key=True, max_length=40, default=policy_id, editable=False)
@@ -124,7 +124,7 @@ class Commissioning(models.Model):
     machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="commissionings")
     begun_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     begun_at = models.DateTimeField()
-    steps = models.JSONField(default=list)  # [{code, result, evidence, by, at}], see commands.commissioning
+    steps = models.JSONField(default=list)  # [{code, result, evidence, by, at}], see commands.commissioning.steps
     completed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )

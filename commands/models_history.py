@@ -23,7 +23,7 @@ class OrderHour(models.Model):
     """One closed span of orders (an hour; or a day, a week, eight weeks of hours), summed once; may be built again.
 
     An order belongs to the span it was proposed in, whatever becomes of it later. An hour holds one record per order
-    (``commands.analytics.RECORD``); a longer span holds sums and histograms (``commands.order_sums.SUM``).
+    (``commands.history.analytics.RECORD``); a longer span holds sums and histograms (``commands.history.sums.SUM``).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -56,7 +56,7 @@ class Alert(models.Model):
 
     id = models.CharField(primary_key=True, max_length=40, default=alert_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="alerts")
-    kind = models.CharField(max_length=30)  # commands.alerts.Kind
+    kind = models.CharField(max_length=30)  # commands.history.alerts.Kind
     severity = models.CharField(max_length=10)  # high | medium | low
     machine = models.ForeignKey(Machine, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts")
     agent = models.ForeignKey(Agent, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts")

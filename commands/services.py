@@ -1,7 +1,7 @@
 """The only writers of a status in this room: one transaction each, no I/O inside.
 
-Proposals live here; the neighbours `services_moves`, `services_executions`, `services_halts`, `services_grants`
-hold the other ideas, and everything is importable from here.
+Proposals live here; `records/` holds the other ideas (moves, executions, approvals, halts, grants ...), and
+everything is importable from here.
 """
 
 from __future__ import annotations
@@ -14,22 +14,19 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from commands import governor, policies, situation
-from commands.conversion import CONTROL_OF, OrderType, to_native
-from commands.governor_rules import void_reason
-from commands.governor_situation import Order, Situation, Timing
+from commands import governor, situation
 from commands.lifecycle import BEFORE_THE_WIRE, ON_THE_WIRE, Status
 from commands.models import Plan, Proposal
 from commands.reasons import ADVISORY, LEGACY, Code, Decision, Reason, Verdict
-from commands.services_approvals import (
+from commands.records.approvals import (
     approve_proposal,
     reject_proposal,
     release_due,
     review_proposal,
     veto_proposal,
 )
-from commands.services_attendance import attend_machine
-from commands.services_executions import (
+from commands.records.attendance import attend_machine
+from commands.records.executions import (
     claim_execution,
     conclude_execution,
     is_abort_requested,
@@ -38,8 +35,8 @@ from commands.services_executions import (
     request_abort,
     resolve_in_doubt,
 )
-from commands.services_grants import grant_autonomy, revoke_grant
-from commands.services_halts import (
+from commands.records.grants import grant_autonomy, revoke_grant
+from commands.records.halts import (
     acknowledge_alarm,
     clear_alarm,
     open_halt,
@@ -51,7 +48,7 @@ from commands.services_halts import (
     suspend_agents,
     update_halt_result,
 )
-from commands.services_moves import (
+from commands.records.moves import (
     WITH_NAMES,
     IllegalMove,
     LostRace,
@@ -66,8 +63,12 @@ from commands.services_moves import (
     settled_by,
     time_out,
 )
-from commands.services_policy import set_policy
-from commands.significance import Rated
+from commands.records.policy_versions import set_policy
+from commands.rules import policies
+from commands.rules.conversion import CONTROL_OF, OrderType, to_native
+from commands.rules.machine import void_reason
+from commands.rules.significance import Rated
+from commands.rules.values import Order, Situation, Timing
 from kernel import clock, ids, metrics, prepared
 from kernel.errors import ApiError, Conflict, Forbidden, NotFound, Unprocessable
 from kernel.principals import Principal, person_id, system_principal
@@ -435,7 +436,7 @@ def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
 
 
 def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list[Proposal]:
-    """Call off held agents' orders whose grounds have gone (see ``governor_rules.void_reason``); which.
+    """Call off held agents' orders whose grounds have gone (see ``rules.machine.void_reason``); which.
 
     ``reading``: a ``drivers.port.Reading``, a latest row or a streamed payload. One query when nothing is held.
     """

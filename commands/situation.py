@@ -10,9 +10,21 @@ from typing import Any
 from django.db import connection
 from django.db.models import Exists, OuterRef, Subquery
 
-from commands import plan_places, policies
-from commands.conversion import OrderType
-from commands.governor_situation import (
+from commands.lifecycle import COUNTED
+from commands.models import (
+    Attendance,
+    Commissioning,
+    GovernorPolicy,
+    Grant,
+    Halt,
+    Proposal,
+    StopDrill,
+    Suspension,
+)
+from commands.plans import places
+from commands.rules import policies
+from commands.rules.conversion import OrderType
+from commands.rules.values import (
     AttendanceLook,
     Constraints,
     Fitness,
@@ -27,17 +39,6 @@ from commands.governor_situation import (
     Seen,
     Situation,
     UnsettledLook,
-)
-from commands.lifecycle import COUNTED
-from commands.models import (
-    Attendance,
-    Commissioning,
-    GovernorPolicy,
-    Grant,
-    Halt,
-    Proposal,
-    StopDrill,
-    Suspension,
 )
 from kernel import live, prepared
 from kernel.models import Membership
@@ -97,7 +98,7 @@ def gather(
         fitness=machine.fitness,
         attendance=machine.attendance,
     )
-    return plan_places.placed(proposal_like, found) if isinstance(proposal_like, Proposal) else found
+    return places.placed(proposal_like, found) if isinstance(proposal_like, Proposal) else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from commands import services, services_effects
-from commands.standing_watch import sum_orders, trip_breakers, watch_orders
-from commands.tending import ensure_machines_tended, tend_machine
+from commands import services
+from commands.history.standing_watch import sum_orders, trip_breakers, watch_orders
+from commands.loop.tending import ensure_machines_tended, tend_machine
+from commands.records import effects
 from kernel import clock
 
 __all__ = [
@@ -25,4 +26,4 @@ def sweep() -> int:
 @shared_task(name="commands.tasks.note_effects", ignore_result=True)
 def note_effects() -> int:
     """Note what verified settings did to the beans, 60 to 90 s after; how many."""
-    return services_effects.note_due_effects(now=clock.now())
+    return effects.note_due_effects(now=clock.now())

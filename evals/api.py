@@ -17,7 +17,7 @@ from kernel.idempotency import idempotent
 from kernel.permissions import MemberOnly, require
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body
-from roasts.api import roast_or_404
+from roasts.api.roasts import roast_or_404
 
 
 class ReportHeadSerializer(serializers.Serializer):

@@ -11,14 +11,16 @@ from django.conf import settings
 from django.db.models import Prefetch
 from django.utils import translation
 
-from commands import order_words
+from commands.console import order_words
 from commands.models import ExecutionStage, Proposal
 from evals.report import Material, OrderLine
 from kernel import canonical
-from roasts import comparison, curve_rates, planning, stored_curve, summaries
 from roasts import curve as curves
+from roasts import curve_rates
 from roasts.curve import Column, Curve, CurveSummary
+from roasts.library import comparison, planning
 from roasts.models import Roast, RoastEvent
+from roasts.store import stored_curve, summaries
 
 #: Points of the curve that a report keeps: enough for a figure of a page's width.
 FIGURE_POINTS = 400

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_http_methods
 
-from commands.pages import members_only, page_context
+from commands.console.pages import members_only, page_context
 from evals import material, report_figure, services
 from evals.models import RoastReport
 from kernel import clock

@@ -27,7 +27,7 @@ from kernel import draining, log_files
 from kernel.sealer import SealerThread
 from kernel.stream import stream_asgi
 from roastops.wsgi_threads import WsgiInThreads
-from roasts import artisan_socket
+from roasts.files import artisan_socket
 from roasts.telemetry import asgi as telemetry
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     elif scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1000})
     elif STOP_PATH.match(scope["path"]) and scope["method"] == "POST":
-        from commands.stopping import stop_asgi
+        from commands.stop.asgi import stop_asgi
 
         await stop_asgi(scope, receive, send)
     elif scope["path"] in STREAM_PATHS:
@@ -76,10 +76,10 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            from commands import stopping
+            from commands.stop import asgi
 
             log_files.keep(settings.DATA_DIR)
-            stopping.start()  # who may STOP is known before anybody asks, and stays known without a database
+            asgi.start()  # who may STOP is known before anybody asks, and stays known without a database
             sealer.start()
             _drain_on_signal()
             await send({"type": "lifespan.startup.complete"})

@@ -16,14 +16,14 @@ from django.contrib.auth.models import Permission, User
 from django.db import transaction
 
 from commands import services as command_services
-from commands import services_commissioning
+from commands.commissioning import services_commissioning
 from commands.models import Grant
 from drivers import keeper_config
 from kernel import audit, ids, principals
 from kernel.models import Agent, Membership, Organization, Role, Site
 from roastops import demo_roasts
 from roasts import services as roast_services
-from roasts import services_library
+from roasts.library import services_library
 from roasts.machines import START_LIMITS
 from roasts.models import ControlLimit, Machine, MachineReading, Profile, Roast
 

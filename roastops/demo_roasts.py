@@ -10,9 +10,10 @@ from agents.corridor import corridor_at
 from drivers.port import MachineState, Quality, Reading
 from drivers.virtual import heat
 from kernel.principals import Principal
-from roasts import recorder, services
-from roasts.filing import Filing
+from roasts import services
 from roasts.models import EventKind, Machine, Roast
+from roasts.recording import recorder
+from roasts.recording.filing import Filing
 
 HEAT_STEP_S = 0.5
 READY_S, COOLING_S, OFF_S = 5, 90, 3

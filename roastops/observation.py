@@ -7,7 +7,7 @@ import datetime as dt
 from celery import signals
 from django.db.models import Count, Min
 
-from commands.alerts import Severity
+from commands.history.alerts import Severity
 from commands.models import Alarm, Alert, Halt, MachineLease, Proposal
 from kernel import clock, health, metrics
 from kernel.health import Check

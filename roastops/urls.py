@@ -11,10 +11,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("roasts.telemetry.urls")),
     path("v1/", include("commands.urls")),
     path("v1/", include("evals.urls")),
-    path("", include("commands.page_urls")),
+    path("", include("commands.console.page_urls")),
     path("", include("evals.page_urls")),
-    path("", include("roasts.page_urls_files")),
-    path("", include("roasts.page_urls")),
+    path("", include("roasts.files.page_urls")),
+    path("", include("roasts.library.page_urls")),
     path("admin/", admin.site.urls),
 ]
 handler400 = "kernel.error_pages.bad_request"

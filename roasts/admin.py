@@ -169,4 +169,4 @@ class MachineAdmin(admin.ModelAdmin):
         return False
 
 
-from roasts import admin_telemetry  # noqa: F401  (Django looks for admin classes here)
+from roasts.telemetry import admin as admin_telemetry  # noqa: F401  (Django looks for admin classes here)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from drivers.port import MachineState, Quality, Reading
-from roasts.crack_history import History, is_heat_cut, prior_of
-from roasts.crack_shape import BEND_AFTER_S, BEND_BEFORE_S, POINT_MS, Point
 from roasts.curve import Column, Curve, Mark, Marks
-from roasts.inference_marks import (
+from roasts.events.crack_history import History, is_heat_cut, prior_of
+from roasts.events.crack_shape import BEND_AFTER_S, BEND_BEFORE_S, POINT_MS, Point
+from roasts.events.marks import (
     DRY_END_C,
     Confirmed,
     Decision,
@@ -38,7 +38,7 @@ from roasts.inference_marks import (
     make,
     withdraw,
 )
-from roasts.inference_phases import LOOKS, end, over, settle_at_drop
+from roasts.events.phases import LOOKS, end, over, settle_at_drop
 
 __all__ = [
     "Confirmed", "Decision", "Expectation", "InferenceState", "Kind", "Made", "Over", "Standing", "Step", "Withdrawn",

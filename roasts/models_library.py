@@ -51,12 +51,12 @@ class Profile(models.Model):
 
 
 class ProfileVersion(models.Model):
-    """One immutable version: curve, corridor, development and control plan as `roasts.profile` reads them."""
+    """One immutable version: curve, corridor, development and control plan as `roasts.library.profile` reads them."""
 
     id = models.CharField(primary_key=True, max_length=40, default=profile_version_id, editable=False)
     profile = models.ForeignKey(Profile, on_delete=models.PROTECT, related_name="versions")
     version = models.IntegerField()
-    document = models.JSONField()  # roasts.profile.ProfileDocument as JSON
+    document = models.JSONField()  # roasts.library.profile.ProfileDocument as JSON
     digest = models.CharField(max_length=64)  # of the canonical document
     change_note = models.CharField(max_length=500, default="", blank=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT)
@@ -78,7 +78,7 @@ class QcNote(models.Model):
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     cupping_score = models.FloatField(null=True, blank=True)  # 0..100
     attributes = models.JSONField(default=dict)  # name -> 0..10: sweetness, acidity, body, ...
-    defects = models.JSONField(default=list)  # words of roasts.quality.DEFECTS
+    defects = models.JSONField(default=list)  # words of roasts.library.quality.DEFECTS
     colour_whole = models.FloatField(null=True, blank=True)
     colour_ground = models.FloatField(null=True, blank=True)
     text = models.TextField(default="", blank=True)

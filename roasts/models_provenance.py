@@ -98,7 +98,7 @@ class PackedRoast(models.Model):
     """A finished roast in one compressed object; its digest is what a dispute cites."""
 
     roast = models.OneToOneField("roasts.Roast", primary_key=True, on_delete=models.PROTECT, related_name="packed")
-    format = models.CharField(max_length=20)  # of roasts.packing, e.g. "roast/1"
+    format = models.CharField(max_length=20)  # of roasts.store.packing, e.g. "roast/1"
     payload = models.BinaryField()
     digest = models.CharField(max_length=64)  # SHA-256 of the unpacked canonical bytes, hex
     samples = models.IntegerField()

@@ -12,9 +12,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from roasts import crack_store, planning, twin
+from roasts import twin
+from roasts.events import crack_store
+from roasts.library import planning
+from roasts.library.profile import ProfileDocument
 from roasts.models import Machine, Roast, Sample, TwinFit
-from roasts.profile import ProfileDocument
 from roasts.twin.values import Band, Eta, Observed, Setting
 
 #: Without a weight the batch counts as this, and the answer says so.

@@ -14,10 +14,13 @@ from drivers.port import MachineState, Quality, Reading
 from kernel import audit, ids, live
 from kernel.errors import Conflict, Unprocessable
 from kernel.principals import Principal, system_principal
-from roasts import crack_store, inference, recorder, sample_extras, summaries
-from roasts.filing import Filing
+from roasts import inference
+from roasts.events import crack_store
 from roasts.inference import Expectation
 from roasts.models import EventKind, EventSource, Gap, Machine, MachineReading, Roast, RoastEvent, RoastStatus, Sample
+from roasts.recording import recorder, sample_extras
+from roasts.recording.filing import Filing
+from roasts.store import summaries
 
 MAX_EVENTS_PER_ROAST = 500
 #: A roast may be marked a little past its last sample (the person's page runs ahead of the store).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from kernel import clock
-from roasts import services_packing
+from roasts.store import services_packing
 
 
 @shared_task(name="roasts.tasks.pack_closed", ignore_result=True)

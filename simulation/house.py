@@ -31,11 +31,13 @@ from django.db import connection
 from django.test.client import Client as HttpClient
 
 import drivers.virtual
-from commands import loop_keeper_side, order_aborts, stop_wire, stopping, tasks
-from commands.loop_store_side import LeaseLost
-from commands.machine_facts import config_of
+from commands import tasks
+from commands.loop import keeper_side, order_aborts
+from commands.loop.machine_facts import config_of
+from commands.loop.store_side import LeaseLost
 from commands.machine_loop import MachineLoop
 from commands.models import Halt, Proposal
+from commands.stop import asgi, wire
 from drivers import keeper_client, keeper_config, keeper_process, keeper_record
 from drivers.bullet import codec_r1
 from drivers.keeper_config import KeeperConfig
@@ -189,7 +191,7 @@ class House:
         self._replace(keeper_record, "Later", AtOnce)
         self._replace(keeper_process, "ensure_keeper", self._ensure_keeper)
         self._replace(keeper_process, "living_keeper", self._living_keeper)
-        self._replace(stopping, "stop_machine", self._stop_machine)
+        self._replace(asgi, "stop_machine", self._stop_machine)
         self.store.install()
         self.store.watcher = self._at_commit
         before_level = logging.root.manager.disable
@@ -417,7 +419,7 @@ class House:
         self.loop = loop  # type: ignore[assignment]
         self._followed: KeeperProcess | None = None
 
-    def _make_safe(self, side: loop_keeper_side.KeeperSide, code: str, stop_id: str, is_new: bool) -> None:
+    def _make_safe(self, side: keeper_side.KeeperSide, code: str, stop_id: str, is_new: bool) -> None:
         self._turn_of("safe", lambda: side._stop_at_keeper(code, stop_id, is_new))
 
     def _tick_sides(self) -> None:
@@ -472,7 +474,7 @@ class House:
         self.loop = None
         self._begin_loop_ms = self.clock.elapsed_ms + BEGIN_AGAIN_S * 1000
 
-    def _follow(self, side: loop_keeper_side.KeeperSide) -> None:
+    def _follow(self, side: keeper_side.KeeperSide) -> None:
         """What `KeeperSide.follow` does in its thread: revive, say hello, hand events on."""
         if self.keeper is None:
             if self._followed is not None:
@@ -505,17 +507,17 @@ class House:
     ) -> Coroutine[Any, Any, dict[str, Any]]:
         """`stopping.stop_machine` without its thread pools: the wire, then the journal, then the store. All is done
         when this returns; what it gives only has to be awaited."""
-        note = stopping._new_note(machine_id, principal)
+        note = asgi._new_note(machine_id, principal)
         if config is None:
-            ended = note.ended(**stopping._failed("no_keeper_configured"))
+            ended = note.ended(**asgi._failed("no_keeper_configured"))
         else:
             by = f"{principal.name} ({principal.id})"
             try:
-                answer = stop_wire.stop_through_keeper(config, by=by, reason="STOP", stop_id=note.stop_id)
-                ended = note.ended(**stopping._outcome(answer, begun_s))
+                answer = wire.stop_through_keeper(config, by=by, reason="STOP", stop_id=note.stop_id)
+                ended = note.ended(**asgi._outcome(answer, begun_s))
             except (DriverError, OSError):
-                ended = stopping._revive(note, config, by, begun_s)
-        halt_id = stopping._keep_and_file(ended)
+                ended = asgi._revive(note, config, by, begun_s)
+        halt_id = asgi._keep_and_file(ended)
         body = {
             "result": ended.result, "halt_id": halt_id or note.stop_id, "first_byte_ms": ended.first_byte_ms,
             "proved_ms": ended.proved_ms, "by_hand": ended.by_hand, "proof": ended.proof, "recorded": bool(halt_id),

@@ -7,7 +7,7 @@ import datetime as dt
 
 from django.contrib.auth.models import User
 
-from commands import services_commissioning
+from commands.commissioning import services_commissioning
 from kernel import keys, principals
 from kernel.models import Agent, Membership, Organization, Role, Site
 from roasts.models import ControlLimit, Machine, MachineReading

@@ -62,9 +62,9 @@ def _plant(area: str, name: str, what: str, *changes: tuple[str, str, str], sql:
     PLANTED[name] = Planted(name, area, what, tuple(Change(*change) for change in changes), sql)
 
 
-_RULES, _AUTHORITY, _SERVICES = "commands.governor_rules", "commands.governor_rules_authority", "commands.services"
-_APPROVALS, _HALTS, _MOVES = "commands.services_approvals", "commands.services_halts", "commands.services_moves"
-_EXECUTIONS, _GOVERNOR, _LEASE = "commands.services_executions", "commands.governor", "commands.lease"
+_RULES, _AUTHORITY, _SERVICES = "commands.rules.machine", "commands.rules.authority", "commands.services"
+_APPROVALS, _HALTS, _MOVES = "commands.records.approvals", "commands.records.halts", "commands.records.moves"
+_EXECUTIONS, _GOVERNOR, _LEASE = "commands.records.executions", "commands.governor", "commands.loop.lease"
 
 # -- governor --
 _plant("governor", "longest_move_exclusive", "swapped > and >=: the longest allowed move is refused",
@@ -98,7 +98,7 @@ _plant("governor", "grant_covers_all", "dropped guard: a grant covers every orde
        (_AUTHORITY, "    return situation.order.order_type.value in grant.order_types", "    return True"))
 _plant("governor", "always_attended", "level 4 and 5 without anybody at the machine",
        (_AUTHORITY, "    if situation.is_attended or (level", "    if True or (level"),
-       ("commands.governor_situation", "        if self.attendance is None:\n            return False\n",
+       ("commands.rules.values", "        if self.attendance is None:\n            return False\n",
         "        if self.attendance is None:\n            return True\n"))
 _plant("governor", "significance_ignored", "dropped rule: size and direction do not matter",
        (_GOVERNOR, '    ("significance", authority.check_significance),\n', ""))
@@ -169,7 +169,7 @@ _plant("stop", "suspension_leaves_orders", "agents' orders outlive \"I have it\"
        (_HALTS, "            _call_off_orders(\n                machine, principal, Code.SUSPENDED,",
         "            _ = lambda: _call_off_orders(\n                machine, principal, Code.SUSPENDED,"))
 _plant("stop", "reset_keeps_the_latch", "a reset closes the halt and leaves the keeper latched",
-       ("commands.api_machines", "        release_keeper(machine, by=f\"{principal.name} ({principal.id})\")\n", ""))
+       ("commands.api.machines", "        release_keeper(machine, by=f\"{principal.name} ({principal.id})\")\n", ""))
 _plant("stop", "stop_does_not_latch", "STOP takes the heat off and latches nothing",
        ("drivers.keeper", "            is_new = self.latches.latch is None\n", "            is_new = False\n"))
 _plant("stop", "stop_goes_half_way", "swallowed: heat down stops one step above nothing",
@@ -198,26 +198,26 @@ _plant("audit", "moves_not_streamed", "a move is not told to consoles",
 _plant("audit", "chain_forgets_its_predecessor", "every link names the first one",
        ("kernel.sealer", "            sequence, previous = sequence + 1, digest", "            sequence, previous = sequence + 1, chain.GENESIS"))
 _plant("audit", "grants_not_audited", "a grant leaves no entry in the trail",
-       ("commands.services_grants", '    audit.record(grant.organization, principal, verb, "grant", grant.pk, document, now=now)\n', ""))
+       ("commands.records.grants", '    audit.record(grant.organization, principal, verb, "grant", grant.pk, document, now=now)\n', ""))
 _plant("audit", "no_transaction", "dropped atomic: who has the machine, and that it was said, are written apart",
        (_HALTS, "    _require_operator(principal, machine)\n    try:\n        with transaction.atomic():\n            suspension =",
         "    _require_operator(principal, machine)\n    try:\n        if True:\n            suspension ="))
 
 # -- reconciliation --
 _plant("reconciliation", "orphans_forgotten", "an order whose executor died stays on the wire for ever",
-       ("commands.reconcile", "    orphans = Execution.objects.filter(machine=machine,", "    orphans = Execution.objects.none().filter(machine=machine,"))
+       ("commands.loop.reconcile", "    orphans = Execution.objects.filter(machine=machine,", "    orphans = Execution.objects.none().filter(machine=machine,"))
 _plant("reconciliation", "doubt_is_success", "an order in doubt is called done whatever the machine reads",
        (_EXECUTIONS, "        is_reached = None if actual_step is None else actual_step == proposal.target_step",
         "        is_reached = None if actual_step is None else True"))
 _plant("reconciliation", "doubt_never_resolved", "swallowed: doubts stay doubts",
-       ("commands.reconcile", "    if view.reading is None or age_s is None or age_s > FRESH_S or not view.is_keeper_up:", "    if True:"))
+       ("commands.loop.reconcile", "    if view.reading is None or age_s is None or age_s > FRESH_S or not view.is_keeper_up:", "    if True:"))
 
 # -- tenants and idempotency --
 _plant("tenant", "orders_of_everybody", "dropped tenant filter: strangers reach our orders",
-       ("commands.api", "    return Proposal.objects.for_principal(principal).select_related(*WITH_NAMES)",
+       ("commands.api.orders", "    return Proposal.objects.for_principal(principal).select_related(*WITH_NAMES)",
         "    return Proposal.objects.select_related(*WITH_NAMES)"))
 _plant("tenant", "machines_of_everybody", "dropped tenant filter: strangers see our machines",
-       ("commands.api_machines", "        Machine.objects.for_principal(principal)\n        .filter", "        Machine.objects\n        .filter"))
+       ("commands.api.machines", "        Machine.objects.for_principal(principal)\n        .filter", "        Machine.objects\n        .filter"))
 _plant("idempotency", "no_replay", "the same request twice has two effects",
        ("kernel.idempotency", "    if found is not None:\n        return _replay(found, digest)\n    try:", "    try:"),
        ("kernel.idempotency", "            record = _claim(identity, digest)\n", "            record = _claim({**identity, \"key\": identity[\"key\"] + str(IdempotencyRecord.objects.count())}, digest)\n"))

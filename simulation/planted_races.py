@@ -17,8 +17,10 @@ import psycopg
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from commands import lease, order_guards, services, services_executions, services_grants, services_halts, services_moves
+from commands import services
+from commands.loop import lease
 from commands.models import Execution, Grant, Halt, MachineLease, Proposal, Suspension
+from commands.records import executions, grants, halts, moves, order_guards
 from kernel import audit, leases, live, prepared, sealer
 from kernel.models import AuditSeal, StreamEvent, WorkLease
 
@@ -134,12 +136,12 @@ def _read_then_write(control: psycopg.Connection[Any]) -> None:
 
 @planted("lost_race_swallowed", "the mover does not notice that it moved nothing")
 def _lost_race_swallowed(control: psycopg.Connection[Any]) -> None:
-    plain = services_moves.move
+    plain = moves.move
 
     def move(proposal: Proposal, to: Any, actor: Any, **more: Any) -> Proposal:
         try:
             return plain(proposal, to, actor, **more)
-        except services_moves.LostRace:
+        except moves.LostRace:
             return proposal
 
     _replace_everywhere(plain, move)
@@ -147,7 +149,7 @@ def _lost_race_swallowed(control: psycopg.Connection[Any]) -> None:
 
 @planted("tracks_outside", "transition, audit and event are written after the move has been committed")
 def _tracks_outside(control: psycopg.Connection[Any]) -> None:
-    plain = services_moves._leave_tracks
+    plain = moves._leave_tracks
 
     def later(*arguments: Any) -> None:
         def write() -> None:
@@ -156,12 +158,12 @@ def _tracks_outside(control: psycopg.Connection[Any]) -> None:
 
         transaction.on_commit(write)
 
-    services_moves._leave_tracks = later  # type: ignore[assignment]
+    moves._leave_tracks = later  # type: ignore[assignment]
 
 
 @planted("no_atomic_in_move", "move and tracks are not one transaction")
 def _no_atomic_in_move(control: psycopg.Connection[Any]) -> None:
-    _without_atomic(services_moves)
+    _without_atomic(moves)
     _unguarded_audit()
 
 
@@ -174,7 +176,7 @@ def _no_atomic_in_file(control: psycopg.Connection[Any]) -> None:
 @planted("no_atomic_in_claim", "execution and move are not one transaction")
 def _no_atomic_in_claim(control: psycopg.Connection[Any]) -> None:
     _drop_guards(control)
-    _without_atomic(services_executions)
+    _without_atomic(executions)
 
 
 def _without_atomic(module: types.ModuleType) -> None:
@@ -196,7 +198,7 @@ def _unguarded_audit() -> None:
 
 @planted("nudged_inside", "the loop is nudged inside the transaction, not after its commit")
 def _nudged_inside(control: psycopg.Connection[Any]) -> None:
-    _at_once(services_moves)
+    _at_once(moves)
 
 
 @planted("sealer_nudged_inside", "the sealer is nudged inside the transaction, not after its commit")
@@ -281,20 +283,20 @@ def _one_yes_is_enough(control: psycopg.Connection[Any]) -> None:
 @planted("token_unread", "the claim does not look at the lease's token")
 def _token_unread(control: psycopg.Connection[Any]) -> None:
     none = MachineLease.objects.none()
-    services_executions.MachineLease = types.SimpleNamespace(  # type: ignore[assignment,misc]
+    executions.MachineLease = types.SimpleNamespace(  # type: ignore[assignment,misc]
         objects=types.SimpleNamespace(select_for_update=lambda: none)
     )
 
 
 @planted("token_swapped", "> and >= swapped: the claim refuses the newest token too")
 def _token_swapped(control: psycopg.Connection[Any]) -> None:
-    plain = services_executions._claim
+    plain = executions._claim
 
     def claim(proposal_id: str, lease_token: int, *more: Any) -> Execution | None:
         is_newest = MachineLease.objects.filter(token__gte=lease_token, machine__proposals=proposal_id).exists()
         return None if is_newest else plain(proposal_id, lease_token, *more)
 
-    services_executions._claim = claim  # type: ignore[assignment]
+    executions._claim = claim  # type: ignore[assignment]
 
 
 @planted(
@@ -321,7 +323,7 @@ def _unlocked(model: Any) -> None:
 
 @planted("claimed_unreviewed", "the governor is not asked again just before the wire")
 def _claimed_unreviewed(control: psycopg.Connection[Any]) -> None:
-    services_executions._is_refused = lambda *_arguments: False  # type: ignore[assignment]
+    executions._is_refused = lambda *_arguments: False  # type: ignore[assignment]
 
 
 @planted("claimed_twice", "no unique index on the execution, and the claim does not move the order")
@@ -337,7 +339,7 @@ def _claimed_twice(control: psycopg.Connection[Any]) -> None:
 
 @planted("integrity_unhandled", "a second execution's unique violation is nobody's to answer")
 def _integrity_unhandled(control: psycopg.Connection[Any]) -> None:
-    for module in (services, services_halts, services_grants):
+    for module in (services, halts, grants):
         module.IntegrityError = _Never  # type: ignore[attr-defined]
 
 
@@ -348,7 +350,7 @@ class _Never(Exception):
 @planted("sent_before_claim", "the wire first, the claim after")
 def _sent_before_claim(control: psycopg.Connection[Any]) -> None:
     from commands.execution import Executor
-    from commands.orders_out import order_of
+    from commands.loop.orders_out import order_of
 
     plain = Executor.execute
 
@@ -361,7 +363,7 @@ def _sent_before_claim(control: psycopg.Connection[Any]) -> None:
 
 @planted("sent_again", "what is in doubt is sent again instead of read back")
 def _sent_again(control: psycopg.Connection[Any]) -> None:
-    from commands import reconcile
+    from commands.loop import reconcile
     from drivers.port import Control, SettingOrder
 
     plain = reconcile._resolve
@@ -379,12 +381,12 @@ def _sent_again(control: psycopg.Connection[Any]) -> None:
 
 @planted("halt_looks_once", "a halt does not look again for what was approved while it looked")
 def _halt_looks_once(control: psycopg.Connection[Any]) -> None:
-    services_halts.MAX_LOOKS = 1
+    halts.MAX_LOOKS = 1
 
 
 @planted("halt_calls_nothing_off", "a halt leaves what waits where it is")
 def _halt_calls_nothing_off(control: psycopg.Connection[Any]) -> None:
-    services_halts._call_off_orders = lambda *_a, **_k: None  # type: ignore[assignment]
+    halts._call_off_orders = lambda *_a, **_k: None  # type: ignore[assignment]
 
 
 @planted("halt_twice", "no unique index on open halts")
@@ -417,10 +419,10 @@ def _revoked_twice(control: psycopg.Connection[Any]) -> None:
     def revoke(principal: Any, grant: Grant, now: Any, *_more: Any) -> None:
         Grant.objects.filter(pk=grant.pk).update(revoked_at=now)
         grant.revoked_at = now
-        services_grants._tell(principal, grant, "grant_revoked", now)
+        grants._tell(principal, grant, "grant_revoked", now)
 
     _drop_guards(control)
-    services_grants._revoke = revoke  # type: ignore[assignment]
+    grants._revoke = revoke  # type: ignore[assignment]
 
 
 @planted("two_on_a_control", "no unique index on unsettled agents' orders")

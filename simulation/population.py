@@ -10,9 +10,10 @@ import datetime as dt
 
 from django.contrib.auth.models import User
 
-from commands import lease, services, situation
-from commands.conversion import OrderType
+from commands import services, situation
+from commands.loop import lease
 from commands.models import Attendance, Commissioning, Execution, Proposal, StopDrill
+from commands.rules.conversion import OrderType
 from drivers.port import MachineState, Reading
 from kernel.models import Agent, Membership, Organization, Role, Site
 from kernel.principals import Principal, for_user

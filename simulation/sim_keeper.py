@@ -100,7 +100,7 @@ class SimKeeper:
 
 
 class LoopClient:
-    """A machine loop's way to the keeper: what `commands.execution` and `commands.reconcile` ask of it."""
+    """A machine loop's way to the keeper: what `commands.execution` and `commands.loop.reconcile` ask of it."""
 
     def __init__(self, keeper: SimKeeper) -> None:
         self._keeper = keeper

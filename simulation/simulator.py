@@ -7,7 +7,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 
-from commands import lease, services
+from commands import services
+from commands.loop import lease
 from commands.models import Proposal
 from kernel import clock, live
 from kernel.models import AuditEntry, StreamEvent

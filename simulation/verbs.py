@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from commands import lease, order_aborts, reconcile, services, tasks, tending
+from commands import services, tasks
 from commands.execution import Executor
+from commands.loop import lease, order_aborts, reconcile, tending
 from commands.models import Execution, Grant, Halt, Proposal
 from drivers.keeper_client import KeeperRefused
 from kernel import clock, errors

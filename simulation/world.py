@@ -11,7 +11,7 @@ import psycopg
 from django.apps import apps
 from django.db import connection
 
-from commands.loop_notes import View, live_payload
+from commands.loop.notes import View, live_payload
 from commands.models import Proposal
 from kernel import canonical, clock, ids, live
 from simulation import population, race_invariants, sandbox

@@ -1,8 +1,8 @@
-"""The database refuses what must never be: see `commands.order_guards`. History only grows."""
+"""The database refuses what must never be: see `commands.records.order_guards`. History only grows."""
 
 from django.db import migrations
 
-from commands import order_guards
+from commands.records import order_guards
 from kernel import append_only
 
 

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from commands import order_guards
+from commands.records import order_guards
 
 
 class Migration(migrations.Migration):

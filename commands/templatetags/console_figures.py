@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import template
 from django.utils.translation import gettext
 
-from commands import display_units
+from commands.console import display_units
 from kernel.models import Preferences
 
 register = template.Library()
@@ -51,7 +51,7 @@ def with_units(text: object, preferences: Preferences | str | None) -> str:
 
 @register.filter
 def worded(text: str) -> str:
-    """A fixed sentence of the record (commands/known_sentences.py) in the page's language; any other as it stands."""
+    """A fixed sentence of the record (`known_sentences.py`) in the page's language; any other as it stands."""
     return gettext(text)
 
 

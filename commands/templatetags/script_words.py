@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import template
 
-from commands import script_words as table
+from commands.console import script_words as table
 
 register = template.Library()
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db import connection
 
-from commands import order_guards
 from commands.models import Execution, Proposal, ProposalTransition
+from commands.records import order_guards
 from kernel import ids
 from kernel.models import Agent
 from roasts.models import Machine

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
-from commands.conversion import OrderType
-from commands.governor_situation import (
+from commands.rules.conversion import OrderType
+from commands.rules.values import (
     AttendanceLook,
     Fitness,
     GrantLook,

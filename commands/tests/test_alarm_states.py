@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.alarm_states import (
+from commands.alarms.states import (
     PRIORITIES,
     SHAPES,
     WORDS,

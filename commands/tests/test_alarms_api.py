@@ -8,8 +8,10 @@ import random
 import pytest
 from rest_framework.test import APIClient
 
-from commands import alarm_rows, alarm_states, services_alarms
-from commands.alarm_states import AlarmState, state_of
+from commands.alarms import rows as alarm_rows
+from commands.alarms import services_alarms
+from commands.alarms import states as alarm_states
+from commands.alarms.states import AlarmState, state_of
 from commands.models import Alarm
 from commands.tests.rows import machine_row, person_row
 from kernel import clock, principals

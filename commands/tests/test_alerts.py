@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from commands import alerts, order_watch, services_alerts
-from commands.alerts import Ended, Found, Habit, Kind, Moment, Refusal
+from commands.history import alerts, services_alerts, watch
+from commands.history.alerts import Ended, Found, Habit, Kind, Moment, Refusal
 from commands.models import Alert, Halt, ProposalTransition
 from commands.tests.orders_at import GuardsAside, order_at, refused_at
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
@@ -253,12 +253,12 @@ def test_the_watch_reads_the_rows_of_every_kind(machine: Any, agent: Any, people
 def test_a_new_agents_first_day_is_not_unusual(machine: Any, agent: Any, now: dt.datetime) -> None:
     order_at(machine, now - dt.timedelta(hours=23), agent=agent, order_type="SET_FAN")
     order_at(machine, now - MINUTE, agent=agent, order_type="SET_DRUM")
-    assert not order_watch.gather(machine.organization, now).first_uses
+    assert not watch.gather(machine.organization, now).first_uses
 
 
 @pytestmark_db
 def test_habits_are_read_from_the_summed_hours(machine: Any, agent: Any, now: dt.datetime) -> None:
-    from commands import order_history
+    from commands.history import questions as order_history
 
     hour_at = now.replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=2)
     with GuardsAside():
@@ -268,12 +268,12 @@ def test_habits_are_read_from_the_summed_hours(machine: Any, agent: Any, now: dt
                 order_at(machine, at, agent=agent, order_type="SET_FAN")
     soon = hour_at + dt.timedelta(hours=1, minutes=11)
     order_history.sum_due(now=soon)
-    [habit_now] = order_watch.habits(machine.organization, soon)
+    [habit_now] = watch.habits(machine.organization, soon)
     assert habit_now.hour == {"orders": 9, "refusals": 0, "approvals": 0}
     assert habit_now.earlier["orders"] == [2] * 29 and habit_now.hour_at == hour_at
     [found] = alerts.unusual_hours([habit_now])
     assert found.trigger["median"] == 2
-    assert order_watch.habits(machine.organization, soon + dt.timedelta(hours=2)) == []
+    assert watch.habits(machine.organization, soon + dt.timedelta(hours=2)) == []
 
 
 @pytestmark_db

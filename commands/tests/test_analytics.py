@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands import analytics, order_sums
-from commands.analytics import Figures, Metrics, OrderFact
+from commands.history import analytics, sums
+from commands.history.analytics import Figures, Metrics, OrderFact
 from commands.lifecycle import Status
 
 AT = dt.datetime(2026, 10, 25, 0, 0, tzinfo=dt.UTC)  # the day Berlin has 25 hours
@@ -94,7 +94,7 @@ def test_people_and_open_orders_do_not_count_towards_human_intervention() -> Non
 @given(MANY)
 def test_every_rate_lies_between_nought_and_one(rows: list[OrderFact]) -> None:
     orders = analytics.of_facts(rows)
-    for figures in every(analytics.measure(orders)) + every(order_sums.measure(order_sums.sums_of(orders))):
+    for figures in every(analytics.measure(orders)) + every(sums.measure(sums.sums_of(orders))):
         document = figures.to_json()
         for name, value in document.items():
             if name.endswith("_rate"):
@@ -147,10 +147,10 @@ def test_grouped_latencies_are_each_groups_own(pairs: list[tuple[int, int]]) -> 
 def test_a_merged_histogram_is_at_most_two_percent_off(values: list[int]) -> None:
     half = len(values) // 2
     parts = [
-        order_sums.sums_of(analytics.of_facts([fact(execution_ms=value) for value in part]))
+        sums.sums_of(analytics.of_facts([fact(execution_ms=value) for value in part]))
         for part in (values[:half], values[half:])
     ]
-    found = order_sums.measure(order_sums.joined(parts)).total.execution_duration
+    found = sums.measure(sums.joined(parts)).total.execution_duration
     exact = analytics.latency_of(np.sort(np.array(values)))
     assert found.count == exact.count and found.mean_ms == pytest.approx(exact.mean_ms)
     for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"):
@@ -160,9 +160,9 @@ def test_a_merged_histogram_is_at_most_two_percent_off(values: list[int]) -> Non
 
 def test_a_bucket_tells_no_value_more_than_one_percent_wrong() -> None:
     values = np.unique(np.round(np.logspace(0, np.log10(2**31 - 1), 20_000)).astype(np.int64))
-    told = order_sums.middle_ms(order_sums.bucket_of(values))
+    told = sums.middle_ms(sums.bucket_of(values))
     assert np.max(np.abs(told - values) / values) <= 0.01 + 1e-6
-    assert order_sums.middle_ms(order_sums.bucket_of(np.array([0])))[0] == 0
+    assert sums.middle_ms(sums.bucket_of(np.array([0])))[0] == 0
 
 
 # --- sums
@@ -171,9 +171,9 @@ def test_a_bucket_tells_no_value_more_than_one_percent_wrong() -> None:
 @given(MANY, st.integers(1, 5))
 @settings(max_examples=50)
 def test_sums_of_pieces_say_what_the_orders_say(rows: list[OrderFact], pieces: int) -> None:
-    parts = [order_sums.sums_of(analytics.of_facts(rows[place::pieces])) for place in range(pieces)]
+    parts = [sums.sums_of(analytics.of_facts(rows[place::pieces])) for place in range(pieces)]
     for is_folded in (True, False):
-        summed = order_sums.measure(order_sums.joined(parts, is_folded=is_folded))
+        summed = sums.measure(sums.joined(parts, is_folded=is_folded))
         exact = analytics.measure(analytics.of_facts(rows))
         assert_same_counts(summed.total, exact.total)
         for mine, theirs in (
@@ -196,12 +196,12 @@ def assert_same_counts(mine: Figures, theirs: Figures) -> None:
 
 @given(MANY)
 def test_an_agents_sums_are_the_sums_of_its_orders(rows: list[OrderFact]) -> None:
-    whole = order_sums.sums_of(analytics.of_facts(rows))
+    whole = sums.sums_of(analytics.of_facts(rows))
     for agent in ("", "a1", "a9"):
         own = analytics.of_facts([row for row in rows if row.agent_id == agent])
-        assert_same_counts(order_sums.total(whole, agent=agent), analytics.measure(own).total)
+        assert_same_counts(sums.total(whole, agent=agent), analytics.measure(own).total)
     of_type = analytics.of_facts([row for row in rows if row.order_type == "SET_FAN" and row.agent_id == "a1"])
-    assert_same_counts(order_sums.total(whole, agent="a1", order_type="SET_FAN"), analytics.measure(of_type).total)
+    assert_same_counts(sums.total(whole, agent="a1", order_type="SET_FAN"), analytics.measure(of_type).total)
 
 
 @given(MANY)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from commands import order_history, services_alerts
-from commands.alerts import Found, Kind, Severity
+from commands.history import questions as order_history
+from commands.history import services_alerts
+from commands.history.alerts import Found, Kind, Severity
 from commands.models import Alert
 from commands.tests.orders_at import GuardsAside, order_at, refused_at
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands import breakers, interlocks, services, services_breakers
-from commands.breakers import Attempt, Breaker, Interlock, Look
+from commands import services
+from commands.history import breakers, services_breakers
+from commands.history.breakers import Attempt, Breaker, Interlock, Look
+from commands.loop import interlocks
 from commands.models import Alert, BreakerTrip, Grant, Halt
 from commands.tests.orders_at import order_at
 from kernel.models import AuditEntry, StreamEvent

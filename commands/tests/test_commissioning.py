@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.commissioning import (
+from commands.commissioning.steps import (
     STEPS,
     DrillSeen,
     Facts,

@@ -8,7 +8,8 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
-from commands import commissioning, services_alarms, services_commissioning
+from commands.alarms import services_alarms
+from commands.commissioning import services_commissioning, steps
 from commands.models import Alarm, Commissioning, Execution, ExecutionStage, Halt, MachineLease, Proposal, StopDrill
 from commands.tests.conftest import set_reading
 from commands.tests.rows import person_row
@@ -95,7 +96,7 @@ def test_a_machine_is_walked_through_and_signed(machine, operator):
     operator.post(url(machine, "begin"), {}, format="json")
     user = Commissioning.objects.get().begun_by
     all_evidence(machine, user)
-    for each in commissioning.STEPS:
+    for each in steps.STEPS:
         answer = step(operator, machine, each.code)
         assert answer.status_code == 200 and result_of(answer, each.code) == "passed", answer.json()
     assert operator.post(url(machine, "complete"), {}, format="json").status_code == 403
@@ -234,7 +235,7 @@ def test_the_wizard_shows_every_step_in_words_and_shapes(machine, operator):
     step(operator, machine, "mains_switch")
     step(operator, machine, "heater")
     body = page("olga", "operator", f"/machines/{machine.pk}/commissioning/")
-    for each in commissioning.STEPS:
+    for each in steps.STEPS:
         assert each.title in body and f'id="step-{each.code}"' in body
     assert "Not commissioned." in body and "11 of 12" in body and WORDS in body
     assert body.count("✓") == 1 and body.count('<span aria-hidden="true">✕</span>') == 1

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from commands import governor, policy, services, situation
-from commands.conversion import OrderType, to_native
-from commands.governor_situation import Constraints, GrantLook, Limits, ReadingLook, Recent, Situation
+from commands import governor, services, situation
 from commands.models import Proposal
 from commands.reasons import LEGACY, Decision
+from commands.rules import policy
+from commands.rules.conversion import OrderType, to_native
+from commands.rules.values import Constraints, GrantLook, Limits, ReadingLook, Recent, Situation
 from commands.tests.conftest import set_reading
 from commands.tests.rows import attend_row
 from commands.tests.situations import BASE, NOW, STEPS, ago, fan, level, order, person

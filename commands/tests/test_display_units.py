@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from commands import display_units
+from commands.console import display_units
 
 
 def test_a_temperature_has_an_offset_and_a_rate_has_none() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from commands import services_effects
 from commands.models import Execution, ExecutionStage, Proposal
+from commands.records import effects
 from commands.tests.rows import AT, machine_row, person_row
 from commands.tests.test_outlook import open_roast
 from kernel.models import StreamEvent
@@ -66,7 +66,7 @@ def execution(roast: Roast) -> Execution:
 
 
 def note(second: float) -> int:
-    return services_effects.note_due_effects(now=at(second))
+    return effects.note_due_effects(now=at(second))
 
 
 def effect_of(execution: Execution) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from django.test import Client
 from django.utils import translation
 
-from commands import services_halts
+from commands.records import halts
 from commands.tests import console_scene
 from kernel import clock, preferences
 from kernel.models import Membership, Preferences
@@ -141,7 +141,7 @@ def test_the_scripts_get_their_words_as_data_and_nothing_runs_inline(scene):
 
 
 def test_what_a_stored_sentence_says_is_shown_in_german_and_escaped(scene, now):
-    services_halts.raise_alarm(
+    halts.raise_alarm(
         scene.machine, code="over_temperature", cause="<b>Hot</b>: 240 °C.", consequence="<i>x</i>",
         action="Drop the beans by hand. Watch for smoke.", now=now,
     )  # fmt: skip

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import governor
-from commands.conversion import CONTROL_OF, STATES, OrderType
-from commands.governor_rules import void_reason
-from commands.governor_situation import (
+from commands.reasons import LEGACY, Code, Decision, Reason, weigh
+from commands.rules.conversion import CONTROL_OF, STATES, OrderType
+from commands.rules.machine import void_reason
+from commands.rules.values import (
     DEFAULT_POLICY,
     AttendanceLook,
     Constraints,
@@ -29,7 +30,6 @@ from commands.governor_situation import (
     Situation,
     UnsettledLook,
 )
-from commands.reasons import LEGACY, Code, Decision, Reason, weigh
 
 NOW = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
 LIMITS = Limits(0, 9, 9, 2, 10.0, 5, 4)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands import governor
-from commands.governor_situation import ApprovalLook, Timing
+from commands.rules.values import ApprovalLook, Timing
 
 NOW = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
 

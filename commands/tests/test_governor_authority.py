@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import governor
-from commands.conversion import CONTROL_OF, OrderType
-from commands.governor_situation import (
+from commands.reasons import Code, Decision, Reason, is_worse
+from commands.rules.conversion import CONTROL_OF, OrderType
+from commands.rules.significance import Rated, Significance
+from commands.rules.values import (
     DEFAULT_POLICY,
     AttendanceLook,
     Constraints,
@@ -23,8 +25,6 @@ from commands.governor_situation import (
     Recent,
     UnsettledLook,
 )
-from commands.reasons import Code, Decision, Reason, is_worse
-from commands.significance import Rated, Significance
 from commands.tests.situations import LIMITS, NOW, STEPS, ago, fan, level, order, person, situation
 
 NOBODY = {"attendance": None}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.conversion import STATES, OrderType, Unit, to_native
+from commands.rules.conversion import STATES, OrderType, Unit, to_native
 
 MANY = settings(max_examples=400, deadline=None)
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from commands import order_guards
 from commands.lifecycle import BEFORE_THE_WIRE, NEXT, ON_THE_WIRE, SETTLED, UNSETTLED, Actor, Status, may_move, moves
+from commands.records import order_guards
 
 
 @pytest.mark.parametrize(("old", "new", "actor"), list(itertools.product(Status, Status, Actor)))

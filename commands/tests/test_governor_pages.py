@@ -6,9 +6,10 @@ import copy
 
 import pytest
 
-from commands import policy, services
+from commands import services
+from commands.console.pages_governor import lines_of, typed_document
 from commands.models import GovernorPolicy, Proposal
-from commands.pages_governor import lines_of, typed_document
+from commands.rules import policy
 from commands.tests.conftest import set_reading
 from kernel import clock
 

@@ -6,9 +6,11 @@ import datetime as dt
 
 import pytest
 
-from commands import execution, halt_filing, reconcile
-from commands.journal import HaltNote
-from commands.stop_authority import Authority, Credentials, Refused, Snapshot, authorize, load_snapshot
+from commands import execution
+from commands.loop import reconcile
+from commands.stop import filing
+from commands.stop.authority import Authority, Credentials, Refused, Snapshot, authorize, load_snapshot
+from commands.stop.journal import HaltNote
 from commands.tests.rows import machine_row, person_row
 from drivers import stop_token
 from drivers.bullet import applying
@@ -55,9 +57,9 @@ def test_a_token_younger_than_what_is_known_still_stops() -> None:
 def test_strangers_do_not_make_us_read_the_database_without_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
     authority, reads = Authority(), []
     monkeypatch.setattr(authority, "refresh", lambda: (reads.append(1), authority._wanted.set()))
-    monkeypatch.setattr("commands.stop_authority.draining.is_draining", lambda: clock.monotonic() > until_s)
-    monkeypatch.setattr("commands.stop_authority.connection", type("None", (), {"close": lambda: None}))
-    monkeypatch.setattr("commands.stop_authority.close_old_connections", lambda: None)
+    monkeypatch.setattr("commands.stop.authority.draining.is_draining", lambda: clock.monotonic() > until_s)
+    monkeypatch.setattr("commands.stop.authority.connection", type("None", (), {"close": lambda: None}))
+    monkeypatch.setattr("commands.stop.authority.close_old_connections", lambda: None)
     until_s = clock.monotonic() + 0.5
     authority._run()
     assert 1 <= len(reads) <= 6
@@ -75,5 +77,5 @@ def test_a_note_with_a_broken_time_is_filed_all_the_same(opened_at: str) -> None
     """It would stand before every later halt of its machine."""
     machine, now = machine_row(), clock.now()
     note = HaltNote("hlt_1", machine.pk, "stop", "", "person", "usr_1", "anna", opened_at, result="unproved")
-    halt = halt_filing.file_note(note, now=now)
+    halt = filing.file_note(note, now=now)
     assert (halt.opened_at, halt.result) == (now, "unproved")

@@ -6,10 +6,10 @@ import datetime as dt
 
 import pytest
 
-from commands import interlocks
-from commands.interlocks import Act, InterlockState, Limits, Observation
+from commands.loop import interlocks
+from commands.loop.interlocks import Act, InterlockState, Limits, Observation
 from drivers.port import MachineState, Quality, Reading
-from roasts import recorder
+from roasts.recording import recorder
 from roasts.tests import real_logs
 
 AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands import interlocks
-from commands.interlocks import RULES, Act, InterlockState, Limits, Observation
+from commands.loop import interlocks
+from commands.loop.interlocks import RULES, Act, InterlockState, Limits, Observation
 from commands.tests.test_interlocks import breath, every, reading, run, seen
 from drivers.port import MachineState, Quality
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 from django.db import connection
 
-from commands import lease
+from commands.loop import lease
 from commands.models import MachineLease
 from commands.tests.rows import machine_row
 

@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
-from commands import lease, loop_notes, services
-from commands.interlocks import Limits
-from commands.loop_keeper_side import KeeperSide, Resume
-from commands.loop_notes import MachineFacts, PauseOrders, View
-from commands.loop_store_side import StoreSide
+from commands import services
+from commands.loop import lease, notes
+from commands.loop.interlocks import Limits
+from commands.loop.keeper_side import KeeperSide, Resume
+from commands.loop.notes import MachineFacts, PauseOrders, View
+from commands.loop.store_side import StoreSide
 from commands.models import Halt
 from commands.tests import console_scene
 from drivers import keeper_config
 from kernel import clock, live, principals
 from kernel.principals import system_principal
-from roasts.backlog import Backlog
 from roasts.models import Machine, MachineReading
+from roasts.recording.backlog import Backlog
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +59,7 @@ def say(scene, link: str, at: dt.datetime) -> None:
     """What the loop tells viewers, before any row is written."""
     view = View(link=link, link_code="unplugged" if link == "down" else "", link_message="The cable is out.")
     machine = scene.machine
-    live.publish_reading(machine.organization_id, machine.pk, loop_notes.live_payload(machine.pk, view, at))
+    live.publish_reading(machine.organization_id, machine.pk, notes.live_payload(machine.pk, view, at))
 
 
 def lose_link(scene, now: dt.datetime) -> None:

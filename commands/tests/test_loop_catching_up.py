@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from commands.interlocks import Limits
-from commands.loop_keeper_side import KeeperSide, Resume
-from commands.loop_notes import MachineFacts, RaiseAlarm
+from commands.loop.interlocks import Limits
+from commands.loop.keeper_side import KeeperSide, Resume
+from commands.loop.notes import MachineFacts, RaiseAlarm
 from drivers import keeper_config, wire_json
 from drivers.port import MachineState, Reading
 from kernel import clock
-from roasts.backlog import Backlog
+from roasts.recording.backlog import Backlog
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import httpx
 import pytest
 from django.test import Client
 
-from commands import machine_loop, stopping
+from commands import machine_loop
 from commands.models import Alarm, Execution, Halt, Proposal
-from commands.stop_authority import AUTHORITY
+from commands.stop import asgi
+from commands.stop.authority import AUTHORITY
 from commands.tests.real_machine import wait_for
 from commands.tests.rows import organization_row, person_row
 from commands.tests.test_loop_real import tending
@@ -92,7 +93,7 @@ def ordered(headers: dict[str, str], machine: Machine, value: float, unit: str =
 
 def stopped(headers: dict[str, str], machine: Machine) -> dict[str, Any]:
     async def go() -> httpx.Response:
-        transport = httpx.ASGITransport(app=stopping.stop_asgi)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=asgi.stop_asgi)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             return await client.post(f"/v1/machines/{machine.pk}/stop", headers=headers)
 

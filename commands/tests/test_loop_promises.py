@@ -9,22 +9,23 @@ from typing import Any
 
 import pytest
 
-from commands import halt_filing, lease, loop_keeper_side, stop_wire
-from commands.interlocks import Limits
-from commands.journal import HaltNote
-from commands.loop_keeper_side import KeeperSide, Resume
-from commands.loop_notes import MachineFacts, MovedAtMachine, PauseOrders
-from commands.loop_store_side import StoreSide
+from commands.console.order_words import order_steps
+from commands.loop import keeper_side, lease
+from commands.loop.interlocks import Limits
+from commands.loop.keeper_side import KeeperSide, Resume
+from commands.loop.notes import MachineFacts, MovedAtMachine, PauseOrders
+from commands.loop.store_side import StoreSide
 from commands.models import Execution, Halt
-from commands.order_words import order_steps
+from commands.stop import filing, wire
+from commands.stop.journal import HaltNote
 from commands.tests import console_scene
 from commands.tests.rows import machine_row
 from drivers import keeper_config
 from drivers.keeper_client import KeeperRefused, StopAnswer
 from drivers.port import Outcome, Receipt, WireWrite
 from kernel import clock
-from roasts.backlog import Backlog
 from roasts.models import Machine
+from roasts.recording.backlog import Backlog
 
 
 class ToldKeeper:
@@ -100,7 +101,7 @@ def test_a_keeper_that_does_not_know_the_request_is_beaten_on(make_side) -> None
 
 
 def test_a_full_queue_never_forgets_that_orders_are_paused(make_side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_keeper_side, "MAX_NOTES", 10)
+    monkeypatch.setattr(keeper_side, "MAX_NOTES", 10)
     side = make_side(ToldKeeper())
     pause = PauseOrders("lost_device", clock.now())
     side._tell(MovedAtMachine("fan", 0, 0, clock.now()))
@@ -122,9 +123,9 @@ def note(machine_id: str, result: str) -> HaltNote:
 @pytest.mark.django_db
 def test_of_one_press_a_proof_stands_when_its_not_proved_yet_is_filed_late() -> None:
     machine = machine_row(pk="mch_test")
-    halt_filing.file_note(note(machine.pk, "unproved"), now=clock.now())
-    halt_filing.file_note(note(machine.pk, "heat_off"), now=clock.now())
-    halt_filing.file_note(note(machine.pk, "unproved"), now=clock.now())
+    filing.file_note(note(machine.pk, "unproved"), now=clock.now())
+    filing.file_note(note(machine.pk, "heat_off"), now=clock.now())
+    filing.file_note(note(machine.pk, "unproved"), now=clock.now())
     assert Halt.objects.get().result == "heat_off"
 
 
@@ -135,8 +136,8 @@ def receipt(*writes: WireWrite) -> Receipt:
 def test_a_first_byte_that_was_the_fans_is_not_called_heat_going_down() -> None:
     fan = WireWrite(monotonic_s=1.2, data_hex="3101aaaa", meaning="fan +1")
     heater = WireWrite(monotonic_s=1.1, data_hex="3402aaaa", meaning="heater -1")
-    assert stop_wire.outcome_of(StopAnswer(1.2, receipt(fan)), 1.0)["first_byte_ms"] is None
-    assert stop_wire.outcome_of(StopAnswer(1.1, receipt(heater, fan)), 1.0)["first_byte_ms"] == pytest.approx(100)
+    assert wire.outcome_of(StopAnswer(1.2, receipt(fan)), 1.0)["first_byte_ms"] is None
+    assert wire.outcome_of(StopAnswer(1.1, receipt(heater, fan)), 1.0)["first_byte_ms"] == pytest.approx(100)
 
 
 # --- the timeline --------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection
 
-from commands import api_machines, journal, services, stop_wire
+from commands import services
+from commands.api import machines
 from commands.machine_loop import MachineLoop
 from commands.models import Alarm, Execution, Halt, MachineLease, Proposal
+from commands.stop import journal, wire
 from commands.tests.real_machine import RealMachine, real_machine, wait_for
 from commands.tests.rows import database_locked, machine_row, organization_row, person_row
 from drivers.keeper_client import KeeperClient
@@ -129,7 +131,7 @@ def test_stop_latches_is_filed_by_the_loop_and_no_order_passes(rig) -> None:
     anna = operator()
     with tending(machine):
         wait_for(lambda: latest().at)
-        answer = stop_wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_bykeeper")
+        answer = wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_bykeeper")
         assert answer.receipt.outcome.value == "proved"
         filed = Halt.objects.filter(kind="stop").exclude(result="")  # opened, then told what came of it
         halt = wait_for(lambda: filed.all().first(), what="the latch filed as a halt")
@@ -144,7 +146,7 @@ def test_heat_that_comes_back_while_halted_is_taken_away_again(rig) -> None:
     real, machine = rig
     with tending(machine):
         wait_for(lambda: latest().at)
-        stop_wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_x")
+        wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_x")
         wait_for(lambda: real.status()["heater_step"] == 0)
         real.panel.turn_knob("heater", 4)
         wait_for(lambda: real.status()["heater_step"] == 0, 10, "heat off again")
@@ -170,7 +172,7 @@ def test_unplugged_pauses_orders_marks_the_gap_and_recording_resumes_by_itself(r
         wait_for(lambda: Sample.objects.count() > before + 10, what="recording to resume")
         wait_for(lambda: Alarm.objects.get(pk=alarm.pk).cleared_at, what="the alarm to clear")
         assert settled(order(anna, machine, "SET_FAN", 5)).status == "REJECTED"
-        api_machines.resume_orders(anna, machine, reason="I looked", now=clock.now())
+        machines.resume_orders(anna, machine, reason="I looked", now=clock.now())
         done = settled(order(anna, machine, "SET_FAN", 5))
         assert done.status == "COMPLETED", (done.outcome_message, done.rejection_text)
     assert Roast.objects.count() == 1
@@ -311,7 +313,7 @@ def test_stop_overtakes_a_running_order(rig) -> None:
         clock.sleep(0.6)
         proposal = order(anna, machine, "SET_FAN", 12)
         wait_for(lambda: len(real.commands()) >= 2, what="the first steps")
-        stop_wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_overtakes")
+        wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_overtakes")
         settled(proposal)
         assert proposal.status == "FAILED", proposal.outcome_message
         assert real.status()["heater_step"] == 0

@@ -9,8 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from commands import services, services_halts
+from commands import services
 from commands.models import Halt, MachineLease
+from commands.records import halts
 from commands.tests.real_machine import real_machine
 from commands.tests.rows import machine_row, organization_row, person_row
 from kernel import clock, keys, live
@@ -94,7 +95,7 @@ def test_hot_beans_are_mentioned_until_cooling_was_seen() -> None:
     tended(machine, state="cooling")
     assert viewer.get(f"/v1/machines/{machine.pk}").json()["halts"][0]["may_hold_hot_beans"] is False
     tended(machine)
-    services_halts.observe_cooling(halt, now=clock.now())
+    halts.observe_cooling(halt, now=clock.now())
     shown = viewer.get(f"/v1/machines/{machine.pk}").json()["halts"][0]
     assert shown["may_hold_hot_beans"] is False and shown["cooling_observed_at"]
 

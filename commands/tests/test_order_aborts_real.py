@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from commands import services, stop_wire
+from commands import services
 from commands.models import Execution, Proposal
+from commands.stop import wire
 from commands.tests.real_machine import wait_for
 from commands.tests.rows import person_row
 from commands.tests.test_loop_real import latest, operator, order, rig, settled, tending  # noqa: F401
@@ -84,7 +85,7 @@ def test_stop_wins_over_an_order_that_is_being_called_off(rig) -> None:  # noqa:
         wait_for(lambda: latest().at)
         proposal, _before = given_and_begun(real, anna, machine, 12)
         Proposal.objects.filter(pk=proposal.pk, status="EXECUTING").update(abort_requested_at=clock.now())
-        stop_wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_both")
+        wire.stop_through_keeper(real.config, by="somebody", reason="STOP", stop_id="hlt_both")
         assert real.status()["heater_step"] == 0, "the heat is off, whatever became of the order"
         settled(proposal, 30)
         assert proposal.status in ("ABORTED", "FAILED", "COMPLETED"), proposal.outcome_message

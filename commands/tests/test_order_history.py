@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.db.models import QuerySet
 
-from commands import analytics, order_history, order_sums
+from commands.history import analytics
+from commands.history import questions as order_history
+from commands.history import sums as order_sums
+from commands.history.questions import Filter
 from commands.models import OrderHour, Proposal
-from commands.order_history import Filter
 from commands.tests.orders_at import GuardsAside, order_at, refused_at
 from kernel.models import Agent, Organization, Site
 from roasts.models import Machine

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from commands import api_outlook
+from commands.api import outlook as api_outlook
 from commands.models import Proposal
 from commands.tests.rows import AT, machine_row, organization_row, person_row
 from kernel import clock, keys
 from kernel.models import AuditEntry
-from roasts import outlook, planning, profile, twin
+from roasts import outlook, twin
+from roasts.library import planning, profile
+from roasts.library.profile import ProfileDocument
 from roasts.models import Machine, Profile, ProfileVersion, Roast, RoastEvent, Sample
-from roasts.profile import ProfileDocument
 
 pytestmark = pytest.mark.django_db
 FC_S = 400.0

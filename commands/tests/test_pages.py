@@ -9,7 +9,7 @@ import re
 import pytest
 from django.test import Client
 
-from commands import pages
+from commands.console import pages
 from commands.models import Proposal
 from commands.tests import console_scene
 from drivers import keeper_config, stop_token

@@ -12,7 +12,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from commands import order_search, order_story, pages_orders
+from commands.console import order_story, pages_orders
+from commands.history import search
 from commands.models import Execution, Proposal, SavedView
 from commands.tests import console_scene
 from kernel import clock
@@ -130,7 +131,7 @@ def test_no_address_breaks_the_list(scene, operator, now, query):
 
 
 def test_pages_follow_each_other_without_a_gap_or_a_double(scene, operator, now, monkeypatch):
-    monkeypatch.setattr(order_search, "PAGE_ROWS", 3)
+    monkeypatch.setattr(search, "PAGE_ROWS", 3)
     ids = [console_scene.complete_order(scene, now - dt.timedelta(seconds=i % 2)).pk for i in range(5)]
     ids += [console_scene.hold_order(scene, now, control=c).pk for c in ("heater", "fan", "drum")]
     seen: list[str] = []
@@ -315,7 +316,7 @@ def test_a_view_saved_again_under_its_name_is_replaced_and_bounded(scene, operat
     assert save(operator, name="V", query="actor=agent")[0] == 201
     assert SavedView.objects.get().query == "actor=agent"
     assert save(operator, name="W", query="cursor=abc")[0] == 400
-    monkeypatch.setattr("commands.services_views.MAX_VIEWS", 1)
+    monkeypatch.setattr("commands.history.services_views.MAX_VIEWS", 1)
     status, answer = save(operator, name="W", query="actor=agent")
     assert (status, answer["error"]) == (409, "too_many_views")
     assert save(operator, name="V", query="status=open")[0] == 201

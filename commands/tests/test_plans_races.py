@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from commands import plan_places, plans, services, services_plans, situation
+from commands import services, situation
 from commands.models import Execution, Plan, Proposal, ProposalTransition
+from commands.plans import places, sequence, services_plans
 from commands.tests.test_services_plans import approve, held_plan, orders_of, plan_of, statuses  # noqa: F401
 from commands.tests.test_services_races import at_once
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def assert_consistent(plan: Plan, ends: Any) -> None:
     """The plan says what its orders say, each order moved along the table, and nobody deadlocked."""
     plan.refresh_from_db()
-    assert plan.status == plans.status_of(plan_places.items_of(plan.pk)), statuses(plan)
+    assert plan.status == sequence.status_of(places.items_of(plan.pk)), statuses(plan)
     assert not [end for end in ends if "deadlock" in str(end)]
     if connection.vendor == "postgresql":
         assert not [end for end in ends if str(end).startswith("busy")], ends

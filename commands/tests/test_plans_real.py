@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from commands import services, services_plans
-from commands.conversion import OrderType
+from commands import services
 from commands.models import Execution, MachineLease, Plan, Proposal
-from commands.services_plans import PlannedOrder
+from commands.plans import services_plans
+from commands.plans.services_plans import PlannedOrder
+from commands.rules.conversion import OrderType
 from commands.tests.real_machine import RealMachine, wait_for
 from commands.tests.rows import person_row
 from commands.tests.test_loop_real import latest, operator, rig, settled, tending  # noqa: F401

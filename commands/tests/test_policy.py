@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands import policy
-from commands.governor_situation import DEFAULT_POLICY, Level
 from commands.reasons import Decision
-from commands.significance import LEVELS
+from commands.rules import policy
+from commands.rules.significance import LEVELS
+from commands.rules.values import DEFAULT_POLICY, Level
 
 
 def faults(document) -> dict[str, str]:

@@ -11,8 +11,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from commands import policies, policy, services, situation
+from commands import services, situation
 from commands.models import Approval, Attendance, Commissioning, GovernorPolicy, Grant, Proposal
+from commands.rules import policies, policy
 from commands.tests.conftest import set_reading
 from commands.tests.rows import attend_row, drill_row
 from kernel import clock, errors

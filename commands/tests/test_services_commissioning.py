@@ -7,8 +7,8 @@ import datetime as dt
 import pytest
 from django.db import IntegrityError, transaction
 
-from commands import commissioning, services_commissioning
-from commands.commissioning import Finding, Result
+from commands.commissioning import services_commissioning, steps
+from commands.commissioning.steps import Finding, Result
 from commands.models import Commissioning, StopDrill
 from commands.tests.rows import FULL, machine_row, organization_row, person_row
 from kernel import principals
@@ -46,7 +46,7 @@ def new_machine(*, is_virtual: bool = False) -> Machine:
 
 
 def all_passed(principal, row: Commissioning) -> Commissioning:
-    for step in commissioning.STEPS:
+    for step in steps.STEPS:
         evidence = {"limits": LIMITS} if step.code == "limits" else {}
         finding = Finding(Result.PASSED, "seen", evidence)
         row = services_commissioning.record_step(principal, row, code=step.code, finding=finding, now=NOW)
@@ -111,7 +111,7 @@ def test_only_a_lead_signs(operator, lead):
     assert done.completed_by == lead.user and services_commissioning.in_force(row.machine) == done
 
 
-@pytest.mark.parametrize("code", [step.code for step in commissioning.STEPS])
+@pytest.mark.parametrize("code", [step.code for step in steps.STEPS])
 def test_a_step_that_failed_last_keeps_it_from_being_signed(operator, lead, code):
     row = all_passed(operator, services_commissioning.begin_commissioning(operator, new_machine(), now=NOW))
     row = services_commissioning.record_step(
@@ -160,7 +160,7 @@ def test_every_act_stands_in_the_audit_trail(operator, lead):
     row = all_passed(operator, row)
     services_commissioning.complete_commissioning(lead, row, limits=LIMITS, now=NOW)
     verbs = list(AuditEntry.objects.filter(subject_id=row.pk).values_list("verb", flat=True))
-    assert verbs.count("commissioning_step") == len(commissioning.STEPS)
+    assert verbs.count("commissioning_step") == len(steps.STEPS)
     assert {"commissioning_begun", "commissioning_completed"} <= set(verbs)
 
 

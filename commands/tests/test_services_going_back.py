@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 
-from commands import services, services_doubts, services_plans, services_rollback, situation
+from commands import services, situation
 from commands.models import Attendance, Execution, ExecutionStage, Plan, Proposal
+from commands.plans import services_plans, services_rollback
+from commands.records import doubts
 from commands.tests.conftest import set_reading
 from commands.tests.test_services_plans import (  # noqa: F401
     DRUM,
@@ -320,7 +322,7 @@ def present(people: Any, machine: Any, at: dt.datetime, who: str = "operator") -
 
 
 def resolve(people: Any, order: Proposal, at: dt.datetime, step: int | None = 9, who: str = "operator") -> Proposal:
-    return services_doubts.resolve_doubt(
+    return doubts.resolve_doubt(
         people.principal(who), order, reads_step=step, reads_state=None, evidence="the panel", now=at
     )
 
@@ -387,7 +389,7 @@ def test_only_an_operator_resolves(who: str, doubt: Proposal, people: Any, now: 
 
 def test_an_agent_resolves_nothing(doubt: Proposal, agent_principal: Any, now: dt.datetime) -> None:
     with pytest.raises(errors.Forbidden):
-        services_doubts.resolve_doubt(
+        doubts.resolve_doubt(
             agent_principal, doubt, reads_step=9, reads_state=None, evidence="x", now=now + dt.timedelta(seconds=20)
         )
 
@@ -395,7 +397,7 @@ def test_an_agent_resolves_nothing(doubt: Proposal, agent_principal: Any, now: d
 def test_a_setting_is_resolved_by_a_step_and_by_nothing_else(doubt: Proposal, people: Any, now: dt.datetime) -> None:
     for step, state in ((None, "cooling"), (None, None), (9, "cooling")):
         with pytest.raises(errors.Malformed):
-            services_doubts.resolve_doubt(
+            doubts.resolve_doubt(
                 people.principal("operator"), doubt, reads_step=step, reads_state=state, evidence="x", now=now
             )
 
@@ -409,7 +411,7 @@ def test_a_state_order_is_resolved_by_a_state(
     assert execution is not None
     services.mark_in_doubt(execution, code="no_state_change", message="silent", now=now)
     present(people, machine, now)
-    settled = services_doubts.resolve_doubt(
+    settled = doubts.resolve_doubt(
         people.principal("operator"), order, reads_step=None, reads_state=state, evidence="looked",
         now=now + dt.timedelta(seconds=20),
     )  # fmt: skip

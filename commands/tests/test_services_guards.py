@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from commands import checks, order_guards, policy, services, situation
+from commands import checks, services, situation
 from commands.models import Approval, Attendance, Execution, GovernorPolicy, Grant, Proposal
+from commands.records import order_guards
+from commands.rules import policy
 from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
 from kernel import clock

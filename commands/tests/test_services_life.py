@@ -8,8 +8,9 @@ import datetime as dt
 import pytest
 from django.db import transaction
 
-from commands import services, services_approvals, situation
+from commands import services, situation
 from commands.models import Execution, MachineLease, Proposal, ProposalTransition, Suspension
+from commands.records import approvals
 from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
 from kernel import errors
@@ -167,7 +168,7 @@ def test_moved_control_refuses_at_dispatch(held, people, machine, now):
 
 def test_edited_order_is_not_approved_even_without_triggers(held, people, now, monkeypatch):
     # as if a column had been changed
-    monkeypatch.setattr(services_approvals, "order_digest", lambda proposal: "0" * 64)
+    monkeypatch.setattr(approvals, "order_digest", lambda proposal: "0" * 64)
     with pytest.raises(errors.Stale):
         services.approve_proposal(people.principal("operator"), held, digest=held.digest, now=now)
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 
-from commands import services, services_plans, situation
-from commands.conversion import OrderType
+from commands import services, situation
 from commands.models import Execution, MachineLease, Plan, Proposal
-from commands.services_plans import PlannedOrder
+from commands.plans import services_plans
+from commands.plans.services_plans import PlannedOrder
+from commands.rules.conversion import OrderType
 from commands.tests.conftest import set_reading
 from drivers.port import Outcome, Receipt
 from kernel import errors

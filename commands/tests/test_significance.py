@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.conversion import STATES, OrderType
-from commands.significance import (
+from commands.rules.conversion import STATES, OrderType
+from commands.rules.significance import (
     DEFAULT_TABLE,
     LEVELS,
     Direction,

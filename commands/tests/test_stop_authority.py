@@ -9,7 +9,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from commands.stop_authority import Credentials, Refused, Snapshot, authorize, load_snapshot
+from commands.stop.authority import Credentials, Refused, Snapshot, authorize, load_snapshot
 from commands.tests.rows import machine_row, organization_row, person_row
 from drivers import stop_token
 from kernel import clock, keys

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.stop_drill import Pressed, is_due, judge
+from commands.commissioning.drill import Pressed, is_due, judge
 
 
 @pytest.mark.parametrize(

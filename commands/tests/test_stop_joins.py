@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from commands import halt_filing, stop_wire
-from commands.journal import HaltNote
 from commands.models import Halt
+from commands.stop import filing, wire
+from commands.stop.journal import HaltNote
 from commands.tests.rows import machine_row
 from kernel import clock
 
@@ -29,16 +29,16 @@ def press(stop_id: str, **values) -> HaltNote:
     ],
 )
 def test_a_press_belongs_to_the_stop_that_latched_first(latched, halt_id):
-    assert stop_wire.joined(press("hlt_mine"), latched).halt_id == halt_id
+    assert wire.joined(press("hlt_mine"), latched).halt_id == halt_id
 
 
 @pytest.mark.django_db
 def test_whichever_press_is_filed_first_the_halt_is_the_one_that_latched():
     machine = machine_row(pk="mch_1")
     latched = {"stop_id": "hlt_first", "by": "otto (usr_2)"}
-    late = stop_wire.joined(press("hlt_late"), latched).ended(result="heat_off", proved_ms=900.0)
-    assert halt_filing.file_note(late, now=clock.now()).pk == "hlt_first"
-    assert halt_filing.file_note(press("hlt_first"), now=clock.now()).pk == "hlt_first"
+    late = wire.joined(press("hlt_late"), latched).ended(result="heat_off", proved_ms=900.0)
+    assert filing.file_note(late, now=clock.now()).pk == "hlt_first"
+    assert filing.file_note(press("hlt_first"), now=clock.now()).pk == "hlt_first"
     halt = Halt.objects.get(machine=machine)
     assert (halt.pk, halt.result) == ("hlt_first", "heat_off")
 
@@ -46,7 +46,7 @@ def test_whichever_press_is_filed_first_the_halt_is_the_one_that_latched():
 @pytest.mark.django_db
 def test_a_later_press_that_is_not_proved_says_so_in_the_same_halt():
     machine_row(pk="mch_1")
-    halt_filing.file_note(press("hlt_first", result="heat_off", proved_ms=900.0), now=clock.now())
-    again = stop_wire.joined(press("hlt_again"), {"stop_id": "hlt_first", "by": "otto"})
-    halt_filing.file_note(again.ended(result="unproved", by_hand=["Use the panel."]), now=clock.now())
+    filing.file_note(press("hlt_first", result="heat_off", proved_ms=900.0), now=clock.now())
+    again = wire.joined(press("hlt_again"), {"stop_id": "hlt_first", "by": "otto"})
+    filing.file_note(again.ended(result="unproved", by_hand=["Use the panel."]), now=clock.now())
     assert Halt.objects.get().result == "unproved"

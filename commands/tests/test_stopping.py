@@ -17,9 +17,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from commands import journal, stop_wire, stopping
 from commands.models import Halt
-from commands.stop_authority import AUTHORITY
+from commands.stop import asgi, journal, wire
+from commands.stop.authority import AUTHORITY
 from commands.tests.real_machine import RealMachine, real_machine, wait_for
 from commands.tests.rows import database_locked, machine_row, organization_row, person_row
 from drivers import keeper
@@ -49,7 +49,7 @@ def bearer(role: str = "operator", slug: str = "demo", name: str = "anna") -> di
 
 def post(headers: dict[str, str], machine_id: str = "mch_test", **more: Any) -> httpx.Response:
     async def go() -> httpx.Response:
-        transport = httpx.ASGITransport(app=stopping.stop_asgi)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=asgi.stop_asgi)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             return await client.post(f"/v1/machines/{machine_id}/stop", headers=headers, **more)
 
@@ -67,7 +67,7 @@ def test_stop_takes_the_heat_off_proves_it_and_records_it(rig) -> None:
     assert set(body) == FIELDS
     assert body["result"] == "heat_off" and body["recorded"] is True
     assert body["first_byte_ms"] < 250 and body["proved_ms"] < 3000
-    assert stop_wire.DROP_BY_HAND in body["by_hand"], "heat off is not cold"
+    assert wire.DROP_BY_HAND in body["by_hand"], "heat off is not cold"
     assert real.status()["heater_step"] == 0
     assert real.heater_steps_sent()[:5] == ["3402aaaa"] * 5 and "3401aaaa" not in real.heater_steps_sent()
     halt = Halt.objects.get()
@@ -95,7 +95,7 @@ def test_many_stops_at_once_are_one_halt(rig) -> None:
     AUTHORITY.refresh()
 
     async def go() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app=stopping.stop_asgi)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=asgi.stop_asgi)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             return await asyncio.gather(
                 *[client.post("/v1/machines/mch_test/stop", headers=headers) for _ in range(20)]
@@ -154,7 +154,7 @@ def test_the_consoles_token_stops_by_header_and_by_body(rig) -> None:
     real.ensure_keeper()
     user = person_row("anna", "operator")
     AUTHORITY.refresh()
-    token = stopping.issue_stop_token(for_user(user), machine.pk, now=clock.now())
+    token = asgi.issue_stop_token(for_user(user), machine.pk, now=clock.now())
     assert post({"X-Stop-Token": token}).json()["result"] == "heat_off"
     assert post({}, json={"stop_token": token}).json()["result"] == "heat_off"
     assert Halt.objects.get().opened_by_name == "anna"
@@ -264,7 +264,7 @@ def test_the_command_takes_the_device_itself_where_no_keeper_lives_and_leaves_th
     real, _machine = rig
     done = run_stop(real, "--all")
     assert done.returncode == 0, done.stderr
-    assert "HEAT OFF" in done.stdout and stop_wire.DROP_BY_HAND in done.stdout
+    assert "HEAT OFF" in done.stdout and wire.DROP_BY_HAND in done.stdout
     assert real.status()["heater_step"] == 0
     real.ensure_keeper()
     assert real.keeper_status()["latched"]["reason"] == "STOP", "the next keeper finds it halted"

@@ -74,6 +74,21 @@ class Source:
         return self.module.rsplit(".", 1)[-1]
 
     @property
+    def package(self) -> str:
+        """The package inside the room that the module lies in; "" for a module of the room itself."""
+        return ".".join(self.module.split(".")[1:-1])
+
+    @property
+    def is_record(self) -> bool:
+        """May it write a status? `services*.py`, and what lies in a room's `records/`."""
+        return self.leaf.startswith("services") or self.package == "records"
+
+    @property
+    def is_show(self) -> bool:
+        """Does it parse, authorise, call and render? By its name, or what lies in a room's `api/`."""
+        return self.package == "api" or bool(_SHOW.match(self.leaf))
+
+    @property
     def is_test(self) -> bool:
         """Tests, their fixtures, and the tools that start servers for them."""
         return ".test" in self.module or self.leaf.startswith("test_") or self.leaf == "conftest"
@@ -216,7 +231,7 @@ _SHOW_MAY_IMPORT = frozenset({"drivers.port", "drivers.stop_token", "drivers.kee
 
 def view_imports_driver(source: Source) -> list[Finding]:
     """A page, endpoint or admin that imports a driver."""
-    if not _SHOW.match(source.leaf) or source.room == "drivers":
+    if not source.is_show or source.room == "drivers":
         return []
     return [
         source.finding("view_imports_driver", node, f"a view imports {name}")
@@ -385,8 +400,8 @@ def _writes_status_by_call(node: ast.Call) -> bool:
 
 
 def writes_status(source: Source) -> list[Finding]:
-    """A status written outside `services*.py` (assignment, update, create, raw SQL)."""
-    if source.leaf.startswith("services"):
+    """A status written outside `services*.py` and `records/` (assignment, update, create, raw SQL)."""
+    if source.is_record:
         return []
     found = []
     for node in ast.walk(source.tree):
@@ -474,7 +489,7 @@ def publishes_directly(source: Source) -> list[Finding]:
 def publishes_in_transaction(source: Source) -> list[Finding]:
     """`live.wake` called by a service at once: the row may not be committed yet. Only as an argument of
     `transaction.on_commit` (a lambda, a partial, or a function named there). `work.publish` does so itself."""
-    if not source.leaf.startswith("services"):
+    if not source.is_record:
         return []
     doors = {"kernel.live.wake", "kernel.live.wake_sealer"}
     deferred: set[int] = set()

@@ -18,26 +18,33 @@ from kernel.tests.detectors import Detector, Finding, Source
 #: Deciding modules: plain values in, plain values out. All of ours that they import must be pure too.
 PURE = frozenset(
     """
-    agents.heuristics agents.corridor
-    commands.alarm_states commands.commissioning commands.stop_drill
-    commands.alerts commands.analytics commands.breakers commands.order_sums
-    commands.conversion commands.governor commands.governor_rules commands.governor_rules_authority
-    commands.governor_situation commands.policy commands.significance
-    commands.plans commands.interlocks commands.lifecycle commands.reasons
-    drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
+    agents.corridor agents.heuristics
+    commands.alarms.states
+    commands.commissioning.drill commands.commissioning.steps
+    commands.governor commands.lifecycle commands.reasons
+    commands.history.alerts commands.history.analytics commands.history.breakers commands.history.sums
+    commands.loop.interlocks
+    commands.plans.sequence
+    commands.rules.authority commands.rules.conversion commands.rules.machine commands.rules.policy
+    commands.rules.significance commands.rules.values
     drivers.bullet.codec_r1 drivers.bullet.codec_r2 drivers.bullet.readings_r2 drivers.bullet.tables
-    drivers.port drivers.stop_token drivers.virtual.heat drivers.wire_json
+    drivers.lines.greeting drivers.lines.parsing drivers.lines.readings drivers.lines.tc4_codec drivers.lines.timing
+    drivers.port drivers.stop_token drivers.wire_json
+    drivers.virtual.heat
     kernel.canonical
-    roasts.comparison roasts.curve roasts.curve_rates roasts.decision_json roasts.filing roasts.profile
-    roasts.crack_history roasts.crack_shape roasts.crack_track
-    roasts.inference roasts.inference_marks roasts.inference_phases
-    roasts.rate_of_rise roasts.recorder roasts.recorder_acts roasts.sample_extras
     roasts.alog.columns roasts.alog.literal roasts.alog.marks roasts.alog.metadata roasts.alog.reading
-    roasts.alog.schema roasts.alog.writing roasts.artisan_words roasts.import_rows roasts.sample_rows
+    roasts.alog.schema roasts.alog.writing
+    roasts.curve roasts.curve_rates roasts.inference roasts.rate_of_rise
+    roasts.events.crack_history roasts.events.crack_shape roasts.events.crack_track roasts.events.marks
+    roasts.events.phases
+    roasts.files.artisan_words roasts.files.import_rows
     roasts.formats.artisan_csv roasts.formats.imported roasts.formats.own roasts.formats.reading
     roasts.formats.roastime roasts.formats.roastime_csv roasts.formats.tables
-    roasts.packing roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing
-    roasts.telemetry.stream_state
+    roasts.library.comparison roasts.library.profile
+    roasts.recording.decision_json roasts.recording.filing roasts.recording.recorder roasts.recording.recorder_acts
+    roasts.recording.sample_extras roasts.recording.sample_rows
+    roasts.store.packing
+    roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing roasts.telemetry.stream_state
     """.split()
 )
 
@@ -68,8 +75,8 @@ EXCUSED: dict[str, dict[str, str]] = {
         "kernel.sealer": "the sealer: one thread that chains what was committed",
         "kernel.stream": "database reads of a stream leave the event loop",
         "kernel.work": "one sender per process owns the broker connection",
-        "roasts.importing": "the next file is read while one is being filed",
-        "roasts.artisan_socket": "whether a watcher's key still holds is asked outside the event loop",
+        "roasts.files.importing": "the next file is read while one is being filed",
+        "roasts.files.artisan_socket": "whether a watcher's key still holds is asked outside the event loop",
         "drivers.keeper": "poll and watch run beside each other: a device that hangs must not stop the watch",
         "drivers.keeper_record": "a disk that stalls holds up its own thread, not STOP",
         "drivers.keeper_socket": "one thread per client: STOP never waits behind another client",
@@ -77,12 +84,12 @@ EXCUSED: dict[str, dict[str, str]] = {
         "drivers.lines.links": "the system's name lookup has no bound of its own; it must not hold the link",
         "drivers.virtual.line_server": "a virtual peer served in a test's own process",
         "drivers.virtual.server": "a machine lives on while its clients are served",
-        "commands.loop_keeper_side": "the keeper's side of a loop goes on while the store is away",
-        "commands.order_aborts": "the executor waits for the keeper's receipt while a person may call the order off",
+        "commands.loop.keeper_side": "the keeper's side of a loop goes on while the store is away",
+        "commands.loop.order_aborts": "it waits for the keeper's receipt while a person may call the order off",
         "commands.machine_loop": "two sides and an executor: a database outage never takes the wire away",
         "commands.management.commands.stop": "tells all machines to stop at once, not one after the other",
-        "commands.stop_authority": "keeps the stop authority fresh so that STOP asks no database",
-        "commands.stopping": "STOP's own pools: the wire first, the record after, neither behind a request",
+        "commands.stop.authority": "keeps the stop authority fresh so that STOP asks no database",
+        "commands.stop.asgi": "STOP's own pools: the wire first, the record after, neither behind a request",
         "roasts.telemetry.asgi": "filing leaves the event loop; a pool of its own, so that pages never wait behind it",
         "roastops.benches.ingest": "a worker is killed and started anew while the load goes on",
         "roastops.embedded": "worker and beat in one process",
@@ -123,15 +130,15 @@ EXCUSED: dict[str, dict[str, str]] = {
         "simulation.sim_keeper": "stands in the keeper's place and refuses as it does",
         "simulation.verbs": "names the keeper's refusal, to tell it from a surprise",
         "roastops.management.commands.bridge": "reads a device that no keeper has: its lock is taken first",
-        "commands.api_machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop_wire alone",
+        "commands.api.machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop.wire alone",
         "commands.execution": "the one that applies orders",
         "commands.management.commands.stop": "STOP from the command line, without a server",
-        "commands.order_aborts": "tells the keeper that a person called an order off",
-        "commands.reconcile": "the machine loop's first act: what did the wire see before us?",
-        "commands.loop_keeper_side": "the machine loop's keeper side",
+        "commands.loop.order_aborts": "tells the keeper that a person called an order off",
+        "commands.loop.reconcile": "the machine loop's first act: what did the wire see before us?",
+        "commands.loop.keeper_side": "the machine loop's keeper side",
         "commands.machine_loop": "the machine loop",
-        "commands.stop_wire": "STOP's way to the keeper, and to the device itself when the keeper is dead",
-        "commands.stopping": "STOP",
+        "commands.stop.wire": "STOP's way to the keeper, and to the device itself when the keeper is dead",
+        "commands.stop.asgi": "STOP",
         "roasts.machines": "makes a driver of a new machine's options, to say what is wrong with them; opens nothing",
         "roastops.benches.stop": "asks the keeper whether the heater is up before each stop",
     },
@@ -148,8 +155,8 @@ EXCUSED: dict[str, dict[str, str]] = {
         "commands.machine_loop:MachineLoop._run_keeper_side": "outermost loop",
         "commands.machine_loop:MachineLoop._run_store_side": "outermost loop",
         "commands.machine_loop:MachineLoop._run_executor": "outermost loop",
-        "commands.stop_authority:Authority._run": "outermost loop",
-        "commands.stopping:stop_asgi": "outermost of the STOP application: an error is answered as unproved",
+        "commands.stop.authority:Authority._run": "outermost loop",
+        "commands.stop.asgi:stop_asgi": "outermost of the STOP application: an error is answered as unproved",
         "roastops.embedded:EmbeddedBeat._run": "outermost loop",
     },
     "writes_status": {
@@ -167,7 +174,7 @@ EXCUSED: dict[str, dict[str, str]] = {
     },
     "publishes_in_transaction": {},
     "view_imports_driver": {
-        "commands.api_machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop_wire alone",
+        "commands.api.machines": "names the keeper's refusals, to answer 409 or 503; it speaks through stop.wire alone",
     },
 }
 

@@ -71,7 +71,7 @@ def measure(rounds: int, files: int) -> dict[str, float]:
     from kernel.errors import ApiError
     from kernel.models import Organization
     from kernel.principals import system_principal
-    from roasts import importing
+    from roasts.files import importing
     from roasts.models import Machine, Roast, Sample
 
     now = clock.now()

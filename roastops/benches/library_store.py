@@ -75,8 +75,8 @@ def long_curve() -> Any:
 def store_long_roast() -> Any:
     """One closed roast of 6,000 samples, with its marks and summary."""
     from kernel import clock
-    from roasts import summaries
     from roasts.models import Machine, Roast, RoastEvent, Sample
+    from roasts.store import summaries
 
     machine, curve, begun = Machine.objects.select_related("organization").earliest("name"), long_curve(), clock.now()
     roast = Roast.objects.create(
@@ -118,9 +118,9 @@ def store_many(count: int) -> None:
     from django.db import connection
 
     from kernel import clock
-    from roasts import summaries
     from roasts.curve import Mark, summarise
     from roasts.models import Machine, Roast
+    from roasts.store import summaries
 
     draw = random.Random(SEED)
     machines = list(Machine.objects.all())

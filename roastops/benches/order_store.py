@@ -176,7 +176,7 @@ def store_alerts(house: Any, count: int) -> None:
 
 def sum_all() -> float:
     """Sum every closed hour as the sweeper does; seconds."""
-    from commands import order_history
+    from commands.history import questions as order_history
 
     begun_s, now = clock.monotonic(), clock.now()
     for _ in range(MAX_SUMMING):
@@ -226,7 +226,7 @@ def measure(rows: int, rounds: int) -> dict[str, list[float]]:
     """Everything, first over the newest tenth of the history, then over all of it."""
     from django.contrib.auth.models import User
 
-    from commands import services_alerts, services_breakers
+    from commands.history import services_alerts, services_breakers
     from commands.models import OrderHour
 
     client, house = prepare()

@@ -51,8 +51,8 @@ import json
 from django.db import transaction
 from django.contrib.auth.models import User
 from commands import services_alerts, services_halts, services_plans
-from commands.alerts import Found, Kind, Severity
-from commands.conversion import OrderType
+from commands.history.alerts import Found, Kind, Severity
+from commands.rules.conversion import OrderType
 from commands.models import Grant
 from kernel import clock, principals
 from kernel.models import Agent, Organization

@@ -19,8 +19,8 @@ from drivers import keeper_config
 from kernel import append_only, clock, keys, principals
 from kernel.models import ApiKey, AuditEntry, Membership, Organization
 from roastops import demo, demo_reset
+from roasts.library.profile import from_json
 from roasts.models import Machine, Roast, RoastEvent, Sample
-from roasts.profile import from_json
 
 pytestmark = pytest.mark.django_db
 

@@ -14,11 +14,12 @@ from django.test import Client
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from commands import services, services_breakers
-from commands.breakers import Breaker, Trip
+from commands import services
+from commands.history import services_breakers
+from commands.history.breakers import Breaker, Trip
 from commands.machine_loop import MachineLoop
 from commands.models import Grant, Proposal
-from commands.stop_authority import AUTHORITY
+from commands.stop.authority import AUTHORITY
 from commands.tests.real_machine import real_machine, wait_for
 from commands.tests.rows import machine_row, organization_row, person_row
 from commands.tests.test_stopping import post

@@ -11,7 +11,7 @@ import polib
 import pytest
 from django.utils import translation
 
-from commands import known_sentences, script_words
+from commands.console import known_sentences, script_words
 from kernel.models import Language
 from roastops import catalogs
 from roastops.testing import catalog_words

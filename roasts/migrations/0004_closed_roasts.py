@@ -1,20 +1,20 @@
-"""A closed roast stays as it is (roasts.closed_guards); the library's indexes; what a machine's next roasts follow."""
+"""A closed roast stays as it is (roasts.store.closed_guards); the library's indexes; what next roasts follow."""
 
 import django.db.models.deletion
 from django.db import migrations, models
 
 from kernel import append_only
-from roasts import library_search
+from roasts.library import words as searched
 
 
 def _index_words(apps, schema_editor):
     if schema_editor.connection.vendor == "postgresql":
-        column, words = library_search.WORDS_COLUMN, library_search.postgres_words()
+        column, words = searched.WORDS_COLUMN, searched.postgres_words()
         schema_editor.execute(
             f"ALTER TABLE roasts_roast ADD COLUMN {column} tsvector GENERATED ALWAYS AS ({words}) STORED", params=None
         )
         schema_editor.execute(
-            f"CREATE INDEX {library_search.INDEX_NAME} ON roasts_roast USING gin ({column})", params=None
+            f"CREATE INDEX {searched.INDEX_NAME} ON roasts_roast USING gin ({column})", params=None
         )
         # Summaries go beside the table: who walks the library in order of time reads narrow rows.
         schema_editor.execute("ALTER TABLE roasts_roast SET (toast_tuple_target = 1024)", params=None)
@@ -24,7 +24,7 @@ def _index_words(apps, schema_editor):
 def _forget_words(apps, schema_editor):
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(
-            f"ALTER TABLE roasts_roast DROP COLUMN IF EXISTS {library_search.WORDS_COLUMN}", params=None
+            f"ALTER TABLE roasts_roast DROP COLUMN IF EXISTS {searched.WORDS_COLUMN}", params=None
         )
 
 
@@ -64,5 +64,5 @@ class Migration(migrations.Migration):
         *append_only.protect("roasts_qcnote"),
         *append_only.protect("roasts_roastcorrection"),
         *append_only.protect("roasts_profileversion"),
-        append_only.GuardRows("roasts.closed_guards.triggers"),
+        append_only.GuardRows("roasts.store.closed_guards.triggers"),
     ]

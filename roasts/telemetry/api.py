@@ -17,7 +17,7 @@ from kernel.errors import NotFound
 from kernel.permissions import MemberOnly
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer
-from roasts.api import render_time
+from roasts.api.roasts import render_time
 from roasts.models import Machine, TelemetryStream
 from roasts.telemetry import door
 from roasts.telemetry.envelope import EVENT_KINDS, SCHEMA, STATES

@@ -18,7 +18,7 @@ from kernel.pagination import ListFilters, paginate
 from kernel.permissions import MemberOnly, Requires, require
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
-from roasts.api import render_time
+from roasts.api.roasts import render_time
 from roasts.models import DeviceKey, TelemetryPolicy
 from roasts.telemetry import device_keys
 from roasts.telemetry.api import remote_machine_or_404

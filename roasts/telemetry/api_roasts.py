@@ -13,7 +13,7 @@ from kernel.idempotency import idempotent
 from kernel.permissions import MemberOnly, Requires, require
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body
-from roasts.api import RoastSerializer, render_roast, render_time, roast_or_404
+from roasts.api.roasts import RoastSerializer, render_roast, render_time, roast_or_404
 from roasts.models import PackedRoast
 from roasts.telemetry import late, services
 from roasts.telemetry.api import remote_machine_or_404

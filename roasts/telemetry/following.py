@@ -3,7 +3,8 @@
 All of it goes by event time. Points come to the recorder in the order of their times; a point older than what came
 before is *late* and goes by its own time to the roast it belongs to, past the recorder. A roast opens at charge (the
 machine's state, or the sender's event) and closes at cool end, at the next charge, or by silence
-(`roasts.recorder_acts`): a point long after the last one of a dropped roast closes that roast as of its last point.
+(`roasts.recording.recorder_acts`): a point long after the last one of a dropped roast closes that roast as of its
+last point.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from drivers.port import MachineState, Quality, Reading
-from roasts import inference, recorder, recorder_acts
-from roasts.filing import Filing
-from roasts.recorder import RecorderState
+from roasts import inference
+from roasts.recording import recorder, recorder_acts
+from roasts.recording.filing import Filing
+from roasts.recording.recorder import RecorderState
 from roasts.telemetry.envelope import Envelope, Event, Point, epoch_ms
 
 #: A sample's sequence is its envelope's, and its place in it: so a row says which batch vouches for it.

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drivers.port import MachineState, Quality, Reading
-from roasts import recorder, stored_samples
 from roasts import services as roast_services
-from roasts.filing import Filing
 from roasts.models import EventSource, Gap, Roast, Sample, TelemetryBatch
-from roasts.recorder import MarkEvent
+from roasts.recording import recorder
+from roasts.recording.filing import Filing
+from roasts.recording.recorder import MarkEvent
+from roasts.store import stored_samples
 from roasts.telemetry import rows
 from roasts.telemetry.envelope import Event, Point, Refusal
 from roasts.telemetry.following import INDEX_BITS, NewSample, StreamState, Taken

@@ -21,9 +21,8 @@ from django.db.models import F
 from kernel import audit, canonical, live
 from kernel.errors import Conflict, Forbidden, Unprocessable
 from kernel.principals import Principal
-from roasts import crack_store, recorder
 from roasts import services as roast_services
-from roasts.filing import Filing
+from roasts.events import crack_store
 from roasts.models import (
     EventKind,
     Machine,
@@ -35,7 +34,9 @@ from roasts.models import (
     TelemetryPolicy,
     TelemetryStream,
 )
-from roasts.recorder import MarkEvent, OpenRoast, RecorderState
+from roasts.recording import recorder
+from roasts.recording.filing import Filing
+from roasts.recording.recorder import MarkEvent, OpenRoast, RecorderState
 from roasts.services import LinkState
 from roasts.telemetry import admission, late, rows, signing, stream_state, swift
 from roasts.telemetry.admission import Admission

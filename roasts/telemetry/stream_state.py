@@ -16,7 +16,7 @@ import typing
 from collections import deque
 from typing import Any
 
-from roasts.recorder import RecorderState
+from roasts.recording.recorder import RecorderState
 from roasts.telemetry.following import StreamState
 
 VERSION = 1

@@ -14,8 +14,8 @@ import numpy as np
 
 from drivers.port import MachineState, Reading
 from roasts import inference
-from roasts.crack_history import EarlierCrack, earlier_crack
 from roasts.curve import Curve
+from roasts.events.crack_history import EarlierCrack, earlier_crack
 from roasts.inference import Decision, InferenceState
 from roasts.tests import real_logs
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from kernel import clock
 from kernel.models import Organization, Site
-from roasts import summaries
 from roasts.curve import Curve, Mark, Marks
 from roasts.models import Machine, MachineReading, Roast, RoastEvent, Sample
+from roasts.store import summaries
 
 BEGUN = dt.datetime(2026, 3, 1, 9, 0, tzinfo=dt.UTC)
 MARKS = (Mark("charge", 0, "device"), Mark("first_crack_start", 450, "inferred"), Mark("drop", 540, "device"))

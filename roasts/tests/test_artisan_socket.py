@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from conftest import People
 from kernel import clock, keys, live
 from kernel.models import ApiKey, Organization, Site
-from roasts import artisan_socket, artisan_words
-from roasts.artisan_socket import Door, NotAdmitted, Watcher, artisan_asgi
+from roasts.files import artisan_socket, artisan_words
+from roasts.files.artisan_socket import Door, NotAdmitted, Watcher, artisan_asgi
 from roasts.models import Machine
 
 NOW = dt.datetime(2026, 11, 21, 12, 0, tzinfo=dt.UTC)

@@ -12,9 +12,10 @@ from drivers.port import Quality
 from kernel.errors import Conflict, Forbidden
 from kernel.models import AuditEntry, Membership, Organization, Site
 from kernel.principals import Principal, for_user
-from roasts import recorder, sample_extras, services, services_by_hand
-from roasts.filing import Filing
+from roasts import services
 from roasts.models import Machine, MachineReading, Roast, RoastEvent, Sample
+from roasts.recording import recorder, sample_extras, services_by_hand
+from roasts.recording.filing import Filing
 from roasts.tests.event_roasts import START, at
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)

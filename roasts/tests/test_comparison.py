@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roasts.comparison import MarkedCurve, NotComparable, compare
 from roasts.curve import Curve, Mark
+from roasts.library.comparison import MarkedCurve, NotComparable, compare
 from roasts.tests.test_curve import MARKS, ROAST, line
 
 GOLDEN = MarkedCurve(ROAST, MARKS)

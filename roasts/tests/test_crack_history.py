@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roasts.crack_history import (
+from roasts.curve import Curve
+from roasts.events.crack_history import (
     MAX_HISTORY,
     UNKNOWN_BEAN_C,
     EarlierCrack,
@@ -22,9 +23,8 @@ from roasts.crack_history import (
     points_of,
     prior_of,
 )
-from roasts.crack_shape import Point, bends_at, slope_c_per_min
-from roasts.crack_track import student_share
-from roasts.curve import Curve
+from roasts.events.crack_shape import Point, bends_at, slope_c_per_min
+from roasts.events.crack_track import student_share
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

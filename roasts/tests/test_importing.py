@@ -19,14 +19,16 @@ from rest_framework.test import APIClient
 from conftest import People
 from kernel.errors import ApiError, Forbidden
 from kernel.models import AuditEntry, Organization
-from roasts import exporting, import_rows, importing, sample_rows, services_imports, stored_curve, summaries
 from roasts.alog import read_alog
 from roasts.curve import first_of
+from roasts.files import exporting, import_rows, importing, services_imports
 from roasts.formats.imported import MAX_FILE_BYTES
 from roasts.formats.reading import read_roast
 from roasts.formats.writing import FORMATS, write_roast
 from roasts.models import ImportedFile, Machine, Roast, RoastEvent, Sample
-from roasts.sample_rows import SampleColumns
+from roasts.recording import sample_rows
+from roasts.recording.sample_rows import SampleColumns
+from roasts.store import stored_curve, summaries
 from roasts.tests import real_logs
 from roasts.tests.test_alog import small
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from drivers.port import MachineState, Quality, Reading
 from roasts import inference
 from roasts.inference import InferenceState
-from roasts.recorder import RecorderState
+from roasts.recording.recorder import RecorderState
 from roasts.telemetry import stream_state
 from roasts.telemetry.following import StreamState
 from roasts.tests.event_roasts import DROP_S, TURN_S, at, made_up, play, probe_c, standing

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from roasts import inference
-from roasts.crack_history import prior_of
 from roasts.curve import Curve, first_of
+from roasts.events.crack_history import prior_of
 from roasts.inference import Decision, Expectation, InferenceState
 from roasts.tests import real_logs
 from roasts.tests.event_roasts import Marked, at_10_hz, history, marked, median_and_p90, play, standing

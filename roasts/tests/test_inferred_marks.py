@@ -16,12 +16,15 @@ from django.test.utils import CaptureQueriesContext
 from drivers.port import MachineState, Reading
 from kernel.models import Membership, Organization, Site, StreamEvent
 from kernel.principals import Principal, for_user
-from roasts import crack_store, inference, recorder, services, services_imports
-from roasts.api import effective_events
+from roasts import inference, services
+from roasts.api.roasts import effective_events
 from roasts.curve import Curve, Mark
-from roasts.filing import Filing
+from roasts.events import crack_store
+from roasts.files import services_imports
 from roasts.formats.imported import ImportedRoast
 from roasts.models import Machine, MachineReading, Roast, RoastEvent, Sample
+from roasts.recording import recorder
+from roasts.recording.filing import Filing
 from roasts.tests.event_roasts import DROP_S, made_up, probe_c
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from kernel import clock
 from kernel.errors import Conflict
 from kernel.models import AuditEntry, Organization, Site
-from roasts import packing, services, services_packing, stored_curve
+from roasts import services
 from roasts.models import Machine, MachineReading, PackedRoast, Roast, Sample
-from roasts.packing import COLUMNS, CorruptPack, PackedContent, pack, unpack
+from roasts.store import packing, services_packing, stored_curve
+from roasts.store.packing import COLUMNS, CorruptPack, PackedContent, pack, unpack
 from roasts.tests.test_recorder import roast as readings_of_roast
 from roasts.tests.test_services import filings
 

@@ -13,7 +13,9 @@ from django.test import Client
 
 from kernel import clock
 from kernel.models import Organization
-from roasts import library, services, services_library
+from roasts import services
+from roasts.library import questions as library
+from roasts.library import services_library
 from roasts.models import Machine, PackedRoast, Roast
 from roasts.tests.stored_roasts import MARKS, curve_of, machine_of, store_roast
 
@@ -154,7 +156,7 @@ def test_it_is_ordered_as_asked_and_a_measure_leaves_the_rest_out(machine: Machi
 def test_pages_follow_one_another_without_a_hole(
     machine: Machine, lead: Client, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roasts.library.PAGE_ROWS", 2)
+    monkeypatch.setattr("roasts.library.questions.PAGE_ROWS", 2)
     for number in range(5):
         row(machine, f"r{number}", number % 3, development_ratio=0.1 + number % 2 / 10)
     seen: list[str] = []

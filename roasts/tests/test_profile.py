@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roasts.curve import Curve, Mark
-from roasts.profile import (
+from roasts.library.profile import (
     BadProfile,
     GoodRoast,
     PlannedSetting,

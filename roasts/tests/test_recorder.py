@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.port import MachineState, Reading
-from roasts import decision_json, inference, recorder
-from roasts.recorder import RecorderState
+from roasts import inference
+from roasts.recording import decision_json, recorder
+from roasts.recording.recorder import RecorderState
 from roasts.tests import real_logs
 from roasts.tests.event_roasts import DROP_S, at, made_up
 

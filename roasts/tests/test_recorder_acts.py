@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from drivers.port import MachineState, Reading
-from roasts import recorder, recorder_acts
-from roasts.recorder import CloseRoast, MarkEvent, OpenRoast, RecorderState, RecordSample
+from roasts.recording import recorder, recorder_acts
+from roasts.recording.recorder import CloseRoast, MarkEvent, OpenRoast, RecorderState, RecordSample
 from roasts.tests.event_roasts import DROP_S, START, at, made_up, probe_c
 
 CHARGE_MS = 20_000

@@ -15,9 +15,10 @@ from drivers.registry import open_driver
 from drivers.virtual.clocks import ManualClock
 from kernel import clock
 from kernel.models import Organization, Site
-from roasts import recorder, services
-from roasts.filing import Filing
+from roasts import services
 from roasts.models import Machine, MachineReading, Roast, Sample
+from roasts.recording import recorder
+from roasts.recording.filing import Filing
 from roasts.tests import real_logs
 
 POLL_S = 0.25

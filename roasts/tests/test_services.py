@@ -12,10 +12,11 @@ from drivers.port import MachineState
 from kernel.errors import Conflict, Unprocessable
 from kernel.models import AuditEntry, Membership, Organization, Site, StreamEvent
 from kernel.principals import Principal, for_user
-from roasts import recorder, services
-from roasts.backlog import Backlog
-from roasts.filing import Filing
+from roasts import services
 from roasts.models import Gap, Machine, MachineReading, Roast, RoastEvent, Sample
+from roasts.recording import recorder
+from roasts.recording.backlog import Backlog
+from roasts.recording.filing import Filing
 from roasts.services import LinkState
 from roasts.tests.test_recorder import reading, roast
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roasts import recorder
-from roasts.recorder import CloseRoast, MarkEvent, OpenRoast, RecordGap, SetStatus
+from roasts.recording import recorder
+from roasts.recording.recorder import CloseRoast, MarkEvent, OpenRoast, RecordGap, SetStatus
 from roasts.telemetry import following, stream_state
 from roasts.telemetry.envelope import read
 from roasts.telemetry.following import StreamState, Taken, take

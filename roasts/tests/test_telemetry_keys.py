@@ -13,8 +13,8 @@ from django.core.management import CommandError, call_command
 
 from kernel import clock
 from kernel.models import AuditEntry, Organization, Site
-from roasts import services_packing
 from roasts.models import DeviceKey, Machine, Roast, Sample, TelemetryBatch, TelemetryPolicy
+from roasts.store import services_packing
 from roasts.telemetry import device_keys, signing
 from roasts.tests.telemetry_senders import BEGUN, COOLED_S, PRIVATE_KEY, envelope, signed, span, text
 from roasts.tests.test_telemetry_filing import Send, SetClock, machine, other, send, told, wall

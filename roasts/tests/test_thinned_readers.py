@@ -8,11 +8,13 @@ import pytest
 from conftest import People
 from kernel import clock
 from kernel.models import Organization
-from roasts import crack_store, exporting, services_packing
 from roasts.curve import Mark
+from roasts.events import crack_store
+from roasts.events.marks import DRY_END_C
+from roasts.files import exporting
 from roasts.formats.imported import MACHINE_RATE
-from roasts.inference_marks import DRY_END_C
 from roasts.models import Machine, Roast, Sample
+from roasts.store import services_packing
 from roasts.tests.stored_roasts import MARKS, curve_of, machine_of, store_roast
 from roasts.tests.test_importing import file_of, import_one
 

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from kernel.models import Organization, Site
 from kernel.principals import system_principal
-from roasts import services_twin, twin
+from roasts import twin
 from roasts.alog import read_alog, write_alog
 from roasts.curve import Mark
 from roasts.formats.imported import ImportedRoast, Metadata
@@ -23,6 +23,7 @@ from roasts.models import Machine
 from roasts.models_library import TwinFit
 from roasts.tests import real_logs
 from roasts.twin import Controls, Initial, Setting, TwinError, TwinRoast, calibration, fitting, judging, lanes
+from roasts.twin import services as services_twin
 from roasts.twin.parameters import Remembered, constants_of, pack, prior_vector
 from roasts.twin.recorded import roast_of_curve, roast_of_file
 

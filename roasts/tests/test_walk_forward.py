@@ -14,9 +14,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from roasts.curve import Curve, Mark
+from roasts.events.walk_forward import MarkedRoast, figures, is_on_round, turning_point_s, walk
 from roasts.tests import real_logs
 from roasts.tests.event_roasts import DROP_S, TURN_S, probe_c
-from roasts.walk_forward import MarkedRoast, figures, is_on_round, turning_point_s, walk
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from roasts import crack_history
 from roasts.curve import Curve
+from roasts.events import crack_history
 from roasts.twin import lanes, prediction, simulation
 from roasts.twin.estimator import Estimator, TwinState
 from roasts.twin.fitting import RoastError

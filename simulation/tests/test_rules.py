@@ -151,7 +151,7 @@ def test_the_table_of_planted_bugs_names_them_all() -> None:
 
 def test_a_bug_whose_text_is_gone_is_an_error_not_a_pass() -> None:
     with pytest.raises(ValueError):
-        planted.Change("commands.lease", "this is nowhere", "x").applied("def take_lease(): ...")
+        planted.Change("commands.loop.lease", "this is nowhere", "x").applied("def take_lease(): ...")
 
 
 def test_a_run_that_never_approved_refused_or_stopped_is_red_by_itself() -> None:

@@ -6,7 +6,7 @@
   var roastops = (window.roastops = { latest: {}, readingListeners: [], refreshListeners: [], keys: {} });
   var table = {};
   try { table = JSON.parse(document.body.dataset.words || "{}") || {}; } catch (e) { table = {}; }
-  /** The words in the page's language; where its table (commands/script_words.py) lacks them, the English ones. */
+  /** The words in the page's language; where its table (commands/console/script_words.py) lacks them, the English ones. */
   function t(text, values) {
     var words = (table[text] || text);
     return words.replace(/\{(\w+)\}/g, function (gap, name) { return values && name in values ? values[name] : gap; });

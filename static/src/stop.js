@@ -10,7 +10,7 @@
   var REFRESH_TOKENS_MS = 4 * 60 * 1000;  // a token lives 15 minutes
   var table = {};
   try { table = JSON.parse(document.body.dataset.words || "{}") || {}; } catch (e) { table = {}; }
-  /** The words in the page's language; where its table (commands/script_words.py) lacks them, the English ones. */
+  /** The words in the page's language; where its table (commands/console/script_words.py) lacks them, the English ones. */
   function t(text, values) {
     var words = (table[text] || text);
     return words.replace(/\{(\w+)\}/g, function (gap, name) { return values && name in values ? values[name] : gap; });

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from commands import services
-from commands.governor_situation import Level
+from commands.rules.values import Level
 from kernel import clock, principals
 from kernel.errors import ApiError
 from kernel.models import Agent

@@ -13,8 +13,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from commands import journal, stop_wire
-from commands.journal import HaltNote
+from commands.stop import journal, wire
+from commands.stop.journal import HaltNote
 from drivers import keeper_config
 from drivers.keeper_client import KeeperUnreachable
 from drivers.keeper_config import BadConfig, KeeperConfig
@@ -47,7 +47,7 @@ class Command(BaseCommand):
             results = list(pool.map(lambda config: stop_one(config, begun_s), chosen))
         for result in results:
             self.stdout.write(json.dumps(result) if options["json"] else _in_words(result))
-        if any(result["result"] != stop_wire.HEAT_OFF for result in results):
+        if any(result["result"] != wire.HEAT_OFF for result in results):
             sys.exit(EXIT_UNPROVED)
 
 
@@ -105,23 +105,23 @@ def _outcome(config: KeeperConfig, note: HaltNote, begun_s: float) -> dict[str, 
     by, stop_id = note.by_name, note.stop_id
     try:
         try:
-            answer = stop_wire.stop_through_keeper(config, by=by, reason="STOP", stop_id=stop_id)
+            answer = wire.stop_through_keeper(config, by=by, reason="STOP", stop_id=stop_id)
         except KeeperUnreachable:
-            answer = stop_wire.stop_directly(config, by=by, reason="STOP", stop_id=stop_id)
+            answer = wire.stop_directly(config, by=by, reason="STOP", stop_id=stop_id)
     except (DriverError, OSError) as error:
         code = getattr(error, "code", "unreachable")
         advice = getattr(error, "how_to_fix", "")
         return {
-            "result": stop_wire.UNPROVED,
-            "by_hand": [*stop_wire.BY_HAND_NO_KEEPER, *([advice] if advice else [])],
+            "result": wire.UNPROVED,
+            "by_hand": [*wire.BY_HAND_NO_KEEPER, *([advice] if advice else [])],
             "proof": {"outcome": "unproved", "reason": code, "message": str(error)},
         }
-    return stop_wire.outcome_of(answer, begun_s)
+    return wire.outcome_of(answer, begun_s)
 
 
 def _in_words(result: dict[str, Any]) -> str:
     name = f"{result['name']} ({result['machine_id']})"
-    if result["result"] == stop_wire.HEAT_OFF:
+    if result["result"] == wire.HEAT_OFF:
         first = (
             "heat was off already" if result["first_byte_ms"] is None else f"first byte {result['first_byte_ms']} ms"
         )

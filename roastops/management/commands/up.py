@@ -143,9 +143,9 @@ class House:
             self._start_machines()
         sealer = SealerThread()
         sealer.start()
-        from commands import stopping
+        from commands.stop import asgi
 
-        stopping.start()  # who may STOP is known before anybody asks, and stays known without a database
+        asgi.start()  # who may STOP is known before anybody asks, and stays known without a database
         work = self._start_work() if self.has_worker else None
         try:
             self._serve(door, logins)

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from roasts.events.walk_forward import KINDS, Figures, MarkedRoast, figures, walk
 from roasts.formats.imported import FormatError
 from roasts.formats.reading import read_roast
 from roasts.inference import Kind
-from roasts.walk_forward import KINDS, Figures, MarkedRoast, figures, walk
 
 SUFFIXES = frozenset({".alog", ".csv", ".json", ".ndjson"})
 EARLIEST = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from kernel.errors import ApiError
-from roasts import exporting
+from roasts.files import exporting
 from roasts.formats.writing import FORMATS
 from roasts.models import Roast
 

@@ -12,12 +12,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from kernel import clock
 from kernel.principals import system_principal
 from kernel.serializers import nearest_hint
-from roasts import services_twin
 from roasts.alog import AlogError, read_alog
 from roasts.formats.imported import MAX_FILE_BYTES
 from roasts.models import Machine, Roast, RoastStatus
-from roasts.stored_curve import load_curve, load_marks
+from roasts.store.stored_curve import load_curve, load_marks
 from roasts.twin import TwinError, TwinParameters, TwinRoast, parameters_to_json
+from roasts.twin import services as services_twin
 from roasts.twin.calibration import Calibration, calibrate, judge, summary
 from roasts.twin.recorded import roast_of_curve, roast_of_file
 

@@ -13,11 +13,11 @@ from kernel.errors import ApiError
 from kernel.models import Organization
 from kernel.principals import system_principal
 from kernel.serializers import nearest_hint
-from roasts import importing
+from roasts.files import importing
+from roasts.files.services_imports import IMPORTED_MACHINE
 from roasts.formats.imported import MAX_FILE_BYTES
 from roasts.formats.reading import NAMES
 from roasts.models import Machine
-from roasts.services_imports import IMPORTED_MACHINE
 
 SUFFIXES = frozenset({".alog", ".csv", ".json", ".ndjson"})
 MAX_FILES = 100_000

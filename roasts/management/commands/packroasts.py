@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from kernel import clock
 from kernel.errors import ApiError
-from roasts import services_packing
 from roasts.models import PackedRoast, Roast
+from roasts.store import services_packing
 
 
 class Command(BaseCommand):

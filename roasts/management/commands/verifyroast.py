@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from roasts import packing, stored_samples
 from roasts.models import PackedRoast, Roast
-from roasts.packing import CorruptPack
+from roasts.store import packing, stored_samples
+from roasts.store.packing import CorruptPack
 from roasts.telemetry.verification import verify_roast
 
 

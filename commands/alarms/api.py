@@ -1,0 +1,200 @@
+"""Alarms over REST: what stands, worst first; acknowledging, shelving, taking back from the shelf."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import path
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from commands.alarms import rows as alarm_rows
+from commands.alarms import services_alarms
+from commands.alarms.states import PRIORITIES, AlarmState, first_outs
+from commands.api.serializers import NothingBody, NumberField, render_time
+from commands.models import Alarm
+from kernel import clock
+from kernel.errors import NotFound
+from kernel.idempotency import idempotent
+from kernel.pagination import ListFilters, paginate
+from kernel.permissions import MemberOnly, Requires
+from kernel.principals import Principal
+from kernel.schema import errors
+from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
+
+OPEN = "open"  # every state but normal
+ALL = "all"
+
+
+class AlarmRowSerializer(serializers.Serializer):
+    """One alarm, in one of the states of ISA-18.2."""
+
+    alarm_id = serializers.CharField()
+    machine_id = serializers.CharField()
+    code = serializers.CharField()
+    priority = serializers.ChoiceField(PRIORITIES)
+    state = serializers.ChoiceField([state.value for state in AlarmState])
+    is_first_out = serializers.BooleanField(help_text="of several that stood together on a machine, the first")
+    cause = serializers.CharField()
+    consequence = serializers.CharField()
+    action = serializers.CharField()
+    raised_at = serializers.DateTimeField()
+    cleared_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_by = serializers.CharField(allow_null=True)
+    shelved_until = serializers.DateTimeField(allow_null=True)
+    shelved_by = serializers.CharField(allow_null=True)
+    shelve_reason = serializers.CharField(allow_blank=True)
+    longest_shelf_minutes = serializers.IntegerField()
+
+
+class AlarmPageSerializer(serializers.Serializer):
+    results = AlarmRowSerializer(many=True)
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class AlarmFilters(ListFilters):
+    """``state``: one state, or ``open`` (all but normal, the default), or ``all``."""
+
+    machine = serializers.CharField(max_length=40, required=False)
+    priority = serializers.ChoiceField(PRIORITIES, required=False)
+    code = serializers.CharField(max_length=60, required=False)
+    state = serializers.ChoiceField([OPEN, ALL, *(state.value for state in AlarmState)], default=OPEN)
+
+
+class ShelveBody(StrictSerializer):
+    """For how long, and why. A high alarm: 10 min at most; any other: 60."""
+
+    minutes = NumberField(min_value=0, max_value=60)
+    reason = TextField(max_length=500)
+
+
+def alarms_of(principal: Principal) -> QuerySet[Alarm]:
+    return Alarm.objects.for_principal(principal).select_related(*alarm_rows.WITH_NAMES)
+
+
+def alarm_or_404(request: Request, alarm_id: str) -> Alarm:
+    alarm = alarms_of(request.principal).filter(pk=alarm_id).first()  # type: ignore[attr-defined]
+    if alarm is None:
+        raise NotFound("alarm_not_found", "There is no such alarm here.", "List them with GET /v1/alarms.")
+    return alarm
+
+
+def _render(alarm: Alarm, firsts: frozenset[str], now: dt.datetime) -> dict[str, Any]:
+    document = alarm_rows.alarm_document(alarm_rows.row_of(alarm, firsts, now))
+    return {key: render_time(value) if isinstance(value, dt.datetime) else value for key, value in document.items()}
+
+
+def _firsts(principal: Principal) -> frozenset[str]:
+    """What came first among all that is not over: one query of bounded size."""
+    standing = Alarm.objects.for_principal(principal).filter(alarm_rows.not_over())
+    rows = standing.order_by("-raised_at", "-id")[: alarm_rows.GROUP_LIMIT]
+    return first_outs([alarm_rows.look_of(alarm) for alarm in rows])
+
+
+def _answer(alarm: Alarm, principal: Principal, now: dt.datetime) -> Response:
+    fresh = alarms_of(principal).get(pk=alarm.pk)
+    return Response(_render(fresh, _firsts(principal), now))
+
+
+class AlarmList(APIView):
+    """`GET /v1/alarms`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="list_alarms",
+        description="Worst first: shelved ones last, then by priority, then what stands unseen before what is known.",
+        parameters=[AlarmFilters],
+        responses={200: AlarmPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        filters = read_filters(AlarmFilters, request)
+        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        rows = alarms_of(principal)
+        names = {"machine": "machine_id", "priority": "priority", "code": "code"}
+        rows = rows.filter(**{column: filters[name] for name, column in names.items() if name in filters})
+        if filters["state"] == OPEN:
+            rows = rows.filter(alarm_rows.not_over())
+        elif filters["state"] != ALL:
+            rows = rows.filter(alarm_rows.in_state(AlarmState(filters["state"]), now))
+        firsts = _firsts(principal)
+        return paginate(
+            alarm_rows.with_badness(rows, now),
+            order=("-badness", "-raised_at", "-id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=lambda alarm: _render(alarm, firsts, now),
+        )
+
+
+class AlarmAcknowledge(APIView):
+    """`POST /v1/alarms/{id}/acknowledge`."""
+
+    permission_classes = [Requires("operate")]
+
+    @extend_schema(
+        operation_id="acknowledge_alarm",
+        description="A person has seen it; the first one stays.",
+        request=NothingBody,
+        responses={200: AlarmRowSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, alarm_id: str) -> Response:
+        read_body(NothingBody, request)
+        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        alarm = services_alarms.acknowledge_alarm(principal, alarm_or_404(request, alarm_id), now=now)
+        return _answer(alarm, principal, now)
+
+
+class AlarmShelve(APIView):
+    """`POST /v1/alarms/{id}/shelve` {minutes, reason}."""
+
+    permission_classes = [Requires("operate")]
+
+    @extend_schema(
+        operation_id="shelve_alarm",
+        description="Set one alarm aside: a high one for 10 min at most, any other for 60. Raised anew, it shows.",
+        request=ShelveBody,
+        responses={200: AlarmRowSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, alarm_id: str) -> Response:
+        alarm = alarm_or_404(request, alarm_id)
+        body = read_body(ShelveBody, request)
+        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        services_alarms.shelve_alarm(principal, alarm, minutes=body["minutes"], reason=body["reason"], now=now)
+        return _answer(alarm, principal, now)
+
+
+class AlarmUnshelve(APIView):
+    """`POST /v1/alarms/{id}/unshelve`."""
+
+    permission_classes = [Requires("operate")]
+
+    @extend_schema(
+        operation_id="unshelve_alarm",
+        description="It shows again; one that is not shelved stays as it is.",
+        request=NothingBody,
+        responses={200: AlarmRowSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, alarm_id: str) -> Response:
+        alarm = alarm_or_404(request, alarm_id)
+        read_body(NothingBody, request)
+        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        services_alarms.unshelve_alarm(principal, alarm, now=now)
+        return _answer(alarm, principal, now)
+
+
+alarm_urlpatterns = [
+    path("alarms", AlarmList.as_view(), name="alarms"),
+    path("alarms/<str:alarm_id>/acknowledge", AlarmAcknowledge.as_view(), name="alarm-acknowledge"),
+    path("alarms/<str:alarm_id>/shelve", AlarmShelve.as_view(), name="alarm-shelve"),
+    path("alarms/<str:alarm_id>/unshelve", AlarmUnshelve.as_view(), name="alarm-unshelve"),
+]

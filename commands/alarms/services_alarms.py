@@ -1,0 +1,124 @@
+"""Raising, clearing, acknowledging and shelving alarms: one transaction each, each in the audit trail."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import IntegrityError, transaction
+
+from commands.alarms import states
+from commands.alarms.rows import look_of
+from commands.models import Alarm
+from commands.records.moves import person_pk
+from kernel import audit, canonical, live
+from kernel.errors import Conflict, Forbidden, Malformed, NotFound, Unprocessable
+from kernel.principals import Principal, system_principal
+from roasts.models import Machine
+
+
+def raise_alarm(
+    machine: Machine,
+    *,
+    code: str,
+    cause: str,
+    consequence: str,
+    action: str,
+    priority: str = "high",
+    now: dt.datetime,
+) -> Alarm:
+    """Tell a person what to do; the standing alarm of this code when there is one."""
+    standing = Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
+    if standing is not None:
+        return standing
+    try:
+        with transaction.atomic():
+            alarm = Alarm.objects.create(
+                organization=machine.organization, machine=machine, code=code, priority=priority, cause=cause,
+                consequence=consequence, action=action, raised_at=now,
+            )  # fmt: skip
+            _tell(alarm, system_principal("machine loop", machine.organization), "alarm_raised", now)
+            return alarm
+    except IntegrityError:
+        return Alarm.objects.get(machine=machine, code=code, cleared_at__isnull=True)
+
+
+def clear_alarm(machine: Machine, *, code: str, now: dt.datetime) -> Alarm | None:
+    """Its cause is gone; None when no such alarm stood."""
+    with transaction.atomic():
+        alarm = Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
+        if alarm is None or not Alarm.objects.filter(pk=alarm.pk, cleared_at__isnull=True).update(cleared_at=now):
+            return None
+        alarm.refresh_from_db()
+        _tell(alarm, system_principal("machine loop", machine.organization), "alarm_cleared", now)
+    return alarm
+
+
+def acknowledge_alarm(principal: Principal, alarm: Alarm, *, now: dt.datetime) -> Alarm:
+    """A person has seen it; the first one stays."""
+    _require_operator(principal, alarm.machine)
+    with transaction.atomic():
+        seen = Alarm.objects.filter(pk=alarm.pk, acknowledged_at__isnull=True).update(
+            acknowledged_at=now, acknowledged_by=principal.user
+        )
+        alarm.refresh_from_db()
+        if seen:
+            _tell(alarm, principal, "alarm_acknowledged", now)
+    return alarm
+
+
+def shelve_alarm(principal: Principal, alarm: Alarm, *, minutes: float, reason: str, now: dt.datetime) -> Alarm:
+    """Set one alarm aside for a while: 10 min at most where it is high, else 60. A later shelf replaces the former.
+
+    Conflict where it is over, Unprocessable where it would be too long, Malformed without a reason.
+    """
+    _require_operator(principal, alarm.machine)
+    lasting = dt.timedelta(minutes=minutes)
+    with transaction.atomic():
+        row = Alarm.objects.select_for_update(of=("self",)).select_related("machine", "organization").get(pk=alarm.pk)
+        refusal = states.refuse_shelf(look_of(row), lasting=lasting, reason=reason, now=now)
+        if refusal is not None:
+            kind = {"alarm_over": Conflict, "reason_required": Malformed}.get(refusal.code, Unprocessable)
+            raise kind(refusal.code, refusal.message, refusal.how_to_fix)
+        row.shelved_until, row.shelved_by_id, row.shelve_reason = now + lasting, person_pk(principal), reason[:500]
+        row.save(update_fields=["shelved_until", "shelved_by", "shelve_reason"])
+        _tell(row, principal, "alarm_shelved", now)
+    return row
+
+
+def unshelve_alarm(principal: Principal, alarm: Alarm, *, now: dt.datetime) -> Alarm:
+    """It shows again. One that is not shelved stays as it is."""
+    _require_operator(principal, alarm.machine)
+    with transaction.atomic():
+        shelved = Alarm.objects.filter(pk=alarm.pk, shelved_until__gt=now)
+        if shelved.update(shelved_until=None, shelved_by=None, shelve_reason=""):
+            alarm.refresh_from_db()
+            _tell(alarm, principal, "alarm_unshelved", now)
+    alarm.refresh_from_db()
+    return alarm
+
+
+def _require_operator(principal: Principal, machine: Machine) -> None:
+    if principal.organization is None or machine.organization_id != principal.organization.pk:
+        raise NotFound()
+    if not principal.is_person or not principal.may("operate"):
+        raise Forbidden("not_allowed", "This needs an operator.", "Ask somebody with the role.", needed="operate")
+
+
+def _tell(alarm: Alarm, actor: Principal, verb: str, now: dt.datetime) -> None:
+    document = {
+        "alarm_id": alarm.pk,
+        "machine_id": alarm.machine_id,
+        "code": alarm.code,
+        "priority": alarm.priority,
+        "cause": alarm.cause,
+        "consequence": alarm.consequence,
+        "action": alarm.action,
+        "raised_at": canonical.utc_text(alarm.raised_at),
+        "is_standing": alarm.cleared_at is None,
+        "is_acknowledged": alarm.acknowledged_at is not None,
+        "state": states.state_of(look_of(alarm), now).value,
+        "shelved_until": canonical.utc_text(alarm.shelved_until) if alarm.shelved_until else None,
+        "shelve_reason": alarm.shelve_reason,
+    }
+    audit.record(alarm.organization, actor, verb, "alarm", alarm.pk, document, now=now)
+    live.publish_decision(alarm.organization, "alarm", alarm.pk, alarm.machine_id, document, now=now)

@@ -1,0 +1,420 @@
+"""Orders, grants and envelopes over REST. Machines (STOP, reset, suspend) are in `commands.api.machines`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from commands import services
+from commands.api import serializers as shapes
+from commands.lifecycle import Status
+from commands.models import ExecutionStage, Grant, Proposal
+from commands.rules.envelopes import render_envelope
+from kernel import clock
+from kernel.errors import NotFound
+from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
+from kernel.idempotency import idempotent
+from kernel.models import Agent
+from kernel.pagination import paginate
+from kernel.permissions import MemberOnly, Requires
+from kernel.prepared import Prepared
+from kernel.principals import Principal
+from kernel.schema import errors
+from kernel.serializers import read_body, read_filters
+from roasts.models import Machine, Roast
+
+WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
+_FILED = OpenApiResponse(
+    shapes.ProposalSerializer,
+    description="Judged and filed. `status`: PENDING_APPROVAL, APPROVED, or REJECTED with every reason.",
+)
+
+
+def _principal(request: Request) -> Principal:
+    return request.principal  # type: ignore[attr-defined]
+
+
+def orders_of(principal: Principal) -> QuerySet[Proposal]:
+    """Orders this principal may see, with the names that are shown."""
+    return Proposal.objects.for_principal(principal).select_related(*WITH_NAMES)
+
+
+def order_or_404(request: Request, proposal_id: str) -> Proposal:
+    proposal = orders_of(_principal(request)).filter(pk=proposal_id).first()
+    if proposal is None:
+        raise NotFound("proposal_not_found", "There is no such proposal here.", "List them with GET /v1/proposals.")
+    return proposal
+
+
+#: What an order needs of a machine itself (a column left out costs a query of its own); the governor reads the rest.
+_MACHINE_COLUMNS = ("id", "organization_id", "name", "is_remote")
+_MACHINE = Prepared(
+    lambda machine, organization: Machine.objects.filter(pk=machine, organization_id=organization).values_list(
+        *_MACHINE_COLUMNS
+    ),
+    "machine",
+    "organization",
+)
+
+
+def machine_or_404(request: Request, machine_id: str) -> Machine:
+    organization = _principal(request).organization
+    row = _MACHINE.first(machine=machine_id, organization=organization.pk) if organization is not None else None
+    if row is None:
+        raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
+    return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row)
+
+
+class ProposalList(APIView):
+    """`GET/POST /v1/proposals`."""
+
+    def get_permissions(self) -> list[Any]:
+        return [Requires("propose")()] if self.request.method == "POST" else [MemberOnly()]
+
+    @extend_schema(
+        operation_id="list_proposals",
+        description="Orders, newest first.",
+        parameters=[shapes.ProposalFilters],
+        responses={200: shapes.ProposalPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        filters = read_filters(shapes.ProposalFilters, request)
+        rows = _filtered(orders_of(_principal(request)), filters)
+        return paginate(
+            rows,
+            order=("-proposed_at", "-id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=shapes.render_proposal,
+        )
+
+    @extend_schema(
+        operation_id="propose",
+        description="Ask for an order. An agent's is held for a person, waits out a veto window, runs, is refused, or"
+        " kept as advice; an operator's own runs at once. A refusal is recorded and answered 201 with status REJECTED"
+        " and every reason.",
+        request=shapes.ProposeBody,
+        responses={201: _FILED, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        body = read_body(shapes.ProposeBody, request)
+        machine = machine_or_404(request, body["machine_id"])
+        proposal = services.propose_order(
+            _principal(request),
+            machine=machine,
+            order_type=body["order_type"],
+            target_value=body.get("target_value"),
+            target_unit=body.get("target_unit"),
+            reasoning=body["reasoning"],
+            roast=roast_or_404(machine, body.get("roast_id")),
+            evidence=body.get("evidence", ()),
+            constraints=body.get("constraints"),
+            expires_in_s=body.get("expires_in_s"),
+            now=clock.now(),
+        )
+        return tagged(request, shapes.render_proposal(proposal), status=201)
+
+
+def roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
+    if roast_id is None:
+        return None
+    roast = Roast.objects.filter(pk=roast_id, machine=machine).first()
+    if roast is None:
+        raise NotFound(
+            "roast_not_found", "This machine has no such roast.", "Leave roast_id out, or list GET /v1/roasts."
+        )
+    return roast
+
+
+def _filtered(rows: QuerySet[Proposal], filters: dict[str, Any]) -> QuerySet[Proposal]:
+    columns = {
+        "status": "status",
+        "machine": "machine_id",
+        "roast": "roast_id",
+        "order_type": "order_type",
+        "from": "proposed_at__gte",
+        "to": "proposed_at__lt",
+    }
+    rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
+    if "actor" in filters:
+        rows = rows.filter(proposer_agent__isnull=filters["actor"] == "person")
+    if "agent" in filters:
+        rows = rows.filter(Q(proposer_agent_id=filters["agent"]) | Q(proposer_agent__name=filters["agent"]))
+    return rows
+
+
+class ProposalPending(APIView):
+    """`GET /v1/proposals/pending`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="list_pending_proposals",
+        description="Held orders that may still be approved, oldest deadline first.",
+        parameters=[shapes.PendingFilters],
+        responses={200: shapes.ProposalPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        filters = read_filters(shapes.PendingFilters, request)
+        rows = orders_of(_principal(request)).filter(status=Status.PENDING_APPROVAL.value, expires_at__gt=clock.now())
+        if "machine" in filters:
+            rows = rows.filter(machine_id=filters["machine"])
+        return paginate(
+            rows,
+            order=("expires_at", "id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=shapes.render_proposal,
+        )
+
+
+class ProposalDetail(APIView):
+    """`GET /v1/proposals/{id}`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="get_proposal",
+        parameters=READING,
+        responses={200: shapes.ProposalSerializer, 304: NOT_MODIFIED},
+    )
+    def get(self, request: Request, proposal_id: str) -> Response:
+        return tagged(request, shapes.render_proposal(order_or_404(request, proposal_id)))
+
+
+class ProposalApprove(APIView):
+    """`POST /v1/proposals/{id}/approve`. Who may is the governor's to say, by name, so a member gets as far as it."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="approve_proposal",
+        description="Approve exactly this order. Where it needs two people, the first yes leaves it PENDING_APPROVAL, "
+        "shown in `approvals`. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
+        "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`, "
+        "`approved_already`; 412 `stale_digest`.",
+        request=shapes.ApproveBody,
+        responses={200: shapes.ProposalSerializer, **errors(409, 412, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, proposal_id: str) -> Response:
+        proposal = order_or_404(request, proposal_id)
+        body = read_body(shapes.ApproveBody, request)
+        moved = services.approve_proposal(_principal(request), proposal, digest=body["digest"], now=clock.now())
+        return tagged(request, shapes.render_proposal(moved))
+
+
+class ProposalReject(APIView):
+    """`POST /v1/proposals/{id}/reject`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="reject_proposal",
+        description="Turn a held order down, with a reason. 403 `role_required`; "
+        "409 `not_awaiting_approval`, `expired`.",
+        request=shapes.RejectBody,
+        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, proposal_id: str) -> Response:
+        proposal = order_or_404(request, proposal_id)
+        body = read_body(shapes.RejectBody, request)
+        moved = services.reject_proposal(
+            _principal(request), proposal, code=body["code"], text=body["text"], now=clock.now()
+        )
+        return tagged(request, shapes.render_proposal(moved))
+
+
+class ProposalAdopt(APIView):
+    """`POST /v1/proposals/{id}/adopt`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="adopt_proposal",
+        description="Make an agent's advice, or its held order, your own: a new order, judged as yours. "
+        "403 `agents_cannot_adopt`; 409 `not_advice`, `already_adopted`, `expired`.",
+        request=shapes.NothingBody,
+        responses={201: _FILED, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, proposal_id: str) -> Response:
+        proposal = order_or_404(request, proposal_id)
+        read_body(shapes.NothingBody, request)
+        adopted = services.adopt_proposal(_principal(request), proposal, now=clock.now())
+        return tagged(request, shapes.render_proposal(adopted), status=201)
+
+
+class ProposalAbort(APIView):
+    """`POST /v1/proposals/{id}/abort`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="abort_proposal",
+        description="Call an order off; an agent may withdraw its own held one. One that is EXECUTING stays so until "
+        "the machine has said what came of it: nothing more of it is sent, then it is ABORTED, with the step it stands "
+        "at, or COMPLETED where everything had left already. It makes nothing safe: that is STOP. "
+        "409 `in_doubt` (nothing more is sent anyway: resolve it), `not_abortable`.",
+        request=shapes.AbortBody,
+        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, proposal_id: str) -> Response:
+        proposal = order_or_404(request, proposal_id)
+        body = read_body(shapes.AbortBody, request)
+        moved = services.abort_proposal(_principal(request), proposal, text=body["text"], now=clock.now())
+        return tagged(request, shapes.render_proposal(moved))
+
+
+class ProposalTimeline(APIView):
+    """`GET /v1/proposals/{id}/timeline`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="proposal_timeline",
+        description="Every move of the order and every stage of its attempt on the wire, in order.",
+        responses={200: shapes.TimelineSerializer},
+    )
+    def get(self, request: Request, proposal_id: str) -> Response:
+        proposal = order_or_404(request, proposal_id)
+        moves = [shapes.render_transition(row) for row in proposal.transitions.order_by("id")]
+        stages = [
+            {"at": shapes.render_time(row.at), "kind": "stage", "what": row.stage, "actor": None, "detail": row.detail}
+            for row in ExecutionStage.objects.filter(execution__proposal=proposal).order_by("id")
+        ]
+        entries = sorted(moves + stages, key=_place)
+        return Response({"proposal_id": proposal.pk, "entries": entries})
+
+
+#: Told in one breath with the last stage, and after it: the wire first, then what was concluded from it.
+_ENDINGS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.ABORTED.value, Status.IN_DOUBT.value})
+
+
+def _place(entry: dict[str, Any]) -> tuple[str, int]:
+    """By time; of one moment, moves before the wire, then its stages, then the ending."""
+    rank = 1 if entry["kind"] == "stage" else 2 if entry["what"] in _ENDINGS else 0
+    return entry["at"] or "", rank
+
+
+class GrantList(APIView):
+    """`GET/POST /v1/grants`."""
+
+    def get_permissions(self) -> list[Any]:
+        return [Requires("lead")()] if self.request.method == "POST" else [MemberOnly()]
+
+    @extend_schema(
+        operation_id="list_grants", parameters=[shapes.GrantFilters], responses={200: shapes.GrantPageSerializer}
+    )
+    def get(self, request: Request) -> Response:
+        filters = read_filters(shapes.GrantFilters, request)
+        rows = Grant.objects.for_principal(_principal(request)).select_related("agent", "granted_by")
+        columns = {"machine": "machine_id", "agent": "agent_id"}
+        rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
+        if "is_live" in filters:
+            rows = rows.filter(revoked_at__isnull=filters["is_live"] == "true")
+        return paginate(
+            rows,
+            order=("-granted_at", "-id"),
+            limit=filters["limit"],
+            cursor=filters.get("cursor"),
+            render=shapes.render_grant,
+        )
+
+    @extend_schema(
+        operation_id="grant_autonomy",
+        description="A lead signs how far an agent may go on a machine; the live grant there is replaced.",
+        request=shapes.GrantBody,
+        responses={201: shapes.GrantSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        body = read_body(shapes.GrantBody, request)
+        principal = _principal(request)
+        machine = machine_or_404(request, body["machine_id"])
+        agent = Agent.objects.for_principal(principal).filter(pk=body["agent_id"]).first()
+        if agent is None:
+            raise NotFound("agent_not_found", "There is no such agent here.", "See the agents of your organisation.")
+        grant = services.grant_autonomy(
+            principal, agent=agent, machine=machine, level=body["level"], order_types=body["order_types"],
+            reason=body["reason"], expires_at=body["expires_at"], agent_release=body["agent_release"],
+            evidence=body["evidence"], now=clock.now(),
+        )  # fmt: skip
+        return tagged(request, shapes.render_grant(grant), status=201)
+
+
+def grant_or_404(request: Request, grant_id: str, *, is_locked: bool = False) -> Grant:
+    """The principal's organisation's grant; ``is_locked`` (in a transaction): nobody changes it meanwhile."""
+    grants = Grant.objects.for_principal(_principal(request)).select_related("agent", "granted_by", "organization")
+    if is_locked:
+        grants = grants.select_for_update(of=("self",))
+    grant = grants.filter(pk=grant_id).first()
+    if grant is None:
+        raise NotFound("grant_not_found", "There is no such grant here.", "List them with GET /v1/grants.")
+    return grant
+
+
+class GrantDetail(APIView):
+    """`GET /v1/grants/{id}`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="get_grant", parameters=READING, responses={200: shapes.GrantSerializer, 304: NOT_MODIFIED}
+    )
+    def get(self, request: Request, grant_id: str) -> Response:
+        return tagged(request, shapes.render_grant(grant_or_404(request, grant_id)))
+
+
+class GrantRevoke(APIView):
+    """`POST /v1/grants/{id}/revoke`."""
+
+    permission_classes = [Requires("lead")]
+
+    @extend_schema(
+        operation_id="revoke_grant",
+        description="A lead takes a grant back: from now on the agent may only recommend. 412 `stale` where "
+        "`If-Match` is not its ETag.",
+        parameters=[if_match("GET /v1/grants/{id}")],
+        request=shapes.NothingBody,
+        responses={200: shapes.GrantSerializer, **errors(409, 412, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, grant_id: str) -> Response:
+        principal = _principal(request)
+        read_body(shapes.NothingBody, request)
+        with transaction.atomic():
+            grant = grant_or_404(request, grant_id, is_locked=True)
+            require_match(request, shapes.render_grant(grant))
+            grant = services.revoke_grant(principal, grant, now=clock.now())
+        return tagged(request, shapes.render_grant(grant))
+
+
+class EnvelopeList(APIView):
+    """`GET /v1/envelopes`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="list_envelopes",
+        description="The limits of each machine, in native steps. They are the server's, never a proposer's.",
+        parameters=[shapes.EnvelopeFilters],
+        responses={200: shapes.EnvelopePageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        filters = read_filters(shapes.EnvelopeFilters, request)
+        rows = Machine.objects.for_principal(_principal(request)).filter(is_archived=False).prefetch_related("limits")
+        if "machine" in filters:
+            rows = rows.filter(pk=filters["machine"])
+        return paginate(
+            rows, order=("id",), limit=filters["limit"], cursor=filters.get("cursor"), render=render_envelope
+        )

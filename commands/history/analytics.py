@@ -1,0 +1,414 @@
+"""What a set of orders says of itself: counts, rates, latencies, by type, machine and agent, over time. Pure.
+
+Every definition in words: docs/analytics.md. Orders come as one record each (:data:`RECORD`, columns of small
+numbers that index :attr:`Orders.names`); figures of long windows come from sums (``commands.history.sums``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from commands.lifecycle import UNSETTLED, Status
+from commands.rules.conversion import OrderType
+
+HOUR_S, DAY_S, WEEK_S = 3600, 86_400, 7 * 86_400
+#: A Monday: weeks and eight weeks are counted from it, days and hours too (all UTC, so no day has 23 or 25 hours).
+ANCHOR = dt.datetime(1970, 1, 5, tzinfo=dt.UTC)
+EXACT_WINDOW_S = 7 * DAY_S  # up to here latencies are exact
+STATUSES = tuple(status.value for status in Status)
+ORDER_TYPES = tuple(word.value for word in OrderType)
+_STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
+_TYPE_INDEX = {word: index for index, word in enumerate(ORDER_TYPES)}
+OPEN_INDICES = [_STATUS_INDEX[status.value] for status in UNSETTLED]
+
+#: What happened to an order besides its status.
+REFUSED, REJECTED, APPROVED, BY_AGENT, INTERVENED = 1, 2, 4, 8, 16
+NOTHING_MS = -1  # no approval, no execution
+MAX_MS = 2**31 - 1  # 24 days: an order in doubt for longer counts as long as that
+
+#: One order. ``at_us``: of the epoch; machine, agent, code: indices of `names`; 0 is nothing (a person's order).
+RECORD = np.dtype(
+    [
+        ("at_us", "<i8"),
+        ("machine", "<u2"),
+        ("agent", "<u2"),
+        ("code", "<u2"),
+        ("order_type", "u1"),
+        ("status", "u1"),
+        ("flags", "u1"),
+        ("approval_ms", "<i4"),
+        ("execution_ms", "<i4"),
+    ]
+)
+_INDEXED = ("machine", "agent", "code")
+#: The percentiles that are told.
+SHARES = (0.50, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFact:
+    """One order as the rows tell it. ``refusal_code`` only of a refused one; latencies in whole milliseconds."""
+
+    proposed_at: dt.datetime
+    machine_id: str
+    agent_id: str  # "": a person's
+    order_type: str
+    status: str
+    is_refused: bool = False  # by the governor, at proposal or before the wire
+    refusal_code: str = ""
+    is_rejected: bool = False  # by a person: rejected or vetoed
+    is_approved: bool = False  # by a person
+    is_intervened: bool = False  # an agent's order that a person turned down, called off, replaced or cut short
+    approval_ms: int | None = None
+    execution_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Any number of orders: ``records`` (n of :data:`RECORD`) and what their indices stand for (``names[0]`` is "")."""
+
+    records: np.ndarray
+    names: tuple[str, ...] = ("",)
+
+    def within(self, begin: dt.datetime, end: dt.datetime) -> Orders:
+        """Those proposed in [begin, end)."""
+        at_us = self.records["at_us"]
+        return Orders(self.records[(at_us >= epoch_us(begin)) & (at_us < epoch_us(end))], self.names)
+
+    def only(self, *, machine: str = "", agent: str | None = None, order_type: str = "") -> Orders:
+        """Those of a machine, an agent ("" is people's, None all) and a type."""
+        chosen = np.ones(len(self.records), dtype=bool)
+        if machine:
+            chosen &= self.records["machine"] == self.index_of(machine)
+        if agent is not None:
+            chosen &= self.records["agent"] == self.index_of(agent)
+        if order_type:
+            chosen &= self.records["order_type"] == _TYPE_INDEX.get(order_type, 255)
+        return Orders(self.records[chosen], self.names)
+
+    def index_of(self, name: str) -> int:
+        """Where a name stands; 65535 for one that no order here has."""
+        return self.names.index(name) if name in self.names else 65_535
+
+    @property
+    def open_count(self) -> int:
+        """How many are not settled."""
+        return int(np.isin(self.records["status"], OPEN_INDICES).sum())
+
+
+def epoch_us(at: dt.datetime) -> int:
+    """Whole microseconds since 1970."""
+    return (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+def floor_to(at: dt.datetime, span_s: int) -> dt.datetime:
+    """Where the span of this length that holds ``at`` begins, counted from :data:`ANCHOR`."""
+    return at - (at - ANCHOR) % dt.timedelta(seconds=span_s)
+
+
+def of_facts(facts: Iterable[OrderFact]) -> Orders:
+    """Rows as columns."""
+    names: dict[str, int] = {"": 0}
+    rows = [_record(fact, names) for fact in facts]
+    return Orders(np.array(rows, dtype=RECORD), tuple(names))
+
+
+def _record(fact: OrderFact, names: dict[str, int]) -> tuple[int, ...]:
+    flags = REFUSED * fact.is_refused | REJECTED * fact.is_rejected | APPROVED * fact.is_approved
+    flags |= BY_AGENT * bool(fact.agent_id) | INTERVENED * fact.is_intervened
+    return (
+        epoch_us(fact.proposed_at),
+        names.setdefault(fact.machine_id, len(names)),
+        names.setdefault(fact.agent_id, len(names)),
+        names.setdefault(fact.refusal_code if fact.is_refused else "", len(names)),
+        _TYPE_INDEX[fact.order_type],
+        _STATUS_INDEX[fact.status],
+        int(flags),
+        _bounded_ms(fact.approval_ms),
+        _bounded_ms(fact.execution_ms),
+    )
+
+
+def _bounded_ms(value: int | None) -> int:
+    return NOTHING_MS if value is None else min(max(0, value), MAX_MS)
+
+
+def joined(parts: Sequence[Orders]) -> Orders:
+    """Several sets as one, under one set of names."""
+    names: dict[str, int] = {"": 0}
+    for part in parts:
+        for name in part.names:
+            names.setdefault(name, len(names))
+    records = np.concatenate([part.records for part in parts]) if parts else np.empty(0, dtype=RECORD)
+    at = 0
+    for part in parts:
+        renamed = np.fromiter((names[name] for name in part.names), dtype=np.uint16, count=len(part.names))
+        for column in _INDEXED:
+            records[column][at : at + len(part.records)] = renamed[part.records[column]]
+        at += len(part.records)
+    return Orders(records, tuple(names))
+
+
+# --- latencies
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long something took, in milliseconds; every figure None where ``count`` is 0."""
+
+    count: int
+    mean_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("count", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms")}
+
+
+def latency_of(ordered_ms: np.ndarray) -> Latency:
+    """Of values in ascending order: exact, percentiles by linear interpolation (Hyndman and Fan's seventh)."""
+    count = len(ordered_ms)
+    if not count:
+        return Latency(0)
+    mean = float(ordered_ms.sum(dtype=np.int64)) / count
+    p50, p95, p99 = (_interpolated(ordered_ms, share) for share in SHARES)
+    return Latency(count, mean, p50, p95, p99, float(ordered_ms[-1]))
+
+
+def _interpolated(ordered: np.ndarray, share: float) -> float:
+    place = (len(ordered) - 1) * share
+    below = math.floor(place)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+    return low + (high - low) * (place - below)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Latencies of orders in ascending order, and whose each is (the order's place)."""
+
+    values_ms: np.ndarray
+    places: np.ndarray
+
+    def by(self, keys: np.ndarray, count: int) -> list[Latency]:
+        """Of each key from 0 to ``count`` - 1 (at most 65,536), one key per order."""
+        own = keys[self.places].astype(np.uint16)  # so that they are sorted by counting
+        values = self.values_ms[np.argsort(own, kind="stable")]
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=count))])
+        return [latency_of(values[bounds[each] : bounds[each + 1]]) for each in range(count)]
+
+
+def ordered(values_ms: np.ndarray) -> Ordered:
+    """Values of :data:`NOTHING_MS` are none."""
+    has = np.flatnonzero(values_ms != NOTHING_MS)
+    places = has[np.argsort(values_ms[has])]
+    return Ordered(values_ms[places], places)
+
+
+def grouped_latencies(keys: np.ndarray, values_ms: np.ndarray, count: int) -> list[Latency]:
+    """Of each key from 0 to ``count`` - 1; values of :data:`NOTHING_MS` are none."""
+    return ordered(values_ms).by(keys, count)
+
+
+# --- counts and rates
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is told of one set of orders. A rate is None where there was nothing it could be of, never 0/0."""
+
+    by_status: Mapping[str, int]
+    refused: int = 0
+    rejected: int = 0
+    approved: int = 0
+    passed_by_agents: int = 0  # agents' settled orders that the governor did not refuse
+    intervened: int = 0
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    approval_latency: Latency = Latency(0)
+    execution_duration: Latency = Latency(0)
+
+    @property
+    def orders(self) -> int:
+        return sum(self.by_status.values())
+
+    @property
+    def settled_executions(self) -> int:
+        """Attempts on the wire whose end is known."""
+        return self.by_status[Status.COMPLETED.value] + self.by_status[Status.FAILED.value]
+
+    def to_json(self) -> dict[str, Any]:
+        settled, orders = self.settled_executions, self.orders
+        return {
+            "orders": orders,
+            "by_status": dict(self.by_status),
+            "settled_executions": settled,
+            "success_rate": _rate(self.by_status[Status.COMPLETED.value], settled),
+            "failure_rate": _rate(self.by_status[Status.FAILED.value], settled),
+            "approved_by_person": self.approved,
+            "rejected_by_person": self.rejected,
+            "rejection_rate": _rate(self.rejected, self.rejected + self.approved),
+            "refused": self.refused,
+            "refusal_rate": _rate(self.refused, orders),
+            "refusals": [
+                {"code": code, "count": count, "rate": _rate(count, orders)}
+                for code, count in sorted(self.refusals.items(), key=lambda pair: (-pair[1], pair[0]))
+            ],
+            "human_interventions": self.intervened,
+            "human_intervention_rate": _rate(self.intervened, self.passed_by_agents),
+            "approval_latency": self.approval_latency.to_json(),
+            "execution_duration": self.execution_duration.to_json(),
+        }
+
+
+#: Nothing was proposed.
+NO_ORDERS = Figures(dict.fromkeys(STATUSES, 0))
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _tallied(orders: Orders, keys: np.ndarray, count: int) -> list[Figures]:
+    """Counts, without latencies, of each key from 0 to ``count`` - 1."""
+    records = orders.records
+    statuses = _crossed(keys, records["status"], count, len(STATUSES))
+    flags = records["flags"]
+
+    def flagged(chosen: np.ndarray) -> list[int]:
+        return np.bincount(keys[chosen], minlength=count)[:count].tolist()
+
+    refused, rejected, approved = (flagged(flags & bit != 0) for bit in (REFUSED, REJECTED, APPROVED))
+    is_passed = (flags & (BY_AGENT | REFUSED) == BY_AGENT) & ~np.isin(records["status"], OPEN_INDICES)
+    passed, intervened = flagged(is_passed), flagged(is_passed & (flags & INTERVENED != 0))
+    was_refused = flags & REFUSED != 0
+    codes = _crossed(keys[was_refused], records["code"][was_refused], count, len(orders.names))
+    return [
+        Figures(
+            dict(zip(STATUSES, statuses[each].tolist(), strict=True)),
+            refused[each],
+            rejected[each],
+            approved[each],
+            passed[each],
+            intervened[each],
+            {orders.names[code]: int(codes[each, code]) for code in np.flatnonzero(codes[each])},
+        )
+        for each in range(count)
+    ]
+
+
+def _crossed(keys: np.ndarray, values: np.ndarray, key_count: int, value_count: int) -> np.ndarray:
+    """How often each value came with each key: (keys, values)."""
+    flat = keys.astype(np.int64) * value_count + values
+    return np.bincount(flat, minlength=key_count * value_count).reshape(key_count, value_count)
+
+
+def _with_latencies(figures: Figures, approval: Latency, execution: Latency) -> Figures:
+    return Figures(
+        figures.by_status, figures.refused, figures.rejected, figures.approved, figures.passed_by_agents,
+        figures.intervened, figures.refusals, approval, execution,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A window's figures, whole and apart. ``method``: ``exact`` or ``histogram``. ``by_machine`` None: not kept."""
+
+    total: Figures
+    by_order_type: Mapping[str, Figures]
+    by_machine: Mapping[str, Figures] | None
+    by_agent: Mapping[str, Figures]  # "": people's
+    method: str = "exact"
+
+
+def measure(orders: Orders) -> Metrics:
+    """Everything of these orders, exactly."""
+    found = _Grouping.of(orders)
+    whole = found.figures(np.zeros(len(orders.records), dtype=np.uint16), 1)[0]
+    return Metrics(
+        whole,
+        found.by("order_type", ORDER_TYPES),
+        found.by("machine", orders.names),
+        found.by("agent", orders.names),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    """Orders whose latencies were put in order once, to be told apart in several ways."""
+
+    orders: Orders
+    approvals: Ordered
+    executions: Ordered
+
+    @classmethod
+    def of(cls, orders: Orders) -> _Grouping:
+        return cls(orders, ordered(orders.records["approval_ms"]), ordered(orders.records["execution_ms"]))
+
+    def figures(self, keys: np.ndarray, count: int) -> list[Figures]:
+        """Figures with exact latencies of each key from 0 to ``count`` - 1 (one key per order)."""
+        tallied = _tallied(self.orders, keys, count)
+        latencies = self.approvals.by(keys, count), self.executions.by(keys, count)
+        return [_with_latencies(*each) for each in zip(tallied, *latencies, strict=True)]
+
+    def by(self, column: str, names: Sequence[str]) -> dict[str, Figures]:
+        present, keys = numbered(self.orders.records[column])
+        found = self.figures(keys, len(present))
+        return {names[index]: figures for index, figures in zip(present.tolist(), found, strict=True)}
+
+
+def numbered(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The indices that occur, ascending, and for each row which of them it has (as ``np.unique``, by counting)."""
+    present = np.flatnonzero(np.bincount(indices))
+    places = np.zeros(int(present[-1]) + 1 if len(present) else 0, dtype=np.uint16)
+    places[present] = np.arange(len(present))
+    return present, places[indices]
+
+
+def grouped_figures(orders: Orders, keys: np.ndarray, count: int) -> list[Figures]:
+    """Figures with exact latencies of each key from 0 to ``count`` - 1 (one key per order)."""
+    return _Grouping.of(orders).figures(keys, count)
+
+
+# --- over time
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One stretch of a series, half-open [begin, end); the first and the last may be cut by the window."""
+
+    begin: dt.datetime
+    end: dt.datetime
+    figures: Figures
+
+
+def bucket_bounds(begin: dt.datetime, end: dt.datetime, bucket_s: int) -> list[dt.datetime]:
+    """Where the buckets of [begin, end) meet: multiples of ``bucket_s`` from :data:`ANCHOR`, in UTC, between the two
+    ends of the window. Empty for an empty window."""
+    if begin >= end:
+        return []
+    step = dt.timedelta(seconds=bucket_s)
+    bounds = [begin]
+    following = floor_to(begin, bucket_s) + step
+    while following < end:
+        bounds.append(following)
+        following += step
+    return [*bounds, end]
+
+
+def series(orders: Orders, bounds: Sequence[dt.datetime]) -> list[Bucket]:
+    """Figures between each two neighbours of ``bounds``; where nothing was proposed, zeros. Orders outside are left
+    out."""
+    if len(bounds) < 2:
+        return []
+    inside = orders.within(bounds[0], bounds[-1])
+    edges = np.array([epoch_us(at) for at in bounds], dtype=np.int64)
+    keys = np.searchsorted(edges, inside.records["at_us"], side="right") - 1
+    found = grouped_figures(inside, keys, len(bounds) - 1)
+    return [Bucket(*each) for each in zip(bounds, bounds[1:], found, strict=False)]

@@ -1,0 +1,428 @@
+"""The order history, asked and summed: closed spans once, the running hour from rows. docs/analytics.md says how.
+
+**An order belongs to the hour it was proposed in**, whatever becomes of it later. An hour is summed ten minutes after
+its end; as long as an order of it is not settled it is summed again. Longer spans are made of the hours below them.
+So a question costs the same however long the history is: at most a week of hours, or some tens of spans.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from django.db import transaction
+from django.db.models import Case, Exists, OuterRef, Value, When
+from django.db.models.fields.json import JSONField
+
+from commands.history import analytics
+from commands.history import sums as order_sums
+from commands.history.analytics import (
+    DAY_S,
+    EXACT_WINDOW_S,
+    HOUR_S,
+    RECORD,
+    WEEK_S,
+    Bucket,
+    Figures,
+    Metrics,
+    OrderFact,
+    Orders,
+    floor_to,
+)
+from commands.history.sums import SUM, Sums
+from commands.lifecycle import Actor, Status
+from commands.models import OrderHour, Proposal, ProposalTransition
+from commands.reasons import Code, Decision
+from kernel.models import Organization
+
+LONG_BUCKETS_S = (DAY_S, WEEK_S)
+SPANS_S = (HOUR_S, DAY_S, WEEK_S, 8 * WEEK_S)
+#: An hour is summed so long after its end: whoever read the clock in it has committed by then.
+GRACE = dt.timedelta(minutes=10)
+AGAIN_AFTER = dt.timedelta(seconds=60)
+MAX_HOURS_AT_ONCE, MAX_AGAIN_AT_ONCE = 48, 20
+ALL = ""  # machine_key of a row over all machines
+#: Rows at once, when the running hour is read: 90 minutes at 250 orders a second.
+MAX_TAIL_ROWS = 1_500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a question is limited to. ``agent`` "" asks for people's orders, None for everybody's."""
+
+    machine: str = ""
+    agent: str | None = None
+    order_type: str = ""
+
+
+EVERYTHING = Filter()
+
+
+# --- rows as facts
+
+_BY_PERSON = Exists(
+    ProposalTransition.objects.filter(
+        proposal=OuterRef("pk"),
+        to_status__in=[Status.REJECTED.value, Status.ABORTED.value],
+        actor_kind=Actor.PERSON.value,
+    )
+)
+_COLUMNS = (
+    "proposed_at", "machine_id", "proposer_agent_id", "order_type", "status", "decision", "rejection_code",
+    "outcome_code", "approver_id", "decided_at", "abort_requested_by_id", "execution__claimed_at",
+    "execution__concluded_at", "reasons_if_refused", "ended_by_person",
+)  # fmt: skip
+
+
+def orders_between(organization_id: str, begin: dt.datetime, end: dt.datetime, only: Filter = EVERYTHING) -> Orders:
+    """Orders proposed in [begin, end), from the rows."""
+    if begin >= end:
+        return Orders(np.empty(0, dtype=RECORD))
+    rows = Proposal.objects.filter(organization_id=organization_id, proposed_at__gte=begin, proposed_at__lt=end)
+    if only.machine:
+        rows = rows.filter(machine_id=only.machine)
+    if only.agent is not None:
+        rows = rows.filter(proposer_agent_id=only.agent or None)
+    if only.order_type:
+        rows = rows.filter(order_type=only.order_type)
+    rows = rows.order_by().annotate(
+        reasons_if_refused=Case(
+            When(decision=Decision.REFUSE.value, then="reasons"), default=None, output_field=JSONField()
+        ),
+        ended_by_person=Case(
+            When(decision=Decision.REFUSE.value, then=Value(False)),
+            When(status__in=[Status.REJECTED.value, Status.ABORTED.value], then=_BY_PERSON),
+            default=Value(False),
+        ),
+    )
+    return analytics.of_facts(_fact(*row) for row in rows.values_list(*_COLUMNS)[:MAX_TAIL_ROWS])
+
+
+def _fact(
+    proposed_at: dt.datetime, machine_id: str, agent_id: str | None, order_type: str, status: str, decision: str,
+    rejection_code: str, outcome_code: str, approver_id: int | None, decided_at: dt.datetime | None,
+    aborted_by_id: int | None, claimed_at: dt.datetime | None, concluded_at: dt.datetime | None,
+    reasons: list[dict[str, str]] | None, is_ended_by_person: bool,
+) -> OrderFact:  # fmt: skip
+    is_rejected = status == Status.REJECTED and is_ended_by_person
+    is_refused = status == Status.REJECTED and not is_ended_by_person
+    is_taken = status == Status.ABORTED and (is_ended_by_person or outcome_code == Code.SUSPENDED)
+    is_ended = status in (Status.COMPLETED, Status.FAILED)
+    return OrderFact(
+        proposed_at=proposed_at,
+        machine_id=machine_id,
+        agent_id=agent_id or "",
+        order_type=order_type,
+        status=status,
+        is_refused=is_refused,
+        refusal_code=_refusal_code(reasons or [], rejection_code) if is_refused else "",
+        is_rejected=is_rejected,
+        is_approved=approver_id is not None,
+        is_intervened=bool(agent_id) and (is_rejected or is_taken or aborted_by_id is not None),
+        approval_ms=_ms(proposed_at, decided_at) if approver_id is not None else None,
+        execution_ms=_ms(claimed_at, concluded_at) if is_ended else None,
+    )
+
+
+def _refusal_code(reasons: Sequence[dict[str, str]], rejection_code: str) -> str:
+    """The first refusing reason's own code; of a refusal before the wire what was filed with it."""
+    refusing = (reason.get("code", "") for reason in reasons if reason.get("decision") == Decision.REFUSE.value)
+    return next(refusing, "") or rejection_code or Code.NO_RULES.value
+
+
+def _ms(begin: dt.datetime | None, end: dt.datetime | None) -> int | None:
+    return None if begin is None or end is None else round((end - begin).total_seconds() * 1000)
+
+
+# --- summing
+
+
+def sum_due(*, now: dt.datetime) -> int:
+    """Sum hours and longer spans that have closed, and again those with orders that were open; how many hours."""
+    done = 0
+    for organization_id in Organization.objects.values_list("pk", flat=True):
+        done += _sum_closed(organization_id, now)
+    again = OrderHour.objects.filter(open_orders__gt=0, span_s=HOUR_S, summed_at__lte=now - AGAIN_AFTER)
+    for organization_id, hour_at in again.order_by("summed_at").values_list("organization_id", "hour_at")[
+        :MAX_AGAIN_AT_ONCE
+    ]:
+        sum_hour(organization_id, hour_at, now=now)
+        _sum_longer_again(organization_id, hour_at, now)
+        done += 1
+    return done
+
+
+def summed_until(organization_id: str, span_s: int = HOUR_S) -> dt.datetime | None:
+    """Where the summed spans of this length end; None before the first."""
+    newest = (
+        OrderHour.objects.filter(organization_id=organization_id, machine_key=ALL, span_s=span_s)
+        .order_by("-hour_at")
+        .values_list("hour_at", flat=True)
+        .first()
+    )
+    return None if newest is None else newest + dt.timedelta(seconds=span_s)
+
+
+def _sum_closed(organization_id: str, now: dt.datetime) -> int:
+    closed = floor_to(now - GRACE, HOUR_S)
+    begin, done = summed_until(organization_id), 0
+    while done < MAX_HOURS_AT_ONCE:
+        hour_at = _next_hour(organization_id, begin, closed)
+        if hour_at is None:
+            break
+        sum_hour(organization_id, hour_at, now=now)
+        begin = hour_at + dt.timedelta(seconds=HOUR_S)
+        done += 1
+    # Whatever lies before the next unsummed order is complete, the empty hours between too.
+    complete = closed if done < MAX_HOURS_AT_ONCE else begin
+    if begin is not None and complete is not None:
+        for below_s, span_s in zip(SPANS_S, SPANS_S[1:], strict=False):
+            _sum_spans(organization_id, span_s, below_s, complete, now)
+    return done
+
+
+def _next_hour(organization_id: str, begin: dt.datetime | None, closed: dt.datetime) -> dt.datetime | None:
+    """The first closed hour from ``begin`` on in which anything was proposed."""
+    rows = Proposal.objects.filter(organization_id=organization_id, proposed_at__lt=closed)
+    if begin is not None:
+        rows = rows.filter(proposed_at__gte=begin)
+    first = rows.order_by("proposed_at").values_list("proposed_at", flat=True).first()
+    return None if first is None else floor_to(first, HOUR_S)
+
+
+def sum_hour(organization_id: str, hour_at: dt.datetime, *, now: dt.datetime) -> None:
+    """Sum one hour from its rows; again with the same answer, whoever else does it."""
+    orders = orders_between(organization_id, hour_at, hour_at + dt.timedelta(seconds=HOUR_S))
+    _keep(
+        OrderHour(
+            organization_id=organization_id, span_s=HOUR_S, hour_at=hour_at, machine_key=ALL, names=list(orders.names),
+            counts=orders.records.tobytes(), latencies=b"", open_orders=orders.open_count, summed_at=now,
+        )
+    )  # fmt: skip
+
+
+def _keep(*rows: OrderHour) -> None:
+    OrderHour.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["organization", "machine_key", "span_s", "hour_at"],
+        update_fields=["names", "counts", "latencies", "open_orders", "summed_at"],
+    )
+
+
+def _sum_spans(organization_id: str, span_s: int, below_s: int, complete: dt.datetime, now: dt.datetime) -> None:
+    """Spans of this length that lie wholly before ``complete`` and have orders, from where we stopped."""
+    done_until = summed_until(organization_id, span_s)
+    below = OrderHour.objects.filter(organization_id=organization_id, machine_key=ALL, span_s=below_s)
+    while True:
+        rows = below.filter(hour_at__gte=done_until) if done_until is not None else below
+        first = rows.order_by("hour_at").values_list("hour_at", flat=True).first()
+        if first is None:
+            return
+        begin = floor_to(first, span_s)
+        done_until = begin + dt.timedelta(seconds=span_s)
+        if done_until > complete:
+            return
+        _sum_span(organization_id, begin, span_s, below_s, now)
+
+
+def _sum_span(organization_id: str, begin: dt.datetime, span_s: int, below_s: int, now: dt.datetime) -> None:
+    """One longer span, over all machines and for each, of the spans below it."""
+    end = begin + dt.timedelta(seconds=span_s)
+    if below_s == HOUR_S:
+        orders = _hours(organization_id, begin, end)
+        machines = [orders.names[index] for index in np.unique(orders.records["machine"]).tolist()]
+        sums = {ALL: order_sums.sums_of(orders)}
+        sums |= {machine: order_sums.sums_of(orders.only(machine=machine)) for machine in machines}
+    else:
+        parts: dict[str, list[Sums]] = {}
+        for _at, machine_key, part in _span_rows(organization_id, begin, end, below_s, machine_key=None):
+            parts.setdefault(machine_key, []).append(part)
+        sums = {machine_key: order_sums.joined(each) for machine_key, each in parts.items()}
+    with transaction.atomic():
+        _keep(
+            *(
+                OrderHour(
+                    organization_id=organization_id, span_s=span_s, hour_at=begin, machine_key=machine_key,
+                    names=list(each.names), counts=each.counts.tobytes(), latencies=each.latencies.tobytes(),
+                    open_orders=each.open_orders, summed_at=now,
+                )
+                for machine_key, each in sums.items()
+            )
+        )  # fmt: skip
+
+
+def _sum_longer_again(organization_id: str, hour_at: dt.datetime, now: dt.datetime) -> None:
+    for below_s, span_s in zip(SPANS_S, SPANS_S[1:], strict=False):
+        begin = floor_to(hour_at, span_s)
+        rows = OrderHour.objects.filter(organization_id=organization_id, machine_key=ALL, span_s=span_s, hour_at=begin)
+        if rows.exists():
+            _sum_span(organization_id, begin, span_s, below_s, now)
+
+
+# --- reading
+
+
+def _hours(organization_id: str, begin: dt.datetime, end: dt.datetime) -> Orders:
+    """The records of summed hours that begin in [begin, end)."""
+    rows = OrderHour.objects.filter(
+        organization_id=organization_id, machine_key=ALL, span_s=HOUR_S, hour_at__gte=begin, hour_at__lt=end
+    ).order_by("hour_at")
+    return analytics.joined(
+        [
+            Orders(np.frombuffer(bytes(counts), dtype=RECORD), tuple(names))
+            for names, counts in rows.values_list("names", "counts")
+        ]
+    )
+
+
+def _span_rows(
+    organization_id: str,
+    begin: dt.datetime,
+    end: dt.datetime,
+    span_s: int,
+    *,
+    machine_key: str | None,
+    has_latencies: bool = True,
+) -> Iterable[tuple[dt.datetime, str, Sums]]:
+    """Summed longer spans that begin in [begin, end): of one machine, of all together (ALL), or (None) of each."""
+    rows = OrderHour.objects.filter(
+        organization_id=organization_id, span_s=span_s, hour_at__gte=begin, hour_at__lt=end
+    ).order_by("hour_at", "machine_key")
+    if machine_key is not None:
+        rows = rows.filter(machine_key=machine_key)
+    columns = ["machine_key", "names", "open_orders", "counts", *(["latencies"] if has_latencies else [])]
+    for hour_at, key, names, open_orders, counts, *latencies in rows.values_list("hour_at", *columns):
+        yield (
+            hour_at,
+            key,
+            Sums(
+                np.frombuffer(bytes(counts), dtype=SUM),
+                np.frombuffer(bytes(latencies[0]) if latencies else b"", dtype=SUM),
+                tuple(names),
+                open_orders,
+            ),
+        )
+
+
+def orders_in(organization_id: str, begin: dt.datetime, end: dt.datetime, only: Filter = EVERYTHING) -> Orders:
+    """Orders proposed in [begin, end): closed hours as they were summed, the rest from rows. For up to a week."""
+    until = summed_until(organization_id) or begin
+    parts = []
+    if begin < until:
+        hours = _hours(organization_id, floor_to(begin, HOUR_S), min(end, until))
+        hours = hours.within(begin, end)
+        parts.append(hours.only(machine=only.machine, agent=only.agent, order_type=only.order_type))
+    parts.append(orders_between(organization_id, max(begin, until), end, only))
+    return analytics.joined(parts)
+
+
+def sums_in(
+    organization_id: str,
+    begin: dt.datetime,
+    end: dt.datetime,
+    only: Filter = EVERYTHING,
+    *,
+    has_latencies: bool = True,
+) -> Sums:
+    """Orders proposed in [begin, end), summed: the longest spans that fit, hours and rows at the edges. Of one machine
+    when the filter names one; agent and type are chosen afterwards (``order_sums.measure``)."""
+    whole = Filter(machine=only.machine)
+    parts = []
+    for span_s, first, last in _cover(organization_id, begin, end):
+        if span_s == 0:
+            parts.append(order_sums.sums_of(orders_in(organization_id, first, last, whole)))
+        else:
+            rows = _span_rows(
+                organization_id, first, last, span_s, machine_key=only.machine or ALL, has_latencies=has_latencies
+            )
+            parts += [part for _at, _machine, part in rows]
+    return order_sums.joined(parts, is_folded=False)
+
+
+def _cover(organization_id: str, begin: dt.datetime, end: dt.datetime) -> list[tuple[int, dt.datetime, dt.datetime]]:
+    """[begin, end) as runs of spans, each as long as possible: (span, from, to); span 0: order by order."""
+    return _covered(begin, end, [(span_s, summed_until(organization_id, span_s)) for span_s in reversed(SPANS_S[1:])])
+
+
+def _covered(
+    begin: dt.datetime, end: dt.datetime, spans: Sequence[tuple[int, dt.datetime | None]]
+) -> list[tuple[int, dt.datetime, dt.datetime]]:
+    if begin >= end:
+        return []
+    if not spans:
+        return [(0, begin, end)]
+    (span_s, until), shorter = spans[0], spans[1:]
+    first = -(-(begin - analytics.ANCHOR) // dt.timedelta(seconds=span_s)) * dt.timedelta(seconds=span_s)
+    inner_begin = analytics.ANCHOR + first
+    inner_end = floor_to(min(end, until), span_s) if until is not None else begin
+    if inner_begin >= inner_end:
+        return _covered(begin, end, shorter)
+    return [
+        *_covered(begin, inner_begin, shorter), (span_s, inner_begin, inner_end), *_covered(inner_end, end, shorter),
+    ]  # fmt: skip
+
+
+def is_exact(begin: dt.datetime, end: dt.datetime) -> bool:
+    """Whether latencies of this window are exact."""
+    return (end - begin).total_seconds() <= EXACT_WINDOW_S
+
+
+def metrics_of(organization_id: str, begin: dt.datetime, end: dt.datetime, only: Filter = EVERYTHING) -> Metrics:
+    """Everything of the orders proposed in [begin, end)."""
+    if is_exact(begin, end):
+        return analytics.measure(orders_in(organization_id, begin, end, only))
+    sums = sums_in(organization_id, begin, end, only)
+    measured = order_sums.measure(sums, agent=only.agent, order_type=only.order_type)
+    if not only.machine:
+        return measured
+    # A machine's rows hold that machine alone.
+    return Metrics(
+        measured.total, measured.by_order_type, {only.machine: measured.total}, measured.by_agent, measured.method
+    )
+
+
+def recent_metrics(organization_id: str, now: dt.datetime, only: Filter = EVERYTHING) -> tuple[Metrics, Metrics]:
+    """Of the last 24 hours and of the last 7 days, from one reading."""
+    week = orders_in(organization_id, now - dt.timedelta(days=7), now, only)
+    return analytics.measure(week.within(now - dt.timedelta(hours=24), now)), analytics.measure(week)
+
+
+def series_of(
+    organization_id: str, begin: dt.datetime, end: dt.datetime, bucket_s: int, only: Filter = EVERYTHING
+) -> list[Bucket]:
+    """Figures of each bucket of [begin, end). Over more than a week of :data:`LONG_BUCKETS_S`, without percentiles."""
+    bounds = analytics.bucket_bounds(begin, end, bucket_s)
+    if is_exact(begin, end):
+        return analytics.series(orders_in(organization_id, begin, end, only), bounds)
+    step = dt.timedelta(seconds=bucket_s)
+    closed = summed_until(organization_id, bucket_s) or begin
+    pairs = list(itertools.pairwise(bounds))
+    summed = [pair for pair in pairs if pair[1] - pair[0] == step and pair[1] <= closed]
+    rows = _summed_figures(organization_id, begin, min(end, closed), bucket_s, only) if summed else {}
+    found = [Bucket(*pair, rows.get(pair[0], analytics.NO_ORDERS)) for pair in summed]
+    for run in _runs([pair for pair in pairs if pair not in set(summed)]):
+        orders = orders_in(organization_id, run[0], run[-1], only)
+        found += analytics.series(orders, run)
+    return sorted(found, key=lambda bucket: bucket.begin)
+
+
+def _summed_figures(
+    organization_id: str, begin: dt.datetime, end: dt.datetime, span_s: int, only: Filter
+) -> dict[dt.datetime, Figures]:
+    rows = _span_rows(organization_id, begin, end, span_s, machine_key=only.machine or ALL, has_latencies=False)
+    return {at: order_sums.total(sums, agent=only.agent, order_type=only.order_type) for at, _machine, sums in rows}
+
+
+def _runs(pairs: Sequence[tuple[dt.datetime, dt.datetime]]) -> list[list[dt.datetime]]:
+    """Bounds of neighbouring buckets together."""
+    runs: list[list[dt.datetime]] = []
+    for begin, end in pairs:
+        if runs and runs[-1][-1] == begin:
+            runs[-1].append(end)
+        else:
+            runs.append([begin, end])
+    return runs

@@ -1,0 +1,51 @@
+"""A machine's row as its keeper and its loop's keeper side need it: they ask the store nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from commands.loop.interlocks import WARMING_HEATER_STEP, Limits
+from commands.loop.notes import MachineFacts
+from drivers import keeper_config
+from drivers.keeper_config import KeeperConfig
+from roasts.models import ControlLimit, Machine
+
+
+def config_of(machine: Machine, run_dir: Path) -> KeeperConfig:
+    """The keeper's config as the machine's row says it."""
+    return keeper_config.make(
+        run_dir,
+        machine_id=machine.pk,
+        name=machine.name,
+        driver_kind=machine.driver_kind,
+        driver_options=machine.driver_options,
+        silence_policy=machine.silence_policy,
+        limits=keeper_config.Limits(
+            machine.max_bean_temp_c, machine.max_infrared_temp_c, machine.max_heat_time_s, machine.max_exhaust_temp_c
+        ),
+        organization_id=machine.organization_id,
+    )
+
+
+def facts_of(machine: Machine) -> MachineFacts:
+    """What the keeper side must know without the store."""
+    return MachineFacts(
+        machine_id=machine.pk,
+        organization_id=machine.organization_id,
+        name=machine.name,
+        limits=Limits(
+            max_bean_temp_c=machine.max_bean_temp_c,
+            max_infrared_temp_c=machine.max_infrared_temp_c,
+            max_exhaust_temp_c=machine.max_exhaust_temp_c,
+            max_rate_of_rise_c_per_min=machine.max_rate_of_rise_c_per_min,
+            max_heat_time_s=machine.max_heat_time_s,
+            warming_heater_step=_warming_step(machine),
+        ),
+    )
+
+
+def _warming_step(machine: Machine) -> int:
+    """From which heater step on the beans must warm: 5 of 9 on the machine's own scale (56 where it is percent)."""
+    full = ControlLimit.objects.filter(machine=machine, control="heater").values_list("full_scale_step", flat=True)
+    return math.ceil((full.first() or 9) * WARMING_HEATER_STEP / 9)
