@@ -14,11 +14,9 @@ from commands.models import (
     ProposalTransition,
     Suspension,
 )
+from commands.records.moves import TOLD_UNMOVED
 from kernel.models import Agent, AuditEntry, AuditSeal, StreamEvent
 from roasts.models import Machine, MachineReading
-
-#: Audited and told of an order without moving it.
-TOLD_UNMOVED = ("approval_given", "abort_requested", "proposal_reviewed")
 
 
 def _listed(words: object) -> str:

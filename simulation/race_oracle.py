@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from simulation.beginning import FIRST_LOOP
 from simulation.race_picture import Change, Picture
 
 HELD, APPROVED, REJECTED, EXECUTING = "PENDING_APPROVAL", "APPROVED", "REJECTED", "EXECUTING"
@@ -150,10 +151,10 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
         return "rejected after its time"
     if change.after == EXECUTING:
         return _wrong_claim(change.key, proposer, before, after)
-    if (change.before, change.after) == ("", HELD):
+    if change.before == "" and change.after == APPROVED and proposer in APPROVERS:
+        return "an agent's order was born approved"
+    if change.before == "" and change.after in WAITING:
         return _wrong_birth(history, asked, proposer)
-    if change.before == "" and change.after == APPROVED and not proposer.startswith("usr_"):
-        return "an agent's order was born approved" if proposer in APPROVERS else ""
     return ""
 
 
@@ -178,13 +179,14 @@ def _wrong_claim(order_id: str, proposer: str, before: Picture, after: Picture) 
 
 
 def _wrong_birth(history: History, asked: Asked, proposer: str) -> str:
-    """An order is held only if at some moment while it was judged nothing refused it."""
+    """An order waits or is let through only if at some moment while it was judged nothing refused it."""
     agent_id = next((key for key, name in history.names.items() if name == proposer), "")
-    for picture in history.pictures[asked.since : asked.until + 1]:
+    for picture in _span(history, asked):
         level = picture.facts.get(("grant", agent_id), "").split(" ")[0]
-        if not picture.is_halted and not picture.has("suspension") and not picture.has("paused") and level >= "L3":
+        is_trusted = proposer not in APPROVERS or (level >= "L3" and not picture.has("suspension"))
+        if is_trusted and not picture.is_halted and not picture.has("paused"):
             return ""
-    return "held though it was refused all along (halt, suspension, pause or grant)"
+    return "filed though it was refused all along (halt, suspension, pause or grant)"
 
 
 def _wrong_fact(asked: Asked, change: Change, before: Picture) -> str:
@@ -242,9 +244,14 @@ def _own_changes(history: History, asked: Asked) -> list[Change]:
     ]
 
 
+def _span(history: History, asked: Asked) -> Sequence[Picture]:
+    """Every state that stood between question and answer."""
+    return history.pictures[asked.since : asked.until + 1]
+
+
 def _statuses(history: History, asked: Asked) -> set[str]:
     """Where the named order stood at any moment between question and answer."""
-    return {picture.status(asked.order_id) for picture in history.pictures[asked.since : asked.until + 1]}
+    return {picture.status(asked.order_id) for picture in _span(history, asked)}
 
 
 def _moved(history: History, asked: Asked, to: str) -> bool:
@@ -290,8 +297,7 @@ def _said_yes(history: History, asked: Asked) -> bool:
 def _has_said_yes(history: History, asked: Asked, who: str) -> bool:
     """This person's yes to this order stood already at some moment between question and answer."""
     person = next((key.removeprefix("usr_") for key, name in history.names.items() if name == who), "")
-    spans = history.pictures[asked.since : asked.until + 1]
-    return any(("approval", f"{asked.order_id} {person}") in picture.facts for picture in spans)
+    return any(("approval", f"{asked.order_id} {person}") in picture.facts for picture in _span(history, asked))
 
 
 def _vetoed(history: History, asked: Asked) -> str:
@@ -326,9 +332,9 @@ def _proposed(history: History, asked: Asked) -> str:
 
 
 def _stopped(history: History, asked: Asked) -> str:
-    spans = history.pictures[asked.since : asked.until + 1]
     if asked.status == 200:
-        return "" if any(("halt", asked.subject) in each.facts for each in spans) else "told halted, and no halt stood"
+        is_so = any(("halt", asked.subject) in each.facts for each in _span(history, asked))
+        return "" if is_so else "told halted, and no halt stood"
     return "a stop was refused"
 
 
@@ -340,9 +346,69 @@ def _granted(history: History, asked: Asked) -> str:
     return "" if asked.status in (403, 404, 409) and not changes else "an answer nobody foresaw"
 
 
+def _is_done(history: History, asked: Asked) -> bool:
+    """What the answer says was so at some moment between question and answer, or is this call's own doing."""
+    spans, changes = _span(history, asked), _own_changes(history, asked)
+    if asked.verb == "suspend":
+        return any(each.has("suspension") for each in spans)
+    if asked.verb == "resume":
+        return any(not each.has("suspension") for each in spans)
+    if asked.verb == "reset":
+        return any(("halt", asked.subject) not in each.facts for each in spans)
+    if asked.verb == "revoke":
+        ids = [{value.split(" ")[1] for (kind, _), value in each.facts.items() if kind == "grant"} for each in spans]
+        return any(asked.subject not in each for each in ids)
+    to = "yes" if asked.verb == "pause_orders" else ""  # pause_orders, resume_orders: told whether it was this call
+    if asked.subject == "True":
+        return any(c.kind == "paused" and c.after == to for c in changes)
+    return any(each.has("paused") == bool(to) for each in spans)
+
+
+def _switched(roles: frozenset[str]) -> Any:
+    """A check of what switches something on or off: refused only to who may not; told done, and so it was."""
+
+    def check(history: History, asked: Asked) -> str:
+        who = str(asked.arguments.get("who", "operator"))
+        if asked.status in (403, 404):
+            return "refused, though this person may" if who in roles else ""
+        if asked.status != 200:
+            return "an answer nobody foresaw"
+        return "" if _is_done(history, asked) else f"told {asked.subject or 'done'}, and it was not so"
+
+    return check
+
+
+def _took(history: History, asked: Asked) -> str:
+    """Who is told a token got it: by this call, and nobody else was told the same one. (Fenced: a newer one is out.)"""
+    if asked.status != 200:
+        return "" if (asked.status, asked.code) == (409, "fenced") else "an answer nobody foresaw"
+    won = {change.after for change in _own_changes(history, asked) if change.kind == "lease"}
+    told = {token for token in asked.subject.split(",") if token}
+    return "" if told <= won else f"told token {', '.join(sorted(told - won))}, and did not win it"
+
+
+def _kept(history: History, asked: Asked) -> str:
+    """The first loop renews or gives up its lease: told whether it was still its own."""
+    own = [
+        any(kind == "owner" and owner == FIRST_LOOP for (kind, _), owner in each.facts.items()) and each.token == 1
+        for each in _span(history, asked)
+    ]
+    if asked.status != 200 or asked.subject not in ("True", "False"):
+        return "an answer nobody foresaw"
+    return "" if (asked.subject == "True") in own else f"told {asked.subject}, and that was never so"
+
+
+def _worked(_history: History, asked: Asked) -> str:
+    return "" if asked.status == 200 else "a sweeper's or a loop's own work was refused"
+
+
 _CHECKS: Mapping[str, Any] = {
     "approve": _decided(APPROVED), "reject": _decided(REJECTED), "abort": _aborted, "propose": _proposed,
     "adopt": _proposed, "veto": _vetoed, "stop": _stopped, "grant": _granted,
+    **dict.fromkeys(("suspend", "resume", "pause_orders", "resume_orders"), _switched(OPERATORS)),
+    **dict.fromkeys(("reset", "revoke"), _switched(LEADS)),
+    **dict.fromkeys(("take_over", "work"), _took), **dict.fromkeys(("renew", "give_up"), _kept),
+    **dict.fromkeys(("seal", "expire", "release", "void", "beat", "reconcile", "tick", "claim_again"), _worked),
 }  # fmt: skip
 
 

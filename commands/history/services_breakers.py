@@ -97,8 +97,9 @@ def _attempts(machine_id: str, now: dt.datetime) -> Iterable[tuple[str | None, A
         machine=machine_id,
         status__in=[Status.COMPLETED.value, Status.FAILED.value],
         settled_at__gt=now - LOOK_BACK,
-    ).order_by("-settled_at")[:MAX_ATTEMPTS]
-    going = Proposal.objects.filter(machine=machine_id, status__in=[status.value for status in ON_THE_WIRE])
+    ).order_by("-settled_at", "-id")[:MAX_ATTEMPTS]
+    on_the_wire = [status.value for status in ON_THE_WIRE]
+    going = Proposal.objects.filter(machine=machine_id, status__in=on_the_wire).order_by("-proposed_at", "-id")
     for rows in (ended, going):
         for agent_id, *columns, settled_at, claimed_at, proposed_at, before, after in rows.values_list(*_COLUMNS):
             order_id, order_type, control, status, outcome_code = columns

@@ -28,10 +28,10 @@ from commands.records.moves import (
     require_loop,
     settled_by,
     stream_document,
+    tell_unmoved,
     time_out,
 )
 from commands.rules.values import ApprovalLook
-from kernel import audit, live
 from kernel.errors import ApiError, Conflict, Forbidden, Malformed, Stale
 from kernel.principals import ROLES_FOR, Principal
 
@@ -80,9 +80,7 @@ def _say_yes(principal: Principal, proposal: Proposal, digest: str, now: dt.date
     detail = {"digest": digest, "given": given, "needed": proposal.approvals_needed}
     if given < proposal.approvals_needed:
         document = {**stream_document(proposal), "approvals_given": given}
-        told = {**document, **detail}
-        audit.record(proposal.organization, principal, "approval_given", "proposal", proposal.pk, told, now=now)
-        live.publish_decision(proposal.organization, "proposal", proposal.pk, proposal.machine_id, document, now=now)
+        tell_unmoved(proposal, principal, "approval_given", document, detail=detail, now=now)
         return proposal
     if proposal.proposer_user_id is not None:
         _clear_the_way(principal, proposal, now)
@@ -325,7 +323,5 @@ def review_proposal(
         for name, value in changes.items():
             setattr(proposal, name, value)
         document = {**stream_document(proposal), "finding": finding}
-        told = {**document, "text": text[:500]}
-        audit.record(proposal.organization, principal, "proposal_reviewed", "proposal", proposal.pk, told, now=now)
-        live.publish_decision(proposal.organization, "proposal", proposal.pk, proposal.machine_id, document, now=now)
+        tell_unmoved(proposal, principal, "proposal_reviewed", document, detail={"text": text[:500]}, now=now)
     return proposal

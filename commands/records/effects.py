@@ -41,7 +41,7 @@ def note_due_effects(*, now: dt.datetime, limit: int = MOST_AT_ONCE) -> int:
         )
         .exclude(proposal__control="")
         .select_related("proposal__roast__machine", "proposal__organization")
-        .order_by("first_byte_at")
+        .order_by("first_byte_at", "id")
     )
     noted = 0
     for execution in due[: limit * 5]:
@@ -53,7 +53,7 @@ def note_due_effects(*, now: dt.datetime, limit: int = MOST_AT_ONCE) -> int:
 
 def _latest_roasts() -> list[str]:
     """The open roast of each machine, and the one before it, by an index: this costs the same after a million."""
-    newest = Roast.objects.filter(machine_id=OuterRef("pk")).order_by("-started_at").values("pk")
+    newest = Roast.objects.filter(machine_id=OuterRef("pk")).order_by("-started_at", "-pk").values("pk")
     rows = Machine.objects.filter(is_archived=False).values_list(Subquery(newest[:1]), Subquery(newest[1:2]))
     return [roast_id for row in rows for roast_id in row if roast_id is not None]
 

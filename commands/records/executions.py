@@ -21,12 +21,13 @@ from commands.records.moves import (
     order_digest,
     settled_by,
     stream_document,
+    tell_unmoved,
     topic,
 )
 from commands.rules.values import Phase, Situation
 from drivers import wire_json
 from drivers.port import ABORTED, Outcome, Receipt
-from kernel import audit, clock, live, metrics
+from kernel import clock, live, metrics
 from kernel.errors import Conflict, Forbidden
 from kernel.principals import Principal, system_principal
 
@@ -272,10 +273,8 @@ def request_abort(principal: Principal, proposal: Proposal, *, text: str = "", n
         ).update(abort_requested_at=now, abort_requested_by=principal.user)
         fresh = Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
         if asked:
-            document = stream_document(fresh)
-            told = document | ({"text": text[:500]} if text else {})
-            audit.record(fresh.organization, principal, "abort_requested", "proposal", fresh.pk, told, now=now)
-            live.publish_decision(fresh.organization, "proposal", fresh.pk, fresh.machine_id, document, now=now)
+            detail = {"text": text[:500]} if text else {}
+            tell_unmoved(fresh, principal, "abort_requested", stream_document(fresh), detail=detail, now=now)
             transaction.on_commit(lambda: live.wake(topic(fresh.machine_id)))
     if not asked and fresh.status != Status.EXECUTING:
         raise Conflict(

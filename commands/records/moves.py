@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: What is loaded with an order wherever it is judged, moved or shown.
 WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
+#: What is audited and told of an order that stays where it stands. Whatever else is told of one has moved it.
+TOLD_UNMOVED = frozenset({"approval_given", "abort_requested", "proposal_reviewed"})
 
 
 class OrderError(Exception):
@@ -191,6 +193,26 @@ def file_judged(
     _leave_tracks(proposal, old, to, actor, now, verb, detail)
     transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
     return proposal
+
+
+def tell_unmoved(
+    proposal: Proposal,
+    actor: Principal,
+    verb: str,
+    document: dict[str, Any],
+    *,
+    detail: dict[str, Any] | None = None,
+    now: dt.datetime,
+) -> None:
+    """What somebody said of an order without moving it: ``document`` to the stream, with ``detail`` to the audit.
+
+    Call it inside the transaction that notes it. ValueError: no verb of ``TOLD_UNMOVED``.
+    """
+    if verb not in TOLD_UNMOVED:
+        raise ValueError(f"{verb!r} is told of a move, by the mover")
+    told = {**document, **(detail or {})}
+    audit.record(proposal.organization, actor, verb, "proposal", proposal.pk, told, now=now)
+    live.publish_decision(proposal.organization, "proposal", proposal.pk, proposal.machine_id, document, now=now)
 
 
 def _set(proposal: Proposal, to: Status, changes: dict[str, Any]) -> None:

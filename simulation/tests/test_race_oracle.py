@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from simulation.beginning import FIRST_LOOP
 from simulation.race_oracle import Asked, Commit, History, Sent, judge
 from simulation.race_picture import Order, Picture
 
@@ -40,7 +41,15 @@ def history(pictures: list[Picture], questions: list[Asked], sent: list[Sent] | 
 
 
 HALT, SUSPENSION = (("halt", "hlt_1"), "stop"), (("suspension", "machine"), "yes")
-EXECUTION = (("execution", ORDER), "1")
+EXECUTION, OWN_LEASE = (("execution", ORDER), "1"), (("owner", "mch"), FIRST_LOOP)
+PERSONS = Order("", "usr_9", "fan", DEADLINE_S)
+
+
+def persons(status: str, *more: tuple[tuple[str, str], str]) -> Picture:
+    """A machine with one order of a person."""
+    return dataclasses.replace(picture(status, *more), orders_by_id={ORDER: PERSONS})
+
+
 APPROVED_ONCE = [picture(PENDING), picture("APPROVED")]
 
 GOOD: dict[str, History] = {
@@ -56,6 +65,26 @@ GOOD: dict[str, History] = {
     ),
     "a lost answer may or may not have happened": history(
         [picture(PENDING)], [asked("approve", status=503, until=0, is_unknown=True, is_struck=True)]
+    ),
+    "a token is won": history([picture(), picture("", (LEASE, "2"))], [asked("take_over", subject="2")]),
+    "a take-over that comes too late is told nothing": history(
+        [picture(), picture("", (LEASE, "2"))],
+        [asked("take_over", subject="2"), asked("take_over", number=2, subject="")],
+    ),
+    "fenced by a newer token": history([picture()], [asked("take_over", status=409, until=0, code="fenced")]),
+    "renewed at the moment of a take-over": history(
+        [picture("", OWN_LEASE), picture("", (LEASE, "2"))],
+        [asked("take_over", subject="2"), asked("renew", number=2, subject="True")],
+    ),
+    "a person orders at the moment a halt is reset": history(
+        [picture("", HALT), picture(), persons("APPROVED")],
+        [
+            asked("reset", subject="hlt_1", arguments={"who": "lead"}),
+            asked("propose", number=2, subject=ORDER, until=2),
+        ],
+    ),
+    "suspended by another at the same moment": history(
+        [picture(), picture("", SUSPENSION)], [asked("suspend"), asked("suspend", number=2)]
     ),
     "the owner is forbidden": history(
         [picture(PENDING)], [asked("approve", status=403, until=0, arguments={"who": "lead"})]
@@ -126,8 +155,44 @@ BAD: dict[str, tuple[str, History]] = {
     ),
     "a stop that halts nothing": ("no halt stood", history([picture()], [asked("stop", subject="hlt_9", until=0)])),
     "a stop that is refused": ("was refused", history([picture()], [asked("stop", status=409, until=0)])),
+    "a person's order let through though halted all along": (
+        "refused all along",
+        history([picture("", HALT), persons("APPROVED", HALT)], [asked("propose", subject=ORDER)]),
+    ),
+    "two are told the same token": (
+        "did not win it",
+        history(
+            [picture(), picture("", (LEASE, "2")), picture("", (LEASE, "2"))],
+            [asked("take_over", subject="2"), asked("take_over", number=2, subject="2", until=2)],
+        ),
+    ),
+    "told a token that stands": ("did not win it", history([picture()], [asked("work", subject="1", until=0)])),
+    "a take-over refused": ("nobody foresaw", history([picture()], [asked("take_over", status=404, until=0)])),
+    "renewed though another had it": (
+        "was never so", history([picture("", OWN_LEASE, (LEASE, "2"))], [asked("renew", subject="True", until=0)]),
+    ),
+    "given up, and told it was not its own": (
+        "was never so", history([picture("", OWN_LEASE)], [asked("give_up", subject="False", until=0)]),
+    ),
+    "a suspension refused to an operator": (
+        "this person may", history([picture()], [asked("suspend", status=403, until=0)]),
+    ),
+    "a suspension in conflict": ("nobody foresaw", history([picture()], [asked("suspend", status=409, until=0)])),
+    "told suspended, and agents were free": ("was not so", history([picture()], [asked("suspend", until=0)])),
+    "told resumed, and nobody was": ("was not so", history([picture("", SUSPENSION)], [asked("resume", until=0)])),
+    "told reset, and the halt stood": (
+        "was not so",
+        history([picture("", HALT)], [asked("reset", subject="hlt_1", until=0, arguments={"who": "lead"})]),
+    ),
+    "told revoked, and the grant stood": (
+        "was not so", history([picture()], [asked("revoke", subject="grt_1", until=0, arguments={"who": "lead"})]),
+    ),
+    "told paused by this call, and it was not": (
+        "was not so", history([picture()], [asked("pause_orders", subject="True", until=0)]),
+    ),
+    "a sealer turned away": ("work was refused", history([picture()], [asked("seal", status=409, until=0)])),
     "held though halted all along": (
-        "refused it all along".replace("it ", ""),
+        "refused all along",
         history([picture("", HALT), picture(PENDING, HALT)], [asked("propose", subject=ORDER)]),
     ),
     "two orders of one question": (
