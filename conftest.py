@@ -21,6 +21,26 @@ from roastops.testing import servers
 catalogs.compile_all()  # before Django reads a catalog for the first time
 
 
+#: What a test asks for that meets the database.
+_DATABASE_FIXTURES = frozenset({"db", "transactional_db", "live_server", "django_db_setup"})
+
+
+def pytest_addoption(parser: Any) -> None:
+    parser.addoption("--meeting-database", action="store_true", help="only tests that meet the database")
+
+
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
+    """On the second database the pure tests would be the first run once more."""
+    if not config.getoption("--meeting-database"):
+        return
+    chosen, pure = [], []
+    for item in items:
+        meets_it = item.get_closest_marker("django_db") or _DATABASE_FIXTURES & set(item.fixturenames)
+        (chosen if meets_it else pure).append(item)
+    config.hook.pytest_deselected(items=pure)
+    items[:] = chosen
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Beside the slowest tests, the slowest files: fixtures of a whole file are its cost too."""
     spent_s: dict[str, float] = {}
