@@ -1,9 +1,9 @@
-"""`python -m roastops.testing.suite`: the whole suite on SQLite, and the tests of the database rooms on PostgreSQL.
+"""`python -m roastops.testing.suite`: the whole suite on SQLite, and the tests that meet the database on PostgreSQL.
 
 `--prove` runs what `make test` leaves out because it takes long (the marker `prove`), `--short` fewer moments of it.
-The rooms' own tests run on both databases beside each other; what starts real processes and looks at the clock runs
-alone afterwards. What cannot run here is named with its reason; with `CI=true` it fails. A few failures among those
-that look at the clock are tried once more, alone: what passes then is named UNSTEADY (docs/decisions.md).
+Two jobs run beside each other, for that is how many cores the smallest machine has; what one says is shown at its end.
+What cannot run here is named with its reason; with `CI=true` it fails. A few failures among those that look at the
+clock are tried once more, alone, at the end: what passes then is named UNSTEADY (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,76 +32,124 @@ ONCE = [
     "test_bench_figures.py", "test_environment.py", "test_faults_live.py", "test_replay_live.py",
     "test_schemathesis.py", "test_strangers.py", "test_up.py",
 ]  # fmt: skip
-#: A machine loop with a real keeper, by the clock: alone on SQLite in `make test`, on PostgreSQL in `make prove`.
+#: A machine loop with a real keeper, by the clock: on SQLite in `make test`, on PostgreSQL in `make prove`.
 BY_THE_CLOCK = [
     f"commands/tests/{name}.py"
     for name in ("test_loop_real", "test_orders_real", "test_loop_lines", "test_order_aborts_real", "test_plans_real")
     if Path(f"commands/tests/{name}.py").is_file()
 ]
-#: Rooms whose tests start nothing and may run beside the PostgreSQL pair.
-BESIDE = [room for room in ON_POSTGRES if room != "roastops"]
-LEAVES = ["drivers", "agents"]
+ROOMS = [room for room in ON_POSTGRES if room != "roastops"]
+#: Rooms that know no database, and the simulation, which brings its own.
+LEAVES = ["drivers", "agents", "simulation"]
+#: Of the real processes: those with a browser or a bridge, and walks over every page and endpoint. (Half of the time.)
+WALKS = sorted(
+    str(path)
+    for name in ("browser", "bridge", "isolation", "nonsense", "sound", "strangers", "translation")
+    for path in Path("roastops/tests").glob(f"test_{name}*.py")
+)
 PAIR = [
+    "--meeting-database",
     *ON_POSTGRES, *(f"--ignore=roastops/tests/{name}" for name in ONCE), *(f"--ignore={path}" for path in BY_THE_CLOCK),
 ]  # fmt: skip
 DURATIONS = "--durations=10"
-#: More failures than this are no accident: there is no second try.
+#: So many jobs beside each other.
+LANES = 2
+#: More failures than this, in all, are no accident: there is no second try.
 UNSTEADY_MAX = 5
 LONG = {"MOMENTS": "50", "SCHEMATHESIS_SECONDS": "60", "SEEDS": os.environ.get("SEEDS") or "200"}
 SHORT = {"MOMENTS": "8", "SCHEMATHESIS_SECONDS": "14", "SEEDS": os.environ.get("SEEDS") or "20"}
 
 
-class Run:
-    """One pytest of this suite, under way or done; what it says is shown at its end when another ran beside it."""
+class Job:
+    """One pytest of this suite."""
 
     def __init__(
-        self, name: str, *arguments: str, said: IO[bytes] | None = None, environment: dict[str, str] | None = None
+        self, name: str, *arguments: str, environment: dict[str, str] | None = None, may_try_again: bool = False
     ) -> None:
         self.name = name
-        self._said = said
+        self.may_try_again = may_try_again
+        self.status = 1
         self._cache = tempfile.TemporaryDirectory(prefix="roastops-suite-")
         self._arguments = [*arguments, "-o", f"cache_dir={self._cache.name}"]
         self._environment = {**os.environ, **(environment or {})}
-        sys.stdout.write("\n$ " + " ".join(["pytest", *arguments]) + f"   # {name}\n")
-        sys.stdout.flush()
-        self._process = self._start()
+        self._words = " ".join(["pytest", *arguments])
 
-    def _start(self, *more: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *self._arguments, *more],
-            env=self._environment,
-            stdout=self._said,
-            stderr=subprocess.STDOUT if self._said else None,
-        )
+    @property
+    def is_good(self) -> bool:
+        """(5: nothing was selected, which is no fault of a selection by marker.)"""
+        return self.status in (0, 5)
 
-    def is_good(self, *, may_try_again: bool = False) -> bool:
-        """Wait for its end. (5: nothing was selected, which is no fault of a selection by marker.)
-
-        ``may_try_again``: a few failures are tried once more, alone, and named; twice failed is failed.
-        """
-        status = self._process.wait()
-        if self._said is not None:
-            self._said.seek(0)
-            sys.stdout.write(f"\n--- {self.name}:\n" + self._said.read().decode(errors="replace"))
-            sys.stdout.flush()
-        failed = self._failed() if status == 1 and may_try_again else []
-        if 0 < len(failed) <= UNSTEADY_MAX:
-            sys.stdout.write(f"\n$ once more, alone: {' '.join(failed)}\n")
-            sys.stdout.flush()
-            status = self._start("--last-failed", "--last-failed-no-failures", "none").wait()
-            UNSTEADY.extend(failed if status == 0 else [])
-        self._cache.cleanup()
-        return status in (0, 5)
-
-    def _failed(self) -> list[str]:
+    @property
+    def failed(self) -> list[str]:
+        """Its failed tests; none where it ended in another way."""
+        if self.status != 1:
+            return []
         try:
             return sorted(json.loads(Path(self._cache.name, "v/cache/lastfailed").read_text("utf-8")))
         except (OSError, ValueError):
             return []
 
+    def run(self) -> None:
+        """To its end; then what it said."""
+        say(f"\n$ {self._words}   # {self.name}: begins\n")
+        started_s = time.monotonic()
+        with tempfile.TemporaryFile() as said:
+            self.status = self._pytest(said=said)
+            said.seek(0)
+            words = said.read().decode(errors="replace")
+        say(f"\n--- {self.name}, {time.monotonic() - started_s:.0f} s:\n{words}")
+
+    def try_again(self) -> None:
+        """What failed, once more, alone; what passes now is named."""
+        failed = self.failed
+        say(f"\n$ once more, alone: {' '.join(failed)}\n")
+        self.status = self._pytest("--last-failed", "--last-failed-no-failures", "none")
+        if self.is_good:
+            UNSTEADY.extend(failed)
+
+    def _pytest(self, *more: str, said: IO[bytes] | None = None) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *self._arguments, *more],
+            env=self._environment,
+            stdout=said,
+            stderr=subprocess.STDOUT if said else None,
+            check=False,
+        ).returncode
+
 
 #: Tests that passed only at the second try.
 UNSTEADY: list[str] = []
+_saying = threading.Lock()
+
+
+def say(words: str) -> None:
+    """Whole, whoever else speaks."""
+    with _saying:
+        sys.stdout.write(words)
+        sys.stdout.flush()
+
+
+def play(jobs: Sequence[Job], *, lanes: int = LANES) -> list[str]:
+    """All jobs, ``lanes`` of them at a time, in their order. The names of those that failed."""
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+
+    def lane() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait().run()
+
+    threads = [threading.Thread(target=lane) for _ in range(lanes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    unsteady = [job for job in jobs if job.may_try_again and job.failed]
+    if sum(len(job.failed) for job in unsteady) <= UNSTEADY_MAX:
+        for job in unsteady:
+            job.try_again()
+    return [job.name for job in jobs if not job.is_good]
 
 
 @contextlib.contextmanager
@@ -112,54 +162,46 @@ def postgres_url(given: str) -> Iterator[str]:
         yield postgres.url
 
 
-def leaves(chosen: list[str]) -> list[str]:
-    """The rooms that know no database: what failed of them."""
-    run = Run("drivers and agents", *LEAVES, *chosen)
-    return [] if run.is_good(may_try_again=True) else [run.name]
-
-
 def test(given_url: str, extra: list[str]) -> tuple[list[str], str]:
     """`make test`: (what failed, what could not run)."""
     chosen = ["-m", "not prove", DURATIONS, *extra]
-    beside = [*BESIDE, *(f"--ignore={path}" for path in BY_THE_CLOCK), *chosen]
-    skipped = ""
+    clockless = [f"--ignore={path}" for path in BY_THE_CLOCK]
+    others = [f"--ignore={path}" for path in [*ROOMS, *LEAVES, *WALKS]]
+    jobs = [
+        Job("SQLite pair, rooms", *ROOMS, *clockless, *chosen),
+        Job("SQLite pair, walks", *WALKS, *chosen, may_try_again=True),
+        Job("SQLite pair, real processes", ".", *others, *chosen, may_try_again=True),
+        Job("leaves and simulation", *LEAVES, *chosen, may_try_again=True),
+        Job("SQLite pair, loops by the clock", *BY_THE_CLOCK, *chosen, may_try_again=True),
+    ]
+    marked = ["-m", "not fleet and not browser and not prove", DURATIONS, *extra]
     try:
-        with postgres_url(given_url) as url, tempfile.TemporaryFile() as said:
-            marked = ["-m", "not fleet and not browser and not prove", DURATIONS, *extra]
-            pair = Run("PostgreSQL pair", *PAIR, *marked, said=said, environment={"DATABASE_URL": url})
-            failures = [] if Run("SQLite pair, rooms", *beside).is_good() else ["SQLite pair, rooms"]
-            failures += leaves(chosen)  # they wait more than they work: beside the other database's run
-            failures += [] if pair.is_good() else [pair.name]
+        with postgres_url(given_url) as url:
+            return play([Job("PostgreSQL pair", *PAIR, *marked, environment={"DATABASE_URL": url}), *jobs]), ""
     except servers.Missing as reason:
-        skipped = f"PostgreSQL pair: {reason}"
-        failures = [] if Run("SQLite pair, rooms", *beside).is_good() else ["SQLite pair, rooms"]
-        failures += leaves(chosen)
-    rest = [".", *(f"--ignore={room}" for room in [*BESIDE, *LEAVES]), *chosen]
-    if BY_THE_CLOCK and not Run("SQLite pair, loops by the clock", *BY_THE_CLOCK, *chosen).is_good(may_try_again=True):
-        failures.append("SQLite pair, loops by the clock")
-    if not Run("SQLite pair, real processes", *rest).is_good(may_try_again=True):
-        failures.append("SQLite pair, real processes")
-    return failures, skipped
+        return play(jobs), f"PostgreSQL pair: {reason}"
 
 
 def prove(given_url: str, extra: list[str], *, is_short: bool) -> tuple[list[str], str]:
     """`make prove`: what `make test` left out."""
     environment = SHORT if is_short else LONG
-    failures, skipped = [], ""
     # A seed that fails has found something, whatever the next one does: the simulation is not tried again.
-    if not Run("simulation", "simulation", "-m", "prove", DURATIONS, *extra, environment=environment).is_good():
-        failures.append("simulation")
-    rest = ["--ignore=simulation", "-m", "prove", DURATIONS, *extra]
-    if not Run("proofs", *rest, environment=environment).is_good(may_try_again=True):
-        failures.append("proofs")
+    jobs = [
+        Job("simulation", "simulation", "-m", "prove", DURATIONS, *extra, environment=environment),
+        Job(
+            "proofs", "--ignore=simulation", "-m", "prove", DURATIONS, *extra,
+            environment=environment, may_try_again=True,
+        ),
+    ]  # fmt: skip
     try:
         with postgres_url(given_url) as url:
-            loops = Run("loops on PostgreSQL", *BY_THE_CLOCK, *extra, environment={"DATABASE_URL": url})
-            if not loops.is_good(may_try_again=True):
-                failures.append("loops on PostgreSQL")
+            on_postgres = {"DATABASE_URL": url}
+            jobs.append(
+                Job("loops on PostgreSQL", *BY_THE_CLOCK, *extra, environment=on_postgres, may_try_again=True)
+            )
+            return play(jobs), ""
     except servers.Missing as reason:
-        skipped = f"loops on PostgreSQL: {reason}"
-    return failures, skipped
+        return play(jobs), f"loops on PostgreSQL: {reason}"
 
 
 def main() -> int:
