@@ -17,6 +17,7 @@ from roasts.events import crack_store
 from roasts.library import planning
 from roasts.library.profile import ProfileDocument
 from roasts.models import Machine, Roast, Sample, TwinFit
+from roasts.twin import judging
 from roasts.twin.values import Band, Eta, Observed, Setting
 
 #: Without a weight the batch counts as this, and the answer says so.
@@ -113,11 +114,13 @@ def _look_ahead(roast: Roast, state: twin.TwinState, document: ProfileDocument |
 
 
 def crack_temperature_of(roast: Roast) -> twin.CrackTemperature | None:
-    """Where this machine's first cracks were marked, this bean's more than others; None: too few to say."""
+    """Where this machine's first cracks were heard and where they are marked by habit, this bean's more than others;
+    None: too few to say.
+    """
     found = crack_store.expectation_of(roast.machine_id, roast.bean).crack.temperature
     if found.roasts < CRACKS_NEEDED:
         return None
-    return twin.CrackTemperature(found.mean_c, found.sd_c, found.roasts)
+    return judging.as_the_twin_wants(found)
 
 
 def _next_settings(document: ProfileDocument | None, elapsed_s: float) -> dict[str, dict[str, Any]]:

@@ -267,3 +267,44 @@ def test_rows_without_a_probe_are_read_once() -> None:
     with pytest.raises(outlook.NoOutlook):
         outlook.outlook_of(machine)
     assert outlook._followed[roast.pk].last_ms == 4000
+
+
+def marked_roasts(machine: Machine, crack_temps_c: list[float]) -> None:
+    """Finished roasts, a day apart, with first cracks that a person marked at these temperatures of the probe."""
+    for day, crack_c in enumerate(crack_temps_c):
+        began_at = AT - dt.timedelta(days=30 - day)
+        roast = Roast.objects.create(
+            organization=machine.organization,
+            machine=machine,
+            started_at=began_at,
+            device_start_ms=0,
+            status="finished",
+        )
+        for second in range(350, 460, 5):
+            at = began_at + dt.timedelta(seconds=second)
+            Sample.objects.create(
+                roast=roast,
+                elapsed_ms=second * 1000,
+                sequence=second,
+                at=at,
+                bean_temp_c=crack_c + 0.2 * (second - 400),
+            )
+        RoastEvent.objects.create(
+            roast=roast, kind="first_crack_start", elapsed_ms=400_000, source="person", at=began_at
+        )
+
+
+def test_the_twin_expects_the_crack_where_it_is_heard_and_where_people_mark_by_habit() -> None:
+    """The two kinds of mark stay apart, as they were when the twin's foresight was judged."""
+    machine = machine_row()
+    marked_roasts(machine, [190.0, 186.0, 190.0, 187.0, 190.0])
+    found = outlook.crack_temperature_of(open_roast(machine))
+    assert found is not None and found.count == 5
+    assert found.habit_c == 190.0 and 0.2 < found.habit_share < 0.8
+    assert 185.0 < found.mean_c < 190.0
+
+
+def test_three_marked_cracks_are_needed_before_the_twins_own_temperature_gives_way() -> None:
+    machine = machine_row()
+    marked_roasts(machine, [186.0, 187.0])
+    assert outlook.crack_temperature_of(open_roast(machine)) is None

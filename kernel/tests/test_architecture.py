@@ -44,6 +44,9 @@ PURE = frozenset(
     roasts.recording.decision_json roasts.recording.filing roasts.recording.recorder roasts.recording.recorder_acts
     roasts.recording.sample_extras roasts.recording.sample_rows
     roasts.store.packing
+    roasts.twin.calibration roasts.twin.estimator roasts.twin.fitting roasts.twin.judging roasts.twin.lanes
+    roasts.twin.memory roasts.twin.parameters roasts.twin.physics roasts.twin.prediction roasts.twin.recorded
+    roasts.twin.simulation roasts.twin.values
     roasts.telemetry.envelope roasts.telemetry.following roasts.telemetry.signing roasts.telemetry.stream_state
     """.split()
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ HABIT_HALF_LIFE_ROASTS = 12.0
 #: A roast of the same bean weighs this much more, and keeps it longer.
 SAME_BEAN_WEIGHT = 3.0
 SAME_BEAN_HALF_LIFE_ROASTS = 12.0
+#: What a log's name holds beside the bean: date and time before it, a number after it.
+_NOT_A_BEAN = re.compile(r"^[\d-]+_(\d{4}_)?|(_\d)?_no\d+$")
 #: A mark on a round temperature says little of the bean.
 HABIT_WEIGHT = 0.25
 #: No history: where a drum roaster's probe and a Bullet's infrared eye read at first crack, and how surely.
@@ -113,6 +116,11 @@ class CrackPrior:
 def bean_key(name: str) -> str:
     """A bean's name without what varies between two roasts of it: case, spaces, a number at the end."""
     return "".join(part for part in name.lower().replace("_", " ").split() if not part.isdigit()).rstrip("0123456789-")
+
+
+def bean_in_file_name(stem: str) -> str:
+    """The bean as people put it into a log's name: without date, time and number (``26-03-08_gotiti_no24``: gotiti)."""
+    return _NOT_A_BEAN.sub("", stem)
 
 
 def crack_temperature(history: History, bean: str = "") -> CrackTemperature:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernel.models import Organization, Site
 from kernel.principals import system_principal
@@ -24,7 +26,8 @@ from roasts.models_library import TwinFit
 from roasts.tests import real_logs
 from roasts.twin import Controls, Initial, Setting, TwinError, TwinRoast, calibration, fitting, judging, lanes
 from roasts.twin import services as services_twin
-from roasts.twin.parameters import Remembered, constants_of, pack, prior_vector
+from roasts.twin.memory import Remembered, expected_from
+from roasts.twin.parameters import constants_of, pack, prior_vector
 from roasts.twin.recorded import roast_of_curve, roast_of_file
 
 DEFAULTS = twin.shipped_defaults()
@@ -171,14 +174,72 @@ def test_a_roast_without_a_drop_ends_with_its_state() -> None:
         roast_of_curve(MADE[0].curve, (Mark("charge", 0.0),), mass_g=400.0, began_s=None, name="x")
 
 
+def told(began_s: float, found_c: float, bean: str = "") -> Remembered:
+    return Remembered(began_s, (found_c,) * 4, bean)
+
+
+DAY_S = 86400.0
+
+
 def test_a_memory_fades_and_looks_back_only() -> None:
-    began = np.array([0.0, 86400.0, math.nan])
-    found = np.array([[1.0, 3.0, 50.0]] * 4)
-    none = lanes.expected_from(began, found, -1.0)
-    first = lanes.expected_from(began, found, 1.0)
-    both = lanes.expected_from(began, found, 86401.0)
-    late = lanes.expected_from(began, found, 90 * 86400.0)
-    assert not none.any() and 0.0 < first[0] < 1.0 < both[0] < 3.0 and abs(late[0]) < 1e-3
+    memory = [told(DAY_S, 3.0), told(0.0, 1.0), told(math.nan, 50.0)]
+    none, first, both, late = (expected_from(memory, at_s)[0] for at_s in (-1.0, 1.0, DAY_S + 1.0, 3000 * DAY_S))
+    assert none == 0.0 and 0.0 < first < 1.0 < both < 3.0 and abs(late) < 1e-3
+
+
+def test_a_roast_at_the_same_moment_does_not_count() -> None:
+    assert not expected_from([told(5.0, 3.0)], 5.0).any() and expected_from([told(5.0, 3.0)], 5.1).all()
+
+
+@pytest.mark.parametrize("at_s", [math.nan, -math.inf])
+def test_without_a_time_nothing_is_expected(at_s: float) -> None:
+    assert not expected_from([told(0.0, 3.0)], at_s).any()
+
+
+def test_a_bean_is_remembered_when_the_era_is_forgotten() -> None:
+    memory = [told(0.0, 4.0, "Sidamo 1"), told(DAY_S, -4.0, "gotiti")]
+    same, other, nameless = (expected_from(memory, 1000 * DAY_S, bean)[0] for bean in ("sidamo2", "kenya", ""))
+    assert same > 1.0 and abs(other) < 1e-3 and abs(nameless) < 1e-3
+
+
+def test_two_roasts_without_a_bean_are_not_of_one_bean() -> None:
+    assert abs(expected_from([told(0.0, 4.0)], 1000 * DAY_S, "")[0]) < 1e-3
+
+
+def test_more_roasts_than_are_asked_cost_nothing_more_and_the_newest_count() -> None:
+    crowd = [told(number * 60.0, float(number >= 300)) for number in range(400)]
+    assert np.array_equal(expected_from(crowd, 1e6), expected_from(crowd[300:], 1e6))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1e8), st.floats(-20, 20), st.sampled_from(["", "a", "b"])), max_size=30),
+    st.floats(0, 2e8),
+    st.sampled_from(["", "a", "c"]),
+)
+def test_what_is_expected_stays_near_what_was_seen(
+    rows: list[tuple[float, float, str]], at_s: float, bean: str
+) -> None:
+    """Whatever the order of the memory: finite, and not far beyond the largest that was seen."""
+    memory = [told(*row) for row in rows]
+    found = expected_from(memory, at_s, bean)
+    assert np.allclose(found, expected_from(memory[::-1], at_s, bean), atol=1e-6)
+    assert np.abs(found).max() <= 2.0 * max((abs(row[1]) for row in rows), default=0.0) + 1e-9
+
+
+def test_memories_kept_before_beans_were_remembered_are_read() -> None:
+    record = twin.parameters_to_json(replace(DEFAULTS, memory=(told(1.0, 2.0, "kenya"),)))
+    assert twin.parameters_from_json(record).memory == (told(1.0, 2.0, "kenya"),)
+    del record["memory"][0]["bean"]
+    assert twin.parameters_from_json(record).memory == (told(1.0, 2.0),)
+
+
+def test_a_log_that_names_no_bean_has_the_one_of_its_name() -> None:
+    whole = ImportedRoast("alog", MADE[0].curve, (Mark("drop", 435.0),), Metadata())
+    named = replace(whole, metadata=Metadata(bean="Kenya AA"))
+    assert roast_of_file(whole, "26-03-08_gotiti_no24").bean == "gotiti"
+    assert roast_of_file(whole, "26-02-05_1909_Magarrissa-Tulise_1_no8").bean == "Magarrissa-Tulise"
+    assert roast_of_file(named, "26-03-08_gotiti_no24").bean == "Kenya AA"
 
 
 def test_a_machines_memory_moves_a_roast_that_nobody_has_seen_yet() -> None:

@@ -13,7 +13,8 @@ from roasts.twin import fitting, judging, lanes
 from roasts.twin.fitting import RoastError
 from roasts.twin.judging import CrackError
 from roasts.twin.lanes import Grid
-from roasts.twin.parameters import ErrorGrowth, FittedRange, Remembered, TwinParameters, constants_of, pack
+from roasts.twin.memory import Remembered
+from roasts.twin.parameters import ErrorGrowth, FittedRange, TwinParameters, constants_of, pack
 from roasts.twin.physics import Vector
 from roasts.twin.values import CrackTemperature, TwinError, TwinRoast
 
@@ -126,9 +127,7 @@ def held_out_vectors(grid: Grid, fold_count: int, seed: int) -> list[Vector]:
 
 def memory_of(grid: Grid, vector: Vector) -> tuple[Remembered, ...]:
     """What each roast's opening said, oldest first; roasts without a time are left out."""
-    found = lanes.openings(grid, vector)
-    dated = [i for i in np.argsort(grid.began_s) if np.isfinite(grid.began_s[i])]
-    return tuple(Remembered(float(grid.began_s[i]), tuple(float(v) for v in found[:, i])) for i in dated)
+    return tuple(sorted(lanes.remembered(grid, vector), key=lambda one: one.began_s))
 
 
 def crack_of(roasts: Sequence[TwinRoast]) -> CrackTemperature:

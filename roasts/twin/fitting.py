@@ -15,7 +15,8 @@ from scipy.optimize import least_squares
 
 from roasts.twin import lanes
 from roasts.twin.lanes import Grid
-from roasts.twin.parameters import Remembered, prior_spreads, prior_vector
+from roasts.twin.memory import Remembered
+from roasts.twin.parameters import prior_spreads, prior_vector
 from roasts.twin.physics import Vector
 
 #: How many independent °C a roast is worth against one prior: its residuals are strongly correlated.

@@ -115,7 +115,11 @@ def crack_history_of(roasts: Sequence[TwinRoast]) -> list[crack_history.EarlierC
 
 def crack_temperature_of(history: crack_history.History, bean: str = "") -> CrackTemperature:
     """A machine's crack history as the twin wants it."""
-    found = crack_history.crack_temperature(history, bean)
+    return as_the_twin_wants(crack_history.crack_temperature(history, bean))
+
+
+def as_the_twin_wants(found: crack_history.CrackTemperature) -> CrackTemperature:
+    """The crack that is heard and the habit of marking, kept apart: live as in every judged figure."""
     return CrackTemperature(found.heard_c, found.heard_sd_c, found.roasts, found.habit_c, found.habit_share)
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from roasts.curve import Curve
 from roasts.twin import physics
-from roasts.twin.parameters import CORRECTED, INNOVATIONS, Remembered, unpack
+from roasts.twin.memory import INNOVATIONS, Remembered, expected_from
+from roasts.twin.parameters import CORRECTED, unpack
 from roasts.twin.physics import Knobs, NodeState, Vector
 from roasts.twin.values import KNOWN_UNTIL_S, TwinError, TwinRoast
 
@@ -28,8 +29,6 @@ LONGEST_S = 3600.0
 USUAL_PREHEAT_C = 238.0
 #: Where what earlier roasts showed goes in, while this one's own opening does not.
 MEMORY_ROW = 60
-#: An earlier roast's word fades over this (days); so many of them count as much as the model's own.
-MEMORY_DAYS, MEMORY_DOUBT = 6.0, 0.5
 #: Rows whose means are compared at 90 s, and how far apart in time their middles are.
 LATE, EARLY, LATE_AFTER_EARLY_S = slice(84, 89), slice(58, 63), 26.0
 
@@ -49,6 +48,7 @@ class Grid:
     preheat_c: Vector
     probe_charge_c: Vector
     began_s: Vector  # unix seconds; NaN where nobody knows
+    beans: tuple[str, ...]  # as people named them; "" where nobody did
     expected: Vector  # innovations × roasts: what earlier roasts let expect; 0 without
 
     def __len__(self) -> int:
@@ -134,6 +134,7 @@ def lay_out(roasts: Sequence[TwinRoast]) -> Grid:
         preheat_c=np.array([USUAL_PREHEAT_C if found is None else found for found in preheats]),
         probe_charge_c=np.array(probes),
         began_s=np.array([math.nan if roast.began_s is None else roast.began_s for roast in roasts]),
+        beans=tuple(roast.bean for roast in roasts),
         expected=np.zeros((len(INNOVATIONS), len(roasts))),
     )
 
@@ -225,23 +226,20 @@ def openings(grid: Grid, vector: Vector) -> Vector:
     )
 
 
-def expected_from(began_s: Vector, found: Vector, at_s: float) -> Vector:
-    """What roasts begun before ``at_s`` let expect of one begun then: their openings, fading with days, drawn to 0.
-
-    ``began_s`` per roast (NaN: unknown, does not count), ``found`` innovations × roasts.
-    """
-    if not math.isfinite(at_s) or not len(began_s):
-        return np.zeros(len(INNOVATIONS))
-    age_days = np.where(np.isfinite(began_s), (at_s - began_s) / 86400.0, -1.0)
-    weights = np.where(age_days > 0.0, np.exp(-np.maximum(age_days, 0.0) / MEMORY_DAYS), 0.0)
-    return np.asarray((found * weights).sum(axis=1) / (weights.sum() + MEMORY_DOUBT))
+def remembered(grid: Grid, vector: Vector) -> list[Remembered]:
+    """What each roast of the grid showed under these parameters, in its order; roasts without a time are left out."""
+    found = openings(grid, vector)
+    return [
+        Remembered(float(began_s), tuple(float(value) for value in found[:, number]), grid.beans[number])
+        for number, began_s in enumerate(grid.began_s)
+        if np.isfinite(began_s)
+    ]
 
 
 def with_memory(grid: Grid, vector: Vector, memory: Sequence[Remembered] = ()) -> Grid:
     """The grid, each roast with what the roasts before it let expect under these parameters: those of the grid,
     and those in ``memory``.
     """
-    found = np.concatenate([openings(grid, vector), *(np.array([entry.found]).T for entry in memory)], axis=1)
-    began_s = np.concatenate([grid.began_s, [entry.began_s for entry in memory]])
-    expected = [expected_from(began_s, found, float(at_s)) for at_s in grid.began_s]
+    known = [*memory, *remembered(grid, vector)]
+    expected = [expected_from(known, float(at_s), bean) for at_s, bean in zip(grid.began_s, grid.beans, strict=True)]
     return replace(grid, expected=np.stack(expected, axis=1))

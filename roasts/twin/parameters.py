@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from roasts.twin.memory import INNOVATIONS, Remembered
 from roasts.twin.physics import NAMES, PRIORS, HeatConstants, Vector
 from roasts.twin.values import CrackTemperature, TwinError
 
 SCHEMA = 1
 
-#: What the readings up to 90 s after charge correct, and by what: see ``opening.innovations``.
+#: What the readings up to 90 s after charge correct.
 CORRECTED = ("wall_temp_c", "body_temp_c", "bean_temp_c", "shell_temp_c", "uptake_ln", "power_ln")
-INNOVATIONS = ("probe_c", "probe_rise_c", "infrared_c", "infrared_rise_c")
 #: Prior spread of one correction per °C of innovation.
 GAIN_SPREAD = {
     "wall_temp_c": 3.0, "body_temp_c": 3.0, "bean_temp_c": 1.0,
@@ -52,14 +52,6 @@ class ErrorGrowth:
     def at(self, ahead_s: Any) -> Any:
         """°C within which 80 % of the truth lay ``ahead_s`` seconds ahead (float or array)."""
         return np.interp(ahead_s, self.ahead_s, self.within_c)
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What one earlier roast's opening said beyond the model (lanes.innovations), and when it was charged."""
-
-    began_s: float
-    found: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +149,7 @@ def parameters_from_json(record: Mapping[str, Any]) -> TwinParameters:
             raise TwinError("the gains have the wrong shape: fit the machine again")
         fitted = FittedRange(*[_pair(record["fitted"][name], name) for name in FittedRange.__slots__])
         growth = _growth(record["growth"])
-        memory = tuple(Remembered(e["began_s"], tuple(float(f) for f in e["found"])) for e in record["memory"])
+        memory = tuple(_remembered(entry) for entry in record["memory"])
         crack = CrackTemperature(**record["crack"])
         return TwinParameters(
             constants, gains, fitted, growth, crack, str(record["origin"]),
@@ -170,6 +162,11 @@ def parameters_from_json(record: Mapping[str, Any]) -> TwinParameters:
 def relabelled(parameters: TwinParameters, origin: str) -> TwinParameters:
     """The same numbers under another origin."""
     return replace(parameters, origin=origin)
+
+
+def _remembered(entry: Mapping[str, Any]) -> Remembered:
+    """One entry of the memory; records kept before beans were remembered name none."""
+    return Remembered(float(entry["began_s"]), tuple(float(f) for f in entry["found"]), str(entry.get("bean", "")))
 
 
 def _growth(record: Mapping[str, Any]) -> ErrorGrowth:

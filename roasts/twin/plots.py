@@ -55,7 +55,7 @@ def _overlay(axis: Any, roast: TwinRoast, parameters: TwinParameters, error: Roa
     curve = roast.curve
     inside = (curve.elapsed_s >= 0) & (curve.elapsed_s <= roast.drop_s)
     start_c = float(np.interp(0.0, curve.elapsed_s, curve.bean_temp_c))
-    blind = Initial(roast.mass_kg, start_c, lanes.preheat_of(curve), began_s=roast.began_s)
+    blind = Initial(roast.mass_kg, start_c, lanes.preheat_of(curve), began_s=roast.began_s, bean=roast.bean)
     controls = simulation.controls_of(curve)
     made = simulation.simulate(parameters, controls, replace(blind, known=curve), duration_s=roast.drop_s)
     alone = simulation.simulate(parameters, controls, blind, duration_s=roast.drop_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from roasts.curve import Curve, Marks, first_of
+from roasts.events.crack_history import bean_in_file_name
 from roasts.formats.imported import ImportedRoast
 from roasts.twin.values import TwinError, TwinRoast
 
@@ -13,7 +14,7 @@ ROASTING = "roasting"
 
 
 def roast_of_file(found: ImportedRoast, name: str) -> TwinRoast:
-    """An imported roast.
+    """An imported roast. ``name`` is the file's: where the log names no bean, people wrote it there.
 
     Raises:
         TwinError: it has no heater channel, or nothing says where the roast ended.
@@ -26,7 +27,7 @@ def roast_of_file(found: ImportedRoast, name: str) -> TwinRoast:
         mass_g=found.metadata.weight_in_g,
         began_s=None if began_at is None else began_at.timestamp() - start_s,
         name=name,
-        bean=found.metadata.bean,
+        bean=found.metadata.bean or bean_in_file_name(name),
     )
 
 

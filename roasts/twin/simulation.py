@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import bisect
 import math
-import random
 from dataclasses import dataclass
 
 import numpy as np
 
 from roasts.curve import Curve
 from roasts.twin import lanes, physics
-from roasts.twin.parameters import INNOVATIONS, TwinParameters
+from roasts.twin.memory import expected_from
+from roasts.twin.parameters import TwinParameters
 from roasts.twin.physics import HeatConstants, Knobs, NodeState, Vector
 from roasts.twin.values import KNOWN_UNTIL_S, Controls, Initial, Setting, TwinError
 
@@ -111,7 +111,7 @@ def simulate(
             opening = opening_of(initial.known, np.array(probe), np.array(infrared))
             state = opened(state, opening, parameters)
         elif row == lanes.MEMORY_ROW and initial.known is None:
-            state = opened(state, remembered(parameters, initial.began_s), parameters)
+            state = opened(state, remembered(parameters, initial), parameters)
         setting = setting_at(controls, elapsed_s)
         settings.append(setting)
         state = stepped(state, setting, p, mass_kg, elapsed_s)
@@ -130,13 +130,10 @@ def opening_of(known: Curve, probe_made_c: Vector, infrared_made_c: Vector) -> O
     return Opening(tuple(float(row[0]) for row in lanes.innovations(probe[:, None], infrared[:, None], *made)))
 
 
-def remembered(parameters: TwinParameters, began_s: float | None) -> Opening:
-    """What this machine's earlier roasts let expect of one charged at ``began_s`` (unix seconds; None: nothing)."""
-    if began_s is None or not parameters.memory:
-        return Opening((0.0,) * len(INNOVATIONS))
-    when = np.array([entry.began_s for entry in parameters.memory])
-    found = np.array([entry.found for entry in parameters.memory]).T
-    return Opening(tuple(float(value) for value in lanes.expected_from(when, found, began_s)))
+def remembered(parameters: TwinParameters, initial: Initial) -> Opening:
+    """What this machine's earlier roasts let expect of one charged like this (no time known: nothing)."""
+    found = expected_from(parameters.memory, math.nan if initial.began_s is None else initial.began_s, initial.bean)
+    return Opening(tuple(float(value) for value in found))
 
 
 def opened(state: NodeState, opening: Opening, parameters: TwinParameters) -> NodeState:
@@ -150,9 +147,9 @@ def opened(state: NodeState, opening: Opening, parameters: TwinParameters) -> No
 def _curve(probe: list[float], infrared: list[float], settings: list[Setting], seed: int | None) -> Curve:
     made = [np.array(probe), np.array(infrared)]
     if seed is not None:
-        chance = random.Random(seed)
+        chance = np.random.default_rng(seed)
         for column, spread_c in zip(made, (NOISE_PROBE_C, NOISE_INFRARED_C), strict=True):
-            column += [chance.gauss(0.0, spread_c) for _ in column]
+            column += chance.normal(0.0, spread_c, len(column))
     return Curve(
         elapsed_s=np.asarray(np.arange(len(probe)) * STEP_S, dtype=np.float64),
         bean_temp_c=made[0],

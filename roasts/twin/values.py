@@ -49,7 +49,8 @@ class Initial:
     """What is known at charge. ``known`` may hold readings up to 90 s after charge; later ones are not looked at.
 
     ``preheat_temp_c`` is the infrared before charge (a Bullet's set-point); None: the machine's usual.
-    ``began_s`` (unix seconds of the charge) lets what this machine's last roasts showed go in, while ``known`` is not.
+    ``began_s`` (unix seconds of the charge) lets what this machine's earlier roasts showed go in, while ``known`` is
+    not; those of the same ``bean`` say most.
     """
 
     mass_kg: float
@@ -57,6 +58,7 @@ class Initial:
     preheat_temp_c: float | None = None
     known: Curve | None = None
     began_s: float | None = None
+    bean: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from roasts.events.crack_history import bean_in_file_name
 from roasts.events.walk_forward import KINDS, Figures, MarkedRoast, figures, walk
 from roasts.formats.imported import FormatError
 from roasts.formats.reading import read_roast
@@ -61,14 +61,9 @@ class Command(BaseCommand):
         except (OSError, FormatError) as error:
             self.stderr.write(f"{path.name}: {error}")
             return None
-        bean = imported.metadata.bean or _bean_of(path.stem)
+        bean = imported.metadata.bean or bean_in_file_name(path.stem)
         at = imported.metadata.roasted_at or EARLIEST
         return MarkedRoast(path.stem, at, imported.curve, imported.marks, bean if has_bean else "")
-
-
-def _bean_of(stem: str) -> str:
-    """The bean as people put it into a file's name: without date, time and number."""
-    return re.sub(r"^[\d-]+_(\d{4}_)?|(_\d)?_no\d+$", "", stem)
 
 
 def _files(paths: list[str]) -> list[Path]:
