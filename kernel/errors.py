@@ -120,6 +120,11 @@ _DRF_ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
     drf.NotFound: (404, "not_found", "Check the id and your organisation."),
 }
 
+#: Of refusals that DRF words as another one.
+_WAYS_OUT = {
+    "csrf_failed": "Reload the page and repeat. A program uses an API key, or sends the token as `X-CSRFToken`."
+}
+
 
 def answer_exception(exc: Exception, context: Mapping[str, Any]) -> Response | None:
     """DRF's exception handler: our refusals, DRF's, Django's and the database's, all in one shape.
@@ -145,6 +150,7 @@ def _answer_drf(exc: drf.APIException) -> Response:
         type(exc), (exc.status_code, str(exc.default_code), "See /v1/docs for what this endpoint takes.")
     )
     own_code = getattr(exc.detail, "code", None)
+    how_to_fix = _WAYS_OUT.get(str(own_code), how_to_fix)
     if isinstance(exc, drf.AuthenticationFailed | drf.PermissionDenied) and own_code and own_code != exc.default_code:
         code = own_code
     response = Response(error_body(code, str(exc.detail), how_to_fix), status=exc.status_code or status)

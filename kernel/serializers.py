@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import functools
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.conf import settings
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
 from rest_framework.parsers import JSONParser
@@ -61,15 +64,33 @@ class FlagField(serializers.BooleanField):
 
 
 class StrictJSONParser(JSONParser):
-    """JSON with bounds: no NaN, no nesting beyond MAX_DEPTH, no NUL and no half characters in any text."""
+    """JSON with bounds: no NaN, no nesting beyond MAX_DEPTH, no NUL and no half characters in any text, no name twice
+    in one object (two readers of such a body may see two different orders)."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        encoding = (parser_context or {}).get("encoding", settings.DEFAULT_CHARSET)
         try:
-            data = super().parse(stream, media_type, parser_context)
+            text = codecs.getreader(encoding)(stream).read()
+            data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
             _refuse_nonsense(data, 0)
         except RecursionError:
             raise ParseError("The body is nested too deeply.") from None
+        except ValueError as error:
+            raise ParseError(f"JSON parse error - {error}") from None
         return data
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ParseError(f"The name {twice[:60]!r} stands twice in one object.")
+    return found
 
 
 def _refuse_nonsense(value: Any, depth: int) -> None:

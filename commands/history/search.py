@@ -79,10 +79,11 @@ def read_search(asked: Mapping[str, str]) -> OrderSearch:
 
 
 def _moment(text: str) -> dt.datetime | None:
-    """What a person wrote into a date-and-time field, in their own zone (the active one)."""
+    """What a person wrote into a date-and-time field, in their own zone (the active one). UTC, so that a moment
+    beyond the calendar's ends is noticed here and not by the database."""
     try:
         at = dt.datetime.fromisoformat(text[:40])
-        return timezone.make_aware(at) if timezone.is_naive(at) else at
+        return (timezone.make_aware(at) if timezone.is_naive(at) else at).astimezone(dt.UTC)
     except (ValueError, OverflowError):
         return None
 

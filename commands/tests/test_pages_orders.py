@@ -121,6 +121,7 @@ def test_time_is_half_open_in_the_persons_zone(scene, operator, now):
     "query",
     ["?status=nonsense", "?from=yesterday", "?agent=%27%3B--", "?machine=%ED%A0%80",
      "?from=9999-12-31T23:59&to=0001-01-01T00:00",
+     "?from=0001-01-01T00:00:00%2B14:00", "?to=9999-12-31T23:59:59-14:00",
      "?order_type=ABORT", "?period=aeon", "?cursor=%21", "?cursor=eyJh", "?actor[]=x", "?roast=" + "x" * 400],
 )  # fmt: skip
 def test_no_address_breaks_the_list(scene, operator, now, query):

@@ -109,6 +109,14 @@ def test_session_without_csrf_token_is_refused(people):
     browser.force_login(people.operator)
     answer = browser.post("/v1/sites", {"name": "a"})
     assert (answer.status_code, answer.json()["error"]) == (403, "csrf_failed")
+    assert "X-CSRFToken" in answer.json()["how_to_fix"]
+
+
+@pytest.mark.parametrize("body", ['{"name": "a", "name": "b"}', '{"name": "a", "x": [{"y": 1, "y": 1}]}'])
+def test_a_name_that_stands_twice_is_400(operator, body):
+    answer = operator.generic("POST", "/v1/sites", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]) == (400, "malformed_body")
+    assert "twice" in answer.json()["message"]
 
 
 def test_key_needs_no_csrf_token(people, api_by_key):

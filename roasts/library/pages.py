@@ -10,6 +10,8 @@ from django.db.models import Count, Max
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from kernel.errors import ApiError
@@ -23,14 +25,19 @@ from roasts.library.questions import Search
 from roasts.models import Machine, Profile, ProfileVersion, Roast
 from roasts.store import summaries
 
-ALIGN_WORDS = {"charge": "charge", "first_crack_start": "first crack", "turning_point": "turning point", "drop": "drop"}
+ALIGN_WORDS = {
+    "charge": _("charge"),
+    "first_crack_start": _("first crack"),
+    "turning_point": _("turning point"),
+    "drop": _("drop"),
+}
 ORDER_WORDS = {
-    "newest": "newest first",
-    "oldest": "oldest first",
-    "bean": "by bean",
-    "ratio": "highest DTR",
-    "total": "longest",
-    "drop": "hottest drop",
+    "newest": _("newest first"),
+    "oldest": _("oldest first"),
+    "bean": _("by bean"),
+    "ratio": _("highest DTR"),
+    "total": _("longest"),
+    "drop": _("hottest drop"),
 }
 MAX_TEXT = 200
 
@@ -51,10 +58,12 @@ def read_search(request: HttpRequest) -> Search:
 
 
 def _day(text: str) -> dt.date | None:
+    """A day of the calendar's middle: near its ends, the day after or another zone's hour does not exist."""
     try:
-        return dt.date.fromisoformat(text)
+        day = dt.date.fromisoformat(text)
     except ValueError:
         return None
+    return day if dt.MINYEAR < day.year < dt.MAXYEAR else None
 
 
 def _share(text: str) -> float | None:
@@ -153,7 +162,10 @@ def _said(principal: Principal, shown: Roast) -> dict[str, Any]:
     """What people say of a roast, and what they may say."""
     of_house = ProfileVersion.objects.filter(profile__organization=principal.organization)
     versions = list(of_house.select_related("profile").defer("document").order_by("profile__name", "-version")[:200])
-    names = {row.pk: f"{row.profile.name}, version {row.version}" for row in versions}
+    names = {
+        row.pk: gettext("%(name)s, version %(version)s") % {"name": row.profile.name, "version": row.version}
+        for row in versions
+    }
     corrections = [
         (
             page_words.FIELD_WORDS.get(row.field, row.field),
@@ -164,7 +176,7 @@ def _said(principal: Principal, shown: Roast) -> dict[str, Any]:
     ]
     return {
         "gaps": [
-            (page_words.clock_words(gap.from_ms / 1000), _end_words(gap.to_ms), gap.reason.replace("_", " "))
+            (page_words.clock_words(gap.from_ms / 1000), _end_words(gap.to_ms), gap.reason)
             for gap in shown.gaps.order_by("from_ms")
         ],
         "notes": shown.qc_notes.select_related("author"),
@@ -181,7 +193,7 @@ def _said(principal: Principal, shown: Roast) -> dict[str, Any]:
 
 
 def _end_words(to_ms: int | None) -> str:
-    return "the end" if to_ms is None else page_words.clock_words(to_ms / 1000)
+    return gettext("the end") if to_ms is None else page_words.clock_words(to_ms / 1000)
 
 
 @require_GET

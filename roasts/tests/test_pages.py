@@ -131,6 +131,12 @@ def test_no_words_break_the_search(machine: Machine, lead: Client, words: str) -
     listed(lead, q=words)
 
 
+@pytest.mark.parametrize("days", [("0001-01-01", "9999-12-31"), ("9999-12-31", "0001-01-01")])
+def test_the_ends_of_the_calendar_break_no_search(machine: Machine, lead: Client, days: tuple[str, str]) -> None:
+    row(machine, "first")
+    assert listed(lead, **{"from": days[0], "to": days[1]}) == ["first"], "no roast was ever there: left out"
+
+
 def test_machine_days_and_ratio_narrow_it(organization: Organization, machine: Machine, lead: Client) -> None:
     other = machine_of(organization, "Other")
     row(machine, "first", 0, development_ratio=0.14)
