@@ -1,21 +1,23 @@
-"""Reading rows into the governor's frozen Situation, with a fixed number of queries (at most seven)."""
+"""Reading rows into the governor's frozen Situation: what the machine and its agents are told in one statement, what
+agents did here lately in another."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Aggregate, Exists, FilteredRelation, JSONField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import JSONArray
 
 from commands.lifecycle import COUNTED
 from commands.models import (
     Attendance,
     Commissioning,
     GovernorPolicy,
-    Grant,
     Halt,
     Proposal,
     StopDrill,
@@ -44,10 +46,11 @@ from kernel import live, prepared
 from kernel.models import Membership
 from kernel.prepared import Prepared, utc
 from kernel.principals import ROLES_FOR, Principal
-from roasts.models import ControlLimit, EventKind, Machine, Roast, RoastEvent
+from roasts.models import ControlLimit, EventKind, Machine, RoastEvent, RoastStatus
 
 CONTROLS = ("heater", "fan", "drum")
-MAX_UNSETTLED = 50
+CLOSED = (RoastStatus.FINISHED.value, RoastStatus.ABORTED.value)  # as Roast.objects.open() has it
+MAX_UNSETTLED, MAX_HALTS = 50, 10
 DAY = dt.timedelta(hours=24)
 
 
@@ -68,32 +71,31 @@ def gather(
     """
     is_dispatch = isinstance(proposal_like, Proposal)
     order = order_of(proposal_like) if isinstance(proposal_like, Proposal) else proposal_like
-    machine = machine_look(machine_id)
-    policy = policies.policy_in_force(machine.organization_id, machine.policy_digest)
-    roast = _ROAST.first(machine=machine_id)
-    roast_id = roast[0] if roast else None
     agent_id = order.proposer_id if order.is_by_agent else None
+    look = order_look(machine_id, order.control, agent_id or "")
+    machine = look.machine
+    policy = policies.policy_in_force(machine.organization_id, machine.policy_digest)
     found = Situation(
         now=now,
         phase=Phase.DISPATCH if is_dispatch else Phase.PROPOSAL,
         order=order,
         machine_name=machine.name,
         is_machine_archived=machine.is_archived,
-        limits=limits_of(machine_id, order.control),
+        limits=look.limits,
         reading=newest_reading(machine, now) if reading is None else look_at(reading, now, link="up"),
         are_beans_proved=are_beans_proved(machine),
         is_bullet=machine.driver_kind.startswith("bullet"),
         is_orders_paused=machine.latest["is_orders_paused"] is True,
         is_store_reachable=is_store_reachable,
         keeper_latched=keeper_latched,
-        halts=tuple(HaltLook(*row) for row in _HALTS.rows(machine=machine_id)),
+        halts=look.halts,
         suspended_by=machine.suspended_by,
-        grant=live_grant(agent_id, machine_id) if agent_id else None,
-        unsettled=_unsettled(machine_id),
-        recent=_recent(machine_id, order, agent_id, roast_id, now, policy) if agent_id else Recent(),
-        roast_id=roast_id,
-        is_in_roast=roast is not None,
-        is_after_first_crack=bool(roast and roast[1]),
+        grant=look.grant,
+        unsettled=look.unsettled,
+        recent=_recent(machine_id, order, agent_id, look.roast_id, now, policy) if agent_id else Recent(),
+        roast_id=look.roast_id,
+        is_in_roast=look.roast_id is not None,
+        is_after_first_crack=look.has_cracked,
         policy=policy,
         fitness=machine.fitness,
         attendance=machine.attendance,
@@ -148,70 +150,131 @@ _LOOKED = {
     "attended_at": _PRESENT.values("at"),
     "attended_by": _PRESENT.values("user__username"),
 }
-_MACHINE = Prepared(
-    lambda machine: (
-        Machine.objects.filter(pk=machine)
-        .annotate(**{name: Subquery(rows[:1]) for name, rows in _LOOKED.items()})
-        .order_by()
-        .values_list(
-            "name", "is_archived", "driver_kind", "organization_id", *_LOOKED, *(f"latest__{name}" for name in _LATEST)
-        )
-    ),
-    "machine",
-)
+_MACHINE_COLUMNS = (
+    "name", "is_archived", "driver_kind", "organization_id", *_LOOKED, *(f"latest__{name}" for name in _LATEST)
+)  # fmt: skip
+
+
+def _machines(machine: str) -> QuerySet[Machine]:
+    named = {name: Subquery(rows[:1]) for name, rows in _LOOKED.items()}
+    return Machine.objects.filter(pk=machine).annotate(**named).order_by()
+
+
+_MACHINE = Prepared(lambda machine: _machines(machine).values_list(*_MACHINE_COLUMNS), "machine")
+_LIMIT_COLUMNS = (
+    "min_step", "max_step", "full_scale_step", "max_change_step", "min_interval_s", "daily_count", "roast_count",
+    "max_ramp_step_per_s",
+)  # fmt: skip
 _LIMITS = Prepared(
     lambda machine, control: ControlLimit.objects.filter(machine_id=machine, control=control).values_list(
-        "min_step",
-        "max_step",
-        "full_scale_step",
-        "max_change_step",
-        "min_interval_s",
-        "daily_count",
-        "roast_count",
-        "max_ramp_step_per_s",
+        *_LIMIT_COLUMNS
     ),
     "machine",
     "control",
 )
-_ROAST = Prepared(
-    lambda machine: (
-        Roast.objects.open()
-        .filter(machine_id=machine)
+_GRANT_COLUMNS = ("level", "lowered_to", "order_types", "expires_at", "agent_release")
+
+
+class _Rows(Aggregate):
+    """Rows of a subquery as one JSON list."""
+
+    function = "JSON_GROUP_ARRAY"
+    output_field = JSONField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """By its own name there."""
+        return self.as_sql(compiler, connection, function="JSONB_AGG", **context)
+
+
+def _listed(rows: QuerySet[Any], *columns: str) -> Subquery:
+    """The machine's rows as lists of these columns; null where there are none."""
+    own = rows.filter(machine_id=OuterRef("pk")).order_by().values("machine_id")
+    return Subquery(own.annotate(listed=_Rows(JSONArray(*columns))).values("listed"))
+
+
+#: Everything of one machine that an order of one agent ("" for nobody) on one control is judged by: one statement, so
+#: that all of it stood at the same moment. Each joined relation has at most one row (unique while it is open).
+_ORDER = Prepared(
+    lambda machine, control, agent: (
+        _machines(machine)
         .annotate(
+            envelope=FilteredRelation("limits", condition=Q(limits__control=control)),
+            open_roast=FilteredRelation("roasts", condition=~Q(roasts__status__in=CLOSED)),
+            trust=FilteredRelation("grants", condition=Q(grants__agent=agent, grants__revoked_at__isnull=True)),
             has_cracked=Exists(
                 RoastEvent.objects.filter(
-                    roast_id=OuterRef("pk"), kind=EventKind.FIRST_CRACK_START.value, withdrawn_at__isnull=True
+                    roast_id=OuterRef("open_roast__id"),
+                    kind=EventKind.FIRST_CRACK_START.value,
+                    withdrawn_at__isnull=True,
                 )
-            )
+            ),
+            halted_by=_listed(Halt.objects.filter(closed_at__isnull=True), "kind", "code", "id"),
+            waiting=_listed(
+                Proposal.objects.unsettled(), "proposed_at", "id", "status", "control", "proposer_agent_id",
+                "proposer_agent__name", "proposer_user__username", "plan_id",
+            ),
         )
-        .values_list("id", "has_cracked")[:1]
-    ),
-    "machine",
-)
-_HALTS = Prepared(
-    lambda machine: Halt.objects.filter(machine_id=machine, closed_at__isnull=True).values_list("kind", "code", "id")[
-        :10
-    ],
-    "machine",
-)
-_GRANT = Prepared(
-    lambda agent, machine: Grant.objects.filter(
-        agent_id=agent, machine_id=machine, revoked_at__isnull=True
-    ).values_list("level", "lowered_to", "order_types", "expires_at", "agent_release")[:1],
-    "agent",
-    "machine",
-)
-_UNSETTLED = Prepared(
-    lambda machine: (
-        Proposal.objects.filter(machine_id=machine)
-        .unsettled()
-        .order_by("proposed_at", "id")
         .values_list(
-            "id", "status", "control", "proposer_agent_id", "proposer_agent__name", "proposer_user__username", "plan_id"
-        )[:MAX_UNSETTLED]
+            *_MACHINE_COLUMNS, "open_roast__id", "has_cracked", "halted_by", "waiting",
+            *(f"envelope__{name}" for name in _LIMIT_COLUMNS), *(f"trust__{name}" for name in _GRANT_COLUMNS),
+        )
     ),
     "machine",
-)
+    "control",
+    "agent",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLook:
+    """A machine, and what of it concerns one order: the envelope of its control, the open roast, the agent's grant."""
+
+    machine: MachineLook
+    limits: Limits | None
+    grant: GrantLook | None
+    roast_id: str | None
+    has_cracked: bool
+    halts: tuple[HaltLook, ...]
+    unsettled: tuple[UnsettledLook, ...]
+
+
+def order_look(machine_id: str, control: str, agent_id: str) -> OrderLook:
+    """What an order on this control ("": a state) by this agent ("": a person) is judged by. Machine.DoesNotExist."""
+    row = _ORDER.first(machine=machine_id, control=control, agent=agent_id)
+    if row is None:
+        raise Machine.DoesNotExist(machine_id)
+    columns = iter(row)
+    machine = _machine_of(machine_id, list(islice(columns, len(_MACHINE_COLUMNS))))
+    roast_id, has_cracked, halts, waiting = islice(columns, 4)
+    limits, grant = tuple(islice(columns, len(_LIMIT_COLUMNS))), tuple(columns)
+    return OrderLook(
+        machine,
+        Limits(*limits) if limits[0] is not None else None,
+        _grant_of(*grant) if grant[0] is not None else None,
+        roast_id,
+        bool(has_cracked),
+        tuple(HaltLook(*each) for each in (halts or [])[:MAX_HALTS]),
+        tuple(_unsettled_of(*each) for each in sorted(waiting or [], key=_by_time)[:MAX_UNSETTLED]),
+    )
+
+
+def _by_time(row: list[Any]) -> tuple[str, str]:
+    """Oldest first: time of proposal as text, then the id."""
+    return row[0], row[1]
+
+
+def _unsettled_of(
+    _at: str, pk: str, status: str, control: str, agent_id: str | None, agent: str | None, person: str | None,
+    plan_id: str | None,
+) -> UnsettledLook:  # fmt: skip
+    return UnsettledLook(pk, status, control, agent_id is not None, agent or person or "", plan_id or "")
+
+
+def _grant_of(
+    signed: str, lowered: str, order_types: list[str], expires_at: dt.datetime | None, release: str
+) -> GrantLook:
+    level = min(signed, lowered or signed)  # a breaker lowers; whatever the column says, it never raises
+    return GrantLook(level, frozenset(order_types), expires_at, release, signed)
 
 
 def machine_look(machine_id: str) -> MachineLook:
@@ -219,6 +282,10 @@ def machine_look(machine_id: str) -> MachineLook:
     row = _MACHINE.first(machine=machine_id)
     if row is None:
         raise Machine.DoesNotExist(machine_id)
+    return _machine_of(machine_id, row)
+
+
+def _machine_of(machine_id: str, row: Sequence[Any]) -> MachineLook:
     name, is_archived, driver_kind, organization_id, *looked = row
     found = dict(zip((*_LOOKED, *_LATEST), looked, strict=True))
     attended_at = found["attended_at"]
@@ -234,23 +301,6 @@ def limits_of(machine_id: str, control: str) -> Limits | None:
     """The envelope of one control; None for a state order or where nobody set one."""
     row = _LIMITS.first(machine=machine_id, control=control)
     return Limits(*row) if row else None
-
-
-def live_grant(agent_id: str, machine_id: str) -> GrantLook | None:
-    """The agent's unrevoked grant here; whether it has expired or covers the order the governor says."""
-    row = _GRANT.first(agent=agent_id, machine=machine_id)
-    if row is None:
-        return None
-    signed, lowered, order_types, expires_at, release = row
-    level = min(signed, lowered or signed)  # a breaker lowers; whatever the column says, it never raises
-    return GrantLook(level, frozenset(order_types), expires_at, release, signed)
-
-
-def _unsettled(machine_id: str) -> tuple[UnsettledLook, ...]:
-    return tuple(
-        UnsettledLook(pk, status, control, agent_id is not None, agent or person or "", plan_id or "")
-        for pk, status, control, agent_id, agent, person, plan_id in _UNSETTLED.rows(machine=machine_id)
-    )
 
 
 # Written by hand: building this aggregate through the ORM cost a third of the whole look.

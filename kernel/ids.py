@@ -6,6 +6,7 @@ base 32, so that they sort by time of birth. The simulation installs its own sou
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Callable
 
@@ -37,8 +38,16 @@ def _base32(number: int, length: int) -> str:
 
 def new(prefix: str) -> str:
     """A fresh id such as ``prp_01jd…``; sortable by creation time to the millisecond."""
-    milliseconds = int(clock.now().timestamp() * 1000) & ((1 << 48) - 1)
-    return f"{prefix}_{_base32(milliseconds, 10)}{_base32(int.from_bytes(_random_bytes(10), 'big'), 16)}"
+    return f"{_born(prefix, clock.now())}{_base32(int.from_bytes(_random_bytes(10), 'big'), 16)}"
+
+
+def first(prefix: str, at: dt.datetime) -> str:
+    """The lowest id that can be born from the millisecond of ``at`` on: a bound for those that are newer."""
+    return _born(prefix, at) + "0" * 16
+
+
+def _born(prefix: str, at: dt.datetime) -> str:
+    return f"{prefix}_{_base32(int(at.timestamp() * 1000) & ((1 << 48) - 1), 10)}"
 
 
 def secret() -> str:

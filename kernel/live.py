@@ -21,6 +21,8 @@ from kernel.models import Organization, StreamEvent
 logger = logging.getLogger(__name__)
 SEALER_TOPIC = "sealer"
 DECISIONS_TOPIC = "decisions"
+#: The sealer gathers for so long after a nudge, so other processes hear of no more.
+NUDGE_EVERY_S = 0.02
 
 ReadingListener = Callable[[str, str, dict[str, Any]], None]
 
@@ -28,6 +30,7 @@ _lock = threading.Lock()
 _latest: dict[str, tuple[str, dict[str, Any]]] = {}  # machine -> organisation, newest payload
 _waiters: dict[str, set[Waiter]] = {}
 _reading_listeners: list[ReadingListener] = []
+_nudged_at_s = float("-inf")
 
 
 class Waiter:
@@ -78,8 +81,15 @@ def wake(topic: str) -> None:
 
 
 def wake_sealer() -> None:
-    """Something was committed that wants a seal or a number."""
-    wake(SEALER_TOPIC)
+    """Something was committed that wants a seal or a number. Other processes hear of it at most every NUDGE_EVERY_S;
+    the sealer looks by itself, too."""
+    global _nudged_at_s
+    _wake_here(SEALER_TOPIC)
+    if settings.IS_FLEET:
+        at_s = clock.monotonic()
+        if not 0 <= at_s - _nudged_at_s < NUDGE_EVERY_S:
+            _nudged_at_s = at_s
+            fan_out.bridge().send({"wake": SEALER_TOPIC})
 
 
 def _wake_here(topic: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from kernel import canonical, chain, clock, ids, leases, live, metrics, secret_files
 from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
@@ -22,12 +23,16 @@ from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
 logger = logging.getLogger(__name__)
 LEASE = "sealer"
 LEASE_S = 3.0
+ASK_AGAIN = dt.timedelta(seconds=0.2)
 POLL_S = 0.2
 #: After a nudge: what is decided together is sealed together, and the request that nudged answers first.
 GATHER_S = 0.02
 BATCH = 500
-# Entries are looked for this far back; everything older is looked through when a sealer takes over and now and then.
-LOOK_BACK = dt.timedelta(minutes=10)
+# Entries are looked for among those born so lately (their ids sort by birth, so that a long trail costs nothing): at
+# every turn what is new, each second what a slow transaction may have committed late, and what is older than any
+# transaction when a sealer takes over and now and then.
+LOOK_NEAR, LOOK_BACK = dt.timedelta(seconds=1.5), dt.timedelta(minutes=1)
+WIDE_LOOK_EVERY_S = 1.0
 FULL_LOOK_EVERY_S = 300.0
 
 
@@ -43,17 +48,15 @@ class Sealer:
         self.owner = owner or f"{settings.HOST_NAME}:{os.getpid()}:{ids.random_bytes(4).hex()}"
         self.token: int | None = None
         self._next_full_look_s = 0.0
+        self._next_wide_look_s = 0.0
         self._lease_due_s = 0.0
+        self._ask_again_at: dt.datetime | None = None
 
     def tick(self, now: dt.datetime) -> bool:
         """Seal and number one batch if the lease is ours; True when there was something to do."""
         if not self._has_lease(now):
             return False
-        is_full_look = clock.monotonic() >= self._next_full_look_s
-        events = self._unnumbered()
-        entries = self._unsealed(now, is_full_look)
-        if is_full_look and len(entries) < BATCH:
-            self._next_full_look_s = clock.monotonic() + FULL_LOOK_EVERY_S
+        events, entries = self._unnumbered(), self._unsealed(now)
         if not events and not entries:
             return False
         with transaction.atomic():
@@ -76,20 +79,45 @@ class Sealer:
     def _has_lease(self, now: dt.datetime) -> bool:
         if self.token is not None and clock.monotonic() < self._lease_due_s:
             return True
+        if self.token is None and self._ask_again_at is not None and now < self._ask_again_at:
+            return False  # somebody else had it a moment ago: every nudge would ask the database
         before, self.token = self.token, leases.take(LEASE, self.owner, now=now, length_s=LEASE_S)
         self._lease_due_s = clock.monotonic() + LEASE_S / 3
+        self._ask_again_at = now + ASK_AGAIN if self.token is None else None
         if self.token is not None and self.token != before:
             self._next_full_look_s = 0.0
         return self.token is not None
 
     def _unnumbered(self) -> list[StreamEvent]:
-        return list(StreamEvent.objects.filter(number__isnull=True).order_by("id")[:BATCH])
+        rows = StreamEvent.objects.filter(number__isnull=True).order_by("id")
+        return list(rows.only("organization_id")[:BATCH])
 
-    def _unsealed(self, now: dt.datetime, is_full_look: bool) -> list[AuditEntry]:
-        entries = AuditEntry.objects.filter(seal__isnull=True)
-        if not is_full_look:
-            entries = entries.filter(at__gt=now - LOOK_BACK)
-        return list(entries.order_by("at", "id")[:BATCH])
+    def _unsealed(self, now: dt.datetime) -> list[AuditEntry]:
+        at_s = clock.monotonic()
+        if at_s >= self._next_full_look_s:
+            entries = _oldest(AuditEntry.objects.filter(seal__isnull=True))
+            if len(entries) < BATCH:
+                self._next_full_look_s = at_s + FULL_LOOK_EVERY_S
+            return entries
+        look_back = LOOK_NEAR
+        if at_s >= self._next_wide_look_s:
+            look_back, self._next_wide_look_s = LOOK_BACK, at_s + WIDE_LOOK_EVERY_S
+        return _oldest(_unsealed_since(now - look_back))
+
+
+def _unsealed_since(begin: dt.datetime) -> QuerySet[AuditEntry]:
+    """Entries born since without a seal. Each is looked up by itself: few are new, and the trail is long."""
+    seal = AuditSeal.objects.filter(entry_id=OuterRef("pk")).values("sequence")[:1]
+    return (
+        AuditEntry.objects.filter(pk__gte=ids.first("aud", begin))
+        .annotate(sealed_as=Subquery(seal))
+        .filter(sealed_as__isnull=True)
+    )
+
+
+def _oldest(entries: QuerySet[AuditEntry]) -> list[AuditEntry]:
+    """A batch of them. Payloads stay where they are: a seal is over their digests."""
+    return list(entries.defer("payload").order_by("at", "id")[:BATCH])
 
 
 #: Written by hand: the ORM's bulk_update took longer to build its statement than the database to run it.

@@ -403,7 +403,8 @@ def _suspended_twice(control: psycopg.Connection[Any]) -> None:
 def _halt_unseen(control: psycopg.Connection[Any]) -> None:
     from commands import situation
 
-    situation._HALTS = types.SimpleNamespace(rows=lambda **_named: [])  # type: ignore[assignment]
+    plain = situation.order_look
+    situation.order_look = lambda *asked: dataclasses.replace(plain(*asked), halts=())
 
 
 # -- grants, proposals ---------------------------------------------------------------------------------------------
