@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from commands.api.serializers import render_time
@@ -21,12 +22,12 @@ from kernel.principals import Principal
 from roasts.models import Machine
 
 RESULT_SHAPES = {"passed": "✓", "failed": "✕", "open": "○"}
-RESULT_WORDS = {"passed": "Passed", "failed": "Not passed", "open": "Open"}
+RESULT_WORDS = {"passed": _("Passed"), "failed": _("Not passed"), "open": _("Open")}
 JUDGE_WORDS = {
-    commissioning.Judge.READINGS.value: "judged by readings",
-    commissioning.Judge.ORDERS.value: "judged by your orders on the wire",
-    commissioning.Judge.EVENTS.value: "judged by what was recorded",
-    commissioning.Judge.PERSON.value: "you say so",
+    commissioning.Judge.READINGS.value: _("judged by readings"),
+    commissioning.Judge.ORDERS.value: _("judged by your orders on the wire"),
+    commissioning.Judge.EVENTS.value: _("judged by what was recorded"),
+    commissioning.Judge.PERSON.value: _("you say so"),
 }
 ORDER_TYPES = {"heater": "SET_POWER", "fan": "SET_FAN", "drum": "SET_DRUM"}
 

@@ -15,13 +15,14 @@ from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.utils.translation import gettext
 
 from commands.alarms.rows import unshelved
-from commands.commissioning import facts, services_commissioning
+from commands.commissioning import facts
 from commands.console import machine_state, order_words, words
 from commands.console.order_words import OrderView
 from commands.console.words import LinkWords, RoastView
 from commands.models import (
     Alarm,
     BreakerTrip,
+    Commissioning,
     ExecutionStage,
     Grant,
     Halt,
@@ -30,6 +31,7 @@ from commands.models import (
     Status,
     Suspension,
 )
+from commands.plans import plan_words
 from commands.records import attendance
 from drivers.port import MachineState
 from kernel import clock, live
@@ -245,6 +247,7 @@ def gather_queue(principal: Principal, machine: Machine, now: dt.datetime) -> di
     return {
         "queue": queue,
         "advice": advice,
+        "plans": plan_words.shown_on(machine.pk, now),
         "trips": list(
             BreakerTrip.objects.filter(machine=machine, seen_at__isnull=True, grant__revoked_at__isnull=True)
             .select_related("agent")
@@ -304,8 +307,14 @@ def gather_hands(principal: Principal, machine: Machine, now: dt.datetime) -> di
 
 def gather_drill(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
     """Whether a STOP drill is due, and whether agents may act here at all."""
-    is_commissioned = services_commissioning.in_force(machine) is not None
-    return {"drill": facts.drill_state(machine, now), "is_commissioned": is_commissioned}
+    done = Commissioning.objects.filter(machine=machine, completed_at__isnull=False).order_by("-completed_at", "-id")
+    last = done.first()
+    is_commissioned = last is not None and last.ended_at is None
+    return {
+        "drill": facts.drill_state(machine, now),
+        "is_commissioned": is_commissioned,
+        "commissioning_ended": None if is_commissioned else last,
+    }
 
 
 def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:

@@ -56,6 +56,8 @@ ALARMS = (
     _("Look at the panel."),
     _("Beans left in a hot drum go on roasting and can burn."),
     _("Open the door and get the beans out by hand."),
+    _("Its commissioning has ended: no agent acts on it any more."),
+    _("Look at what is plugged in. Walk through the commissioning of this machine before agents act on it."),
     _("Beans may lie in a hot drum without heat, air or turning, where they can burn."),
     _("Look into the drum and get the beans out by hand."),
 )

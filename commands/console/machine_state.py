@@ -8,7 +8,7 @@ from typing import Any
 from commands.loop.notes import last_word
 from commands.models import Alarm, Halt
 from commands.records.halts import halt_document
-from drivers.port import MachineState
+from drivers.port import MachineState, longest_age_s
 from kernel import live
 from roasts.api.roasts import render_time
 from roasts.models import Machine, MachineReading
@@ -29,11 +29,14 @@ READING_FIELDS = (
     "fan_rpm",
     "voltage_v",
     "quality",
+    "interval_s",
 )
 #: A link that says "up" but has not been written for this long is nobody's word.
 UNTENDED_AFTER = dt.timedelta(seconds=5)
-STALE_AFTER_MS = 3000
-#: A bridge's envelopes hold up to 5 s, and one may have to be sent again.
+STALE_AFTER_S = 3.0  # a source slower than ours: 2.5 of its intervals
+#: A bridge's envelopes hold up to 5 s: so far apart is what it says.
+BRIDGE_INTERVAL_S = 5.0
+#: One envelope may have to be sent again.
 BRIDGE_SILENT_AFTER_MS = 20_000
 COLD_C = 60.0
 
@@ -111,9 +114,20 @@ def link_of(
     if not is_tended:
         return "untended", "untended", "No machine loop tends this machine: unproved, use the panel."
     link, code, message = last_word(latest.link, latest.link_code, latest.link_message, latest.written_at, payload)
-    if link == MachineReading.Link.UP.value and reading is not None and reading["age_ms"] > STALE_AFTER_MS:
+    if link == MachineReading.Link.UP.value and reading is not None and _is_old(reading):
         return MachineReading.Link.STALE.value, "stale_reading", "The newest reading is old."
     return link, code, message
+
+
+def _is_old(reading: dict[str, Any]) -> bool:
+    return bool(reading["age_ms"] > longest_age_s(STALE_AFTER_S, reading["interval_s"]) * 1000)
+
+
+def interval_of(machine: Machine, latest: MachineReading | None) -> float:
+    """How far apart the machine's readings come, in seconds; 0 where nobody said: fast."""
+    if machine.is_remote:
+        return BRIDGE_INTERVAL_S
+    return (latest.interval_s if latest is not None else None) or 0.0
 
 
 def _link_of_remote(latest: MachineReading, reading: dict[str, Any] | None) -> tuple[str, str, str]:

@@ -14,6 +14,8 @@ from commands.console import order_words
 from commands.console.gathering import full_scales
 from commands.console.order_words import OrderView
 from commands.models import ExecutionStage, Proposal, ProposalTransition, Status
+from commands.plans import plan_words
+from commands.plans.plan_words import PlanView
 from kernel.principals import Principal
 
 #: Wire writes shown of one attempt; a Bullet R2 takes fourteen at most.
@@ -58,7 +60,7 @@ class Story:
     approvals: tuple[Any, ...]
     effect: tuple[tuple[str, str], ...]
     effect_says: str
-    siblings: tuple[OrderView, ...]
+    plan_view: PlanView | None
     rollbacks: tuple[OrderView, ...]
     adoptions: tuple[OrderView, ...]
     limits: tuple[tuple[str, str], ...]
@@ -107,17 +109,17 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
         return tuple(order_words.order_view(row, principal, scales, has_steps=False) for row in rows)
 
     writes, attempt = writes_of(order), getattr(order, "execution", None)
-    siblings = views(related.filter(plan_id=order.plan_id).order_by("plan_position")) if order.plan_id else ()
+    plan_view = plan_words.view_of(order.plan_id) if order.plan_id else None
     told = order_words.order_view(order, principal, scales, has_steps=True)
     return Story(
-        view=replace(told, plan_titles=tuple(view.title for view in siblings)),
+        view=replace(told, plan_titles=tuple(each.title for each in plan_view.orders) if plan_view is not None else ()),
         reasons=tuple(reason_view(reason) for reason in order.reasons if isinstance(reason, dict)),
         writes=writes[:WRITES_SHOWN],
         more_writes=max(0, len(writes) - WRITES_SHOWN),
         approvals=tuple(order.given_approvals.all()),
         effect=effect_words(attempt),
         effect_says=str((attempt.effect or {}).get("says") or "") if attempt is not None else "",
-        siblings=siblings,
+        plan_view=plan_view,
         rollbacks=views(related.filter(rolls_back=order).order_by("proposed_at")),
         adoptions=views(related.filter(adopted_from=order).order_by("proposed_at")),
         limits=tuple(

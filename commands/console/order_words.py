@@ -97,6 +97,7 @@ class OrderView:
     hold_reasons: tuple[dict[str, Any], ...] = ()
     may_decide: bool = False
     why_not: str = ""
+    is_advice: bool = False  # an agent's that may only recommend: a person may adopt it
     plan_titles: tuple[str, ...] = ()  # of a plan that is decided as a whole: every order of it, in turn
 
     @property
@@ -386,8 +387,9 @@ def order_view(
 ) -> OrderView:
     """One order in words for this person."""
     word, icon = STATUS_WORDS.get(proposal.status, (proposal.status, "question"))
+    advises = is_advice(proposal)
     if proposal.status == Status.REJECTED.value and proposal.decision == "REFUSE":
-        word = gettext("Advice") if is_advice(proposal) else gettext("Refused")
+        word = gettext("Advice") if advises else gettext("Refused")
     if proposal.runs_at is not None and proposal.status in VETO_STATUSES:
         word, icon = gettext("Runs unless vetoed"), "clock"
     why_not = _why_not(proposal, principal)
@@ -406,4 +408,5 @@ def order_view(
         hold_reasons=tuple(reason for reason in reasons_of(proposal) if reason.get("decision", "HOLD") in _ASKING),
         may_decide=not why_not,
         why_not=why_not,
+        is_advice=advises and proposal.decision == "REFUSE",
     )

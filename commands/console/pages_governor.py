@@ -13,6 +13,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods
 
 from commands import services
@@ -29,23 +30,27 @@ from kernel.principals import Principal
 
 VERSIONS_SHOWN = 50
 MAX_LINE = 600
-DECISIONS = {"allow": "run", "veto": "run unless vetoed", "hold": "held for a person", "refuse": "refused"}
+DECISIONS = {"allow": _("run"), "veto": _("run unless vetoed"), "hold": _("held for a person"), "refuse": _("refused")}
 FROM_WORDS = {
-    "confirm_from": "Approving asks for a tick from",
-    "two_person_from": "A held agent's order needs two people from",
-    "own_second_from": "A person's own order needs a second person from",
+    "confirm_from": _("Approving asks for a tick from"),
+    "two_person_from": _("A held agent's order needs two people from"),
+    "own_second_from": _("A person's own order needs a second person from"),
 }
 LEVEL_WORDS = {
-    "L1": "assist", "L2": "recommend", "L3": "act with approval", "L4": "act with veto", "L5": "act with audit",
-}  # fmt: skip
+    "L1": _("assist"),
+    "L2": _("recommend"),
+    "L3": _("act with approval"),
+    "L4": _("act with veto"),
+    "L5": _("act with audit"),
+}
 GROUPS = (
-    ("Trust and presence", ("veto_window_s", "attendance_max_age_s", "drill_max_age_s", "session_limit")),
-    ("Failing agents", (
+    (_("Trust and presence"), ("veto_window_s", "attendance_max_age_s", "drill_max_age_s", "session_limit")),
+    (_("Failing agents"), (
         "failure_threshold", "failure_min_settled", "failure_window_s", "breaker_error_rate", "breaker_min_settled",
         "breaker_window_s", "breaker_failures_of_type",
     )),
-    ("Readings", ("max_age_heat_up_s", "max_age_s", "max_clock_skew_s", "prediction_tolerance_c")),
-    ("How long an order waits", (
+    (_("Readings"), ("max_age_heat_up_s", "max_age_s", "max_clock_skew_s", "prediction_tolerance_c")),
+    (_("How long an order waits"), (
         "expires_off_roast_s", "expires_in_roast_s", "expires_after_first_crack_s", "expires_own_order_s",
     )),
 )  # fmt: skip

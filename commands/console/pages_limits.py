@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from commands.console import gathering, order_words
@@ -67,7 +68,12 @@ class GrantView:
     evidence: tuple[str, ...]
 
 
-STATE_WORDS = {"live": "In force", "lowered": "Lowered by a breaker", "expired": "Expired", "revoked": "Taken back"}
+STATE_WORDS = {
+    "live": _("In force"),
+    "lowered": _("Lowered by a breaker"),
+    "expired": _("Expired"),
+    "revoked": _("Taken back"),
+}
 STATE_ICONS = {"live": "check", "lowered": "warning", "expired": "clock", "revoked": "cross"}
 
 
@@ -115,4 +121,3 @@ def grants(request: HttpRequest, principal: Principal) -> HttpResponse:
     shown = gather_grants(principal, context["server_now"], is_all=request.GET.get("show") == "all")
     template = "console/_grant_list.html" if request.headers.get("HX-Request") else "console/grants.html"
     return render(request, template, {**context, **shown})
-

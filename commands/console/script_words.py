@@ -6,9 +6,10 @@ the scripts. An English page carries no table.
 
 from __future__ import annotations
 
+import functools
 import json
 
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_noop as _
 
 from commands.console.known_sentences import BY_HAND
@@ -120,11 +121,85 @@ SAID_BY_SCRIPTS = (
     _("down {change} {unit} in the last minute"),
     _("rate of rise {ror} {unit}/min, ET {et} {unit}."),
     _("{mark} at {time}"),
+    _("No alarm to acknowledge."),
+    _("No alarm to shelve."),
+    _("Shelved for {minutes} min."),
+    _("all"),
+    _("completed"),
+    _("failed"),
+    _("refused"),
+    _("success"),
+    _("rejected"),
+    _("stepped in"),
+    _("mean"),
+    _("The machine does not say where this control stands."),
+    _("Ordered: watch the machine and its panel."),
+    _("No step is left."),
+    _("No plan to call off."),
+    _("No plan to take back."),
+    _("not sent: you stopped before it"),
+    _("too large"),
+    _("The file has {size} MB; at most {most} MB are taken. Export one roast per file."),
+    _("sending"),
+    _("being read"),
+    _("no answer"),
+    _(
+        "The server did not answer. Send this file again: what came in already is known by its digest and comes in"
+        " once."
+    ),
+    _("Open the roast of {name}"),
+    _("came before"),
+    _("This very file is here already, as {name}. Nothing was added."),
+    _("imported: {count} readings"),
+    _("{minutes} min to the drop"),
+    _("nothing beyond the curve"),
+    _("nothing"),
+    _("{settled} of {files}: {imported} imported"),
+    _("{duplicate} came before"),
+    _("{refused} refused"),
+    _("{left} not sent"),
+    _("The curve did not come ({status}). Load the page again."),
+    _("This roast has no samples."),
+    _("RoR, causal"),
+    _("RoR causal"),
+    _("RoR, centred"),
+    _("centred"),
+    _("has no such moment"),
+    _("Turning point"),
+    _("Dry end"),
+    _("First crack"),
+    _("Drop"),
+    _("Golden"),
+    _("Middle"),
+    _("Write the time as minutes and seconds, such as 7:30."),
+    _("That is no number."),
+    _("Nothing was changed."),
+    _("Choose at least one roast first."),
+    _("Choose two to six roasts to compare."),
+    _("Choose the roasts first."),
+    _("1 new order: {newest}"),
+    _("{count} and more new orders, the newest: {newest}"),
+    _("{count} new orders, the newest: {newest}"),
+    _("No sound here"),
+    _("Sound off"),
+    _("Sound on"),
+    _("Sound waits"),
+    _("A browser lets a page be heard after the first press of a key or button."),
+    _("Alarms are silent in this browser. M turns the sound on."),
+    _("High alarms and new orders can be heard. M turns the sound off."),
+    _("Sound off in this browser."),
+    _("Sound on."),
 )
 
 
 def table_json() -> str:
     """English words → those of the active language, as JSON; empty where every word would be the same."""
+    return _table_json(get_language() or "en")
+
+
+@functools.cache
+def _table_json(language: str) -> str:
+    """Once per process: catalogs do not change under a running server. ``language`` is the active one."""
     said = {words: gettext(words) for words in (*SAID_BY_SCRIPTS, *BY_HAND)}
     changed = {words: worded for words, worded in said.items() if worded != words}
     return json.dumps(changed, ensure_ascii=False) if changed else ""

@@ -10,8 +10,11 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
+from commands.console.order_words import ORDER_WORDS
 from commands.history import questions as order_history
 from commands.history import services_alerts
 from commands.history.analytics import ORDER_TYPES, Bucket, Figures, Metrics
@@ -25,10 +28,16 @@ from kernel.models import Agent
 from kernel.principals import Principal
 from roasts.models import Machine
 
-RANGES = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30), "90d": ("90 days", 90)}
+RANGES = {
+    "24h": (_("Last 24 hours"), 1),
+    "7d": (_("Last 7 days"), 7),
+    "30d": (_("Last 30 days"), 30),
+    "90d": (_("Last 90 days"), 90),
+}
+BUCKET_WORDS = {300: _("5 minutes"), 3600: _("hour"), 86_400: _("day")}
 DEFAULT_RANGE = "7d"
 ALERTS_SHOWN, TRIPS_SHOWN, OFFERED = 50, 10, 100
-STATES = {"open": "Open", "shelved": "Shelved", "resolved": "Resolved"}
+STATES = {"open": _("Open"), "shelved": _("Shelved"), "resolved": _("Resolved")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ def question_of(request: HttpRequest, now: dt.datetime) -> Question:
             begin, end = window_of(_days(asked["from"], asked["to"], now), now)
             return Question("days", begin, end, filters, asked["from"], asked["to"])
         except (ValueError, OverflowError):
-            fault = "These days cannot be read."
+            fault = gettext("These days cannot be read.")
         except ApiError as refusal:
             fault = refusal.message
         return Question(DEFAULT_RANGE, now - dt.timedelta(days=7), now, filters, fault=fault)
@@ -110,7 +119,7 @@ def analytics(request: HttpRequest, principal: Principal) -> HttpResponse:
         "metrics": metrics,
         "total": metrics.total.to_json(),
         "buckets": [(bucket, bucket.figures.to_json()) for bucket in buckets],
-        "bucket_words": {300: "5 minutes", 3600: "hour", 86_400: "day"}.get(bucket_s, "week"),
+        "bucket_words": BUCKET_WORDS.get(bucket_s, _("week")),
         "series_json": json.dumps(_series(buckets, has_percentiles=order_history.is_exact(asked.begin, asked.end))),
         "trips": BreakerTrip.objects.for_principal(principal).select_related("agent", "machine")[:TRIPS_SHOWN],
     }
@@ -152,11 +161,11 @@ def _choices(principal: Principal) -> dict[str, Any]:
 def _shown(metrics: Metrics, principal: Principal) -> dict[str, Any]:
     """The tables apart, the busiest first."""
     machines = dict(Machine.objects.for_principal(principal).values_list("pk", "name"))
-    agents = dict(Agent.objects.for_principal(principal).values_list("pk", "name")) | {"": "people"}
+    agents = dict(Agent.objects.for_principal(principal).values_list("pk", "name")) | {"": gettext("people")}
     parts = [
-        ("By agent", "Agent", metrics.by_agent, agents),
-        ("By machine", "Machine", metrics.by_machine, machines),
-        ("By order type", "Order type", metrics.by_order_type, {}),
+        (gettext("By agent"), gettext("Agent"), metrics.by_agent, agents),
+        (gettext("By machine"), gettext("Machine"), metrics.by_machine, machines),
+        (gettext("By order type"), gettext("Order type"), metrics.by_order_type, dict(ORDER_WORDS)),
     ]
     return {"parts": [(title, word, _rows(part, names)) for title, word, part, names in parts if part is not None]}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from commands.console.order_words import ATTEMPTED, VETO_STATUSES
 from commands.lifecycle import UNSETTLED, Status
@@ -22,15 +23,15 @@ MAX_NEWS = 100  # more new orders than this are "100 and more"
 WITH_NAMES = ("machine", "proposer_agent", "proposer_user", "approver")
 #: Spans that move with the clock, so that a saved view stays of use.
 PERIODS = {"hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1), "week": dt.timedelta(days=7)}
-PERIOD_WORDS = {"hour": "Last hour", "day": "Last 24 hours", "week": "Last 7 days"}
+PERIOD_WORDS = {"hour": _("Last hour"), "day": _("Last 24 hours"), "week": _("Last 7 days")}
 #: Questions that are asked more often than a single status.
 GROUP_WORDS = {
-    "open": "Open: may still move a control",
-    "veto": "Runs unless vetoed",
-    "refused": "Refused by the governor",
-    "rejected": "Rejected or vetoed by a person",
-    "went_wrong": "Failed or in doubt",
-    "to_review": "Ran at once, not reviewed",
+    "open": _("Open: may still move a control"),
+    "veto": _("Runs unless vetoed"),
+    "refused": _("Refused by the governor"),
+    "rejected": _("Rejected or vetoed by a person"),
+    "went_wrong": _("Failed or in doubt"),
+    "to_review": _("Ran at once, not reviewed"),
 }
 ACTORS = ("agent", "person")
 

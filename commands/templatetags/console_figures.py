@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from django import template
-from django.utils.translation import gettext
 
-from commands.console import display_units
+from commands.console import code_words, display_units, machine_state, sentence_words, words
 from kernel.models import Preferences
+from roasts.models import Machine
 
 register = template.Library()
-
-
-@register.filter
-def spoken(code: object) -> str:
-    """`SAFETY_CONCERN` as a person says it."""
-    return str(code or "").replace("_", " ").lower()
+register.filter("spoken", code_words.spoken)
+register.filter("worded", sentence_words.worded)
 
 
 def _unit(preferences: Preferences | str | None) -> str:
@@ -50,9 +46,9 @@ def with_units(text: object, preferences: Preferences | str | None) -> str:
 
 
 @register.filter
-def worded(text: str) -> str:
-    """A fixed sentence of the record (`known_sentences.py`) in the page's language; any other as it stands."""
-    return gettext(text)
+def interval_s(machine: Machine) -> str:
+    """How far apart the machine's readings come, in seconds, for a script: a page calls a slow one's old later."""
+    return f"{machine_state.interval_of(machine, words.latest_of(machine)):g}"
 
 
 @register.filter

@@ -107,7 +107,7 @@ def test_no_sentence_that_has_a_german_one_is_left_in_english(scene, now, settin
     client = looking(scene.lead, "de")
     for path in ("/", machine_page(scene), "/alarms/", "/me/", "/switch/"):
         raw = client.get(path).content.decode()
-        body = html.unescape(re.sub(r' data-words="[^"]*"', "", raw))
+        body = html.unescape(re.sub(r' (data-words|value)="[^"]*"', "", raw))
         left = [e.msgid for e in catalog if len(e.msgid) > 20 and e.msgid != e.msgstr and e.msgid in body]
         assert left == [], path
 
@@ -203,9 +203,10 @@ def test_choosing_german_on_ones_page_shows_it_at_once(scene):
     assert Preferences.objects.get(user=scene.operator).language == "de"
 
 
-def test_pages_that_are_not_translated_say_that_they_are_english(scene):
-    body = seen(looking(scene.operator, "de"), "/roasts/")
-    assert '<html lang="de">' in body and '<main id="main" tabindex="-1" lang="en">' in body
+def test_no_page_calls_itself_english_any_more(scene):
+    for path in ("/roasts/", "/orders/", "/analytics/", "/governor/", "/grants/"):
+        assert '<html lang="de">' in (body := seen(looking(scene.lead, "de"), path))
+        assert ' lang="en"' not in body, path
 
 
 def test_somebody_without_organisation_is_told_in_their_language(scene):

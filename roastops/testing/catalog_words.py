@@ -21,7 +21,7 @@ _SCRIPT = re.compile(r'(?<![\w.])t\("((?:[^"\\]|\\.)*)"')
 def _of_node(node: Node) -> Iterator[str]:
     if isinstance(node, TranslateNode):
         words = node.filter_expression.var
-        yield words if isinstance(words, str) else words.literal
+        yield (words if isinstance(words, str) else words.literal).replace("%", "%%")  # as Django asks for it
     elif isinstance(node, BlockTranslateNode):
         yield node.render_token_list(node.singular)[0]
         if node.plural:

@@ -5,45 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 from roasts.models import EventKind, EventSource, Roast, RoastEvent, RoastSource
 
 KIND_WORDS = {
-    EventKind.CHARGE.value: "Charge",
-    EventKind.TURNING_POINT.value: "Turning point",
-    EventKind.DRY_END.value: "Dry end",
-    EventKind.FIRST_CRACK_START.value: "First crack",
-    EventKind.FIRST_CRACK_END.value: "First crack end",
-    EventKind.SECOND_CRACK_START.value: "Second crack",
-    EventKind.DROP.value: "Drop",
-    EventKind.COOL_END.value: "Cool end",
-    EventKind.NOTE.value: "Note",
+    EventKind.CHARGE.value: _("Charge"),
+    EventKind.TURNING_POINT.value: _("Turning point"),
+    EventKind.DRY_END.value: _("Dry end"),
+    EventKind.FIRST_CRACK_START.value: _("First crack"),
+    EventKind.FIRST_CRACK_END.value: _("First crack end"),
+    EventKind.SECOND_CRACK_START.value: _("Second crack"),
+    EventKind.DROP.value: _("Drop"),
+    EventKind.COOL_END.value: _("Cool end"),
+    EventKind.NOTE.value: _("Note"),
 }
 SOURCE_WORDS = {
-    EventSource.PERSON.value: "a person",
-    EventSource.DEVICE.value: "the machine",
-    EventSource.INFERRED.value: "inferred",
-    "curve": "read from the curve",
+    EventSource.PERSON.value: _("a person"),
+    EventSource.DEVICE.value: _("the machine"),
+    EventSource.INFERRED.value: _("inferred"),
+    "curve": _("read from the curve"),
 }
 ORIGIN_WORDS = {
-    RoastSource.RECORDED.value: "recorded here",
-    RoastSource.TELEMETRY.value: "sent by a bridge",
-    RoastSource.IMPORTED.value: "imported from a file",
+    RoastSource.RECORDED.value: _("recorded here"),
+    RoastSource.TELEMETRY.value: _("sent by a bridge"),
+    RoastSource.IMPORTED.value: _("imported from a file"),
 }
-PHASE_WORDS = {"drying": "Drying", "maillard": "Maillard", "development": "Development"}
+PHASE_WORDS = {"drying": _("Drying"), "maillard": _("Maillard"), "development": _("Development")}
 FIELD_WORDS = {
-    "title": "Title",
-    "bean": "Bean",
-    "origin": "Origin",
-    "process": "Process",
-    "variety": "Variety",
-    "lot": "Lot",
-    "weight_in_g": "Green in, g",
-    "weight_out_g": "Roasted out, g",
-    "moisture_in_percent": "Moisture in, %",
-    "moisture_out_percent": "Moisture out, %",
-    "colour_whole": "Colour, whole",
-    "colour_ground": "Colour, ground",
-    "profile_version_id": "Profile",
+    "title": _("Title"),
+    "bean": _("Bean"),
+    "origin": _("Origin"),
+    "process": _("Process"),
+    "variety": _("Variety"),
+    "lot": _("Lot"),
+    "weight_in_g": _("Green in, g"),
+    "weight_out_g": _("Roasted out, g"),
+    "moisture_in_percent": _("Moisture in, %"),
+    "moisture_out_percent": _("Moisture out, %"),
+    "colour_whole": _("Colour, whole"),
+    "colour_ground": _("Colour, ground"),
+    "profile_version_id": _("Profile"),
 }
 RANK = {EventSource.PERSON.value: 0, EventSource.DEVICE.value: 1, EventSource.INFERRED.value: 2}
 
@@ -58,7 +61,7 @@ def clock_words(seconds: float | None) -> str:
 
 def title_of(roast: Roast) -> str:
     """What people call it."""
-    return roast.title or roast.bean or f"Roast of {roast.started_at:%Y-%m-%d %H:%M}"
+    return roast.title or roast.bean or gettext("Roast of %(at)s") % {"at": f"{roast.started_at:%Y-%m-%d %H:%M}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,12 @@ def mark_rows(events: list[RoastEvent]) -> list[MarkRow]:
     return [
         MarkRow(
             event_id=event.pk,
-            word=KIND_WORDS[event.kind],
+            word=str(KIND_WORDS[event.kind]),
             kind=event.kind,
             at=clock_words(event.elapsed_ms / 1000),
             elapsed_ms=event.elapsed_ms,
             source=event.source,
-            source_word=SOURCE_WORDS[event.source],
+            source_word=str(SOURCE_WORDS[event.source]),
             confidence_percent=round(100 * event.confidence),
             who=event.marked_by.get_username() if event.marked_by else "",
             text=event.text,
@@ -129,7 +132,7 @@ def phase_rows(summary: dict[str, Any]) -> list[PhaseRow]:
         rows.append(
             PhaseRow(
                 name=phase["name"],
-                word=PHASE_WORDS.get(phase["name"], phase["name"]),
+                word=str(PHASE_WORDS.get(phase["name"], phase["name"])),
                 time=clock_words(phase["to_s"] - phase["from_s"]),
                 percent=round(phase["percent"], 1),
                 starts_at_percent=round(begins, 2),
@@ -162,9 +165,9 @@ def landmark_rows(summary: dict[str, Any]) -> list[LandmarkRow]:
     return [
         LandmarkRow(
             kind=row["kind"],
-            word=KIND_WORDS.get(row["kind"], row["kind"]),
+            word=str(KIND_WORDS.get(row["kind"], row["kind"])),
             at=clock_words(row["elapsed_s"]),
-            source_word=SOURCE_WORDS.get(row["source"], row["source"]),
+            source_word=str(SOURCE_WORDS.get(row["source"], row["source"])),
             bean_temp_c=row["bean_temp_c"],
             difference_c=row["difference_c"],
             rate_c_per_min=row["rate_c_per_min"],

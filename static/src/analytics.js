@@ -3,19 +3,20 @@
   "use strict";
   var roastops = window.roastops, section = document.getElementById("charts"), line = document.getElementById("chart-line");
   if (!roastops || !roastops.Chart || !section) return;
-  var series = JSON.parse(section.dataset.series), x = series.at_s;
+  var series = JSON.parse(section.dataset.series), x = series.at_s, t = roastops.t;
   if (!x.length || !section.querySelector("[data-chart]")) return;
   var zone = document.body.dataset.timeZone || undefined;
   var isShort = x[x.length - 1] - x[0] <= 36 * 3600;
-  var day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: zone });
-  var clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: zone });
+  var language = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
+  var day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", timeZone: zone });
+  var clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", timeZone: zone });
   function words(s) { return (isShort ? clock : day).format(new Date(s * 1000)); }
   function whole(s) { var at = new Date(s * 1000); return day.format(at) + " " + clock.format(at); }
   var CHARTS = {
-    orders: { unit: "", digits: 0, lines: [["orders", "all"], ["completed", "completed"], ["failed", "failed"], ["refused", "refused"]] },
-    rates: { unit: " %", digits: 1, most: 100, lines: [["success_rate", "success"], ["refusal_rate", "refused"], ["rejection_rate", "rejected"], ["human_intervention_rate", "stepped in"]] },
-    approval: { unit: " s", digits: 1, lines: [["approval_latency_mean_ms", "mean"], ["approval_latency_p95_ms", "p95"]] },
-    execution: { unit: " s", digits: 2, lines: [["execution_duration_mean_ms", "mean"], ["execution_duration_p95_ms", "p95"]] }
+    orders: { unit: "", digits: 0, lines: [["orders", t("all")], ["completed", t("completed")], ["failed", t("failed")], ["refused", t("refused")]] },
+    rates: { unit: " %", digits: 1, most: 100, lines: [["success_rate", t("success")], ["refusal_rate", t("refused")], ["rejection_rate", t("rejected")], ["human_intervention_rate", t("stepped in")]] },
+    approval: { unit: " s", digits: 1, lines: [["approval_latency_mean_ms", t("mean")], ["approval_latency_p95_ms", "p95"]] },
+    execution: { unit: " s", digits: 2, lines: [["execution_duration_mean_ms", t("mean")], ["execution_duration_p95_ms", "p95"]] }
   };
   Object.keys(CHARTS).forEach(function (name) {
     var holder = section.querySelector('[data-chart="' + name + '"]'), legend = section.querySelector('[data-legend="' + name + '"]'), chart = CHARTS[name];

@@ -4,6 +4,7 @@
   var roastops = window.roastops;
   var page = document.getElementById("console");
   if (!roastops || !roastops.post || !page) return;
+  var t = roastops.t;
 
   function bodyOf(form) {
     var body = {};
@@ -17,7 +18,7 @@
   }
   function told(form, answer) {
     if ("drill" in form.dataset) return roastops.notice(answer.message, !answer.is_passed);
-    if (!form.dataset.code) return roastops.notice(form.dataset.done || "Done.");
+    if (!form.dataset.code) return roastops.notice(form.dataset.done || t("Done."));
     var step = ((answer.under_way || {}).steps || []).find(function (each) { return each.code === form.dataset.code; });
     if (step) roastops.notice(step.message, step.result !== "passed");
   }
@@ -43,14 +44,14 @@
     var orders = button.closest("[data-order-type]");
     var reading = roastops.latest[page.dataset.machine];
     var at = reading ? reading[orders.dataset.control + "_step"] : null;
-    if (at === null || at === undefined) return roastops.notice("The machine does not say where its " + orders.dataset.control + " stands.", true);
+    if (at === null || at === undefined) return roastops.notice(t("The machine does not say where this control stands."), true);
     button.disabled = true;
     roastops.post("/v1/proposals", {
       machine_id: page.dataset.machine, order_type: orders.dataset.orderType, target_value: at + Number(button.dataset.change),
       target_unit: "step", reasoning: "Commissioning: one step while a person watches the machine."
     }).then(function (order) {
       var refusal = roastops.refusal(order);
-      roastops.notice(refusal || "Ordered: watch the machine and its panel.", !!refusal);
+      roastops.notice(refusal || t("Ordered: watch the machine and its panel."), !!refusal);
     }, function (error) { roastops.notice(error.message, true); }).finally(function () { button.disabled = false; });
   });
   roastops.readingListeners.push(function (machineId, reading) {
@@ -62,7 +63,7 @@
   });
   roastops.keys["n"] = function () {
     var open = document.querySelector(".wizard-step:not(.is-passed) details");
-    if (!open) return roastops.say("No step is left.");
+    if (!open) return roastops.say(t("No step is left."));
     open.open = true;
     (open.querySelector("textarea, input, button") || open.querySelector("summary")).focus();
   };

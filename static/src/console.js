@@ -144,7 +144,7 @@
   /** The words of a refusal that came as 201 REJECTED. */
   roastops.refusal = function (order) {
     if (!order || order.status !== "REJECTED") return "";
-    var reasons = ((order.verdict && order.verdict.reasons) || []).filter(function (r) { return !r.decision || r.decision === "REFUSE"; });
+    var reasons = ((order.verdict && order.verdict.reasons) || order.reasons || []).filter(function (r) { return !r.decision || r.decision === "REFUSE"; });
     return t("Refused:") + " " + reasons.map(function (r) { return [r.message || r.code, r.how_to_fix || ""].join(" ").trim(); }).join(" ");
   };
   roastops.refresh = function (kind) {
@@ -300,9 +300,14 @@
     if (at > roastops.now()) { serverAt += at - roastops.now(); }  // this device slept: its clock is behind
     return (roastops.now() - at) / 1000;
   };
+  /** A source slower than ours is fresh for 2.5 of its own intervals (drivers/port.py, longest_age_s). */
+  function longestAge(bound, machineId, holder) {
+    var reading = roastops.latest[machineId], interval = Number((reading && reading.interval_s) || holder.dataset.intervalS) || 0;
+    return Math.max(bound, 2.5 * Math.min(interval, 10));
+  }
   function showAge(holder, machineId) {
     var age = roastops.age(machineId, holder);
-    var state = age === null ? "none" : age > 3 ? "very-old" : age > 1 ? "old" : "fresh";
+    var state = age === null ? "none" : age > longestAge(3, machineId, holder) ? "very-old" : age > longestAge(1, machineId, holder) ? "old" : "fresh";
     var words = age === null ? t("No data yet") : state === "fresh" ? t("data {age} s old", { age: age.toFixed(1) })
       : t("DATA IS OLD:") + " " + (age < 60 ? age.toFixed(age < 10 ? 1 : 0) + " s" : age < 5400 ? Math.round(age / 60) + " min" : Math.round(age / 3600) + " h") + (state === "very-old" ? ". " + t("Do not trust these figures.") : "");
     holder.querySelectorAll("[data-age]").forEach(function (line) { line.textContent = words; line.dataset.ageState = state; });
@@ -463,6 +468,8 @@
   roastops.keys["y"] = first("form button[id^=review-good-]", t("No order to review."));
   roastops.keys["x"] = first("#abort-order", t("Nothing to call off here."));
   roastops.keys["b"] = first("#rollback-order", t("Nothing to take back here."));
+  roastops.keys["c"] = first("[data-abort-plan]", t("No plan to call off."));
+  roastops.keys["t"] = first("[data-compensate-plan]", t("No plan to take back."));
   roastops.keys["n"] = function () {
     var more = document.getElementById("news-show"), details = document.querySelector("details[id^=review-bad-]");
     if (more && !more.hidden) return more.click();

@@ -1,7 +1,7 @@
 // The import page: files by drop or by hand, one after the other, each with what came of it.
 (function () {
   "use strict";
-  var drop = document.getElementById("drop");
+  var drop = document.getElementById("drop"), t = window.roastops.t;
   if (!drop) return;
   var picker = document.getElementById("files"), machine = document.getElementById("machine");
   var panel = document.getElementById("progress-panel"), bar = document.getElementById("progress");
@@ -30,7 +30,7 @@
     var job = queue.shift();
     if (!job || isHalted) {
       if (job) queue.unshift(job);
-      queue.splice(0).forEach(function (left) { settle(left.row, "left", "not sent: you stopped before it"); });
+      queue.splice(0).forEach(function (left) { settle(left.row, "left", t("not sent: you stopped before it")); });
       isRunning = false;
       haltButton.hidden = true;
       show(0);
@@ -39,8 +39,8 @@
     isRunning = true;
     haltButton.hidden = queue.length === 0;
     if (job.file.size > maxBytes) {
-      settle(job.row, "refused", "too large");
-      say(job.row, "The file has " + (job.file.size / 1e6).toFixed(1) + " MB; at most " + (maxBytes / 1e6).toFixed(0) + " MB are taken. Export one roast per file.");
+      settle(job.row, "refused", t("too large"));
+      say(job.row, t("The file has {size} MB; at most {most} MB are taken. Export one roast per file.", { size: (job.file.size / 1e6).toFixed(1), most: (maxBytes / 1e6).toFixed(0) }));
       next();
       return;
     }
@@ -51,20 +51,20 @@
     var form = new FormData(), request = new XMLHttpRequest();
     form.append("file", job.file, job.file.name);
     if (machine.value) form.append("machine_id", machine.value);
-    state(job.row, "sending", "sending");
+    state(job.row, "sending", t("sending"));
     request.open("POST", "/v1/imports");
     request.setRequestHeader("X-CSRFToken", document.querySelector('meta[name="csrf"]').content);
     request.setRequestHeader("Accept", "application/json");
     request.timeout = 120000;
     request.upload.addEventListener("progress", function (event) {
       if (event.lengthComputable) show(event.loaded / event.total * 0.9);
-      if (event.loaded === event.total) state(job.row, "sending", "being read");
+      if (event.loaded === event.total) state(job.row, "sending", t("being read"));
     });
     request.addEventListener("load", function () { answered(job, request); });
     ["error", "timeout", "abort"].forEach(function (name) {
       request.addEventListener(name, function () {
-        settle(job.row, "refused", "no answer");
-        say(job.row, "The server did not answer. Send this file again: what came in already is known by its digest and comes in once.");
+        settle(job.row, "refused", t("no answer"));
+        say(job.row, t("The server did not answer. Send this file again: what came in already is known by its digest and comes in once."));
         next();
       });
     });
@@ -77,8 +77,8 @@
     if (request.status === 200 || request.status === 201) {
       accepted(job.row, told);
     } else {
-      settle(job.row, "refused", "refused");
-      say(job.row, [told.message || "The server answered " + request.status + ".", told.how_to_fix || ""].join(" ").trim());
+      settle(job.row, "refused", t("refused"));
+      say(job.row, [told.message || t("The server answered {status}.", { status: request.status }), told.how_to_fix || ""].join(" ").trim());
     }
     next();
   }
@@ -88,16 +88,16 @@
     var open = row.querySelector("[data-open]");
     open.href = "/roasts/" + encodeURIComponent(told.roast_id) + "/";
     open.hidden = false;
-    open.setAttribute("aria-label", "Open the roast of " + told.file_name);
+    open.setAttribute("aria-label", t("Open the roast of {name}", { name: told.file_name }));
     if (isDuplicate) {
-      settle(row, "duplicate", "came before");
-      say(row, "This very file is here already, as " + told.file_name + (told.title ? " (" + told.title + ")" : "") + ". Nothing was added.");
+      settle(row, "duplicate", t("came before"));
+      say(row, t("This very file is here already, as {name}. Nothing was added.", { name: told.file_name + (told.title ? " (" + told.title + ")" : "") }));
     } else {
-      settle(row, told.warnings.length ? "warned" : "imported", "imported: " + told.samples + " readings" + (told.length ? ", " + told.length + " min to the drop" : ""));
+      settle(row, told.warnings.length ? "warned" : "imported", t("imported: {count} readings", { count: told.samples }) + (told.length ? ", " + t("{minutes} min to the drop", { minutes: told.length }) : ""));
     }
     list(row.querySelector("[data-warnings]"), isDuplicate ? [] : told.warnings, "");
-    list(row.querySelector("[data-understood]"), told.understood, "nothing beyond the curve");
-    list(row.querySelector("[data-dropped]"), told.dropped, "nothing");
+    list(row.querySelector("[data-understood]"), told.understood, t("nothing beyond the curve"));
+    list(row.querySelector("[data-dropped]"), told.dropped, t("nothing"));
     row.querySelector("[data-details]").hidden = false;
   }
 
@@ -132,10 +132,10 @@
   function show(part) {
     bar.max = totals.files;
     bar.value = totals.settled + part;
-    var said = totals.settled + " of " + totals.files + ": " + totals.imported + " imported";
-    if (totals.duplicate) said += ", " + totals.duplicate + " came before";
-    if (totals.refused) said += ", " + totals.refused + " refused";
-    if (totals.left) said += ", " + totals.left + " not sent";
+    var said = t("{settled} of {files}: {imported} imported", totals);
+    if (totals.duplicate) said += ", " + t("{duplicate} came before", totals);
+    if (totals.refused) said += ", " + t("{refused} refused", totals);
+    if (totals.left) said += ", " + t("{left} not sent", totals);
     if (words.textContent !== said) words.textContent = said;
   }
 

@@ -3,6 +3,7 @@
   "use strict";
   var roastops = window.roastops, page = document.getElementById("console");
   if (!roastops || !page) return;
+  var t = roastops.t;
   var line = document.getElementById("chart-line");
   var RATE = roastops.isFahrenheit ? [-20, 80] : [-10, 45];
 
@@ -12,7 +13,7 @@
   function signed(s) { return (s < 0 ? "−" : "") + roastops.mmss(Math.round(Math.abs(s)) * 1000); }
   function get(path) {
     return fetch(path, { headers: { Accept: "application/json" }, cache: "no-store" }).then(function (answer) {
-      if (!answer.ok) throw new Error("The curve did not come (" + answer.status + "). Load the page again.");
+      if (!answer.ok) throw new Error(t("The curve did not come ({status}). Load the page again.", { status: answer.status }));
       return answer.json();
     });
   }
@@ -23,11 +24,13 @@
   /** Steps at every row from the moves [elapsed_s, step]. */
   function atRows(times, moves) {
     var next = 0, now = null;
-    return times.map(function (t) {
-      while (next < moves.length && moves[next][0] <= t) { now = moves[next][1]; next += 1; }
+    return times.map(function (at) {
+      while (next < moves.length && moves[next][0] <= at) { now = moves[next][1]; next += 1; }
       return now;
     });
   }
+
+  var LANES = { heater: t("Heater"), fan: t("Fan"), drum: t("Drum") };
 
   // --- one roast ---------------------------------------------------------------------------------------
   var holder = document.getElementById("chart");
@@ -37,21 +40,21 @@
     // A hole in the record is drawn as one: a row without values after its last reading.
     var names = Object.keys(curve.columns), x = [], columns = {};
     names.forEach(function (name) { columns[name] = []; });
-    curve.elapsed_s.forEach(function (t, i) {
-      if (i && t - x[x.length - 1] > 3) { x.push(x[x.length - 1] + 0.01); names.forEach(function (name) { columns[name].push(null); }); }
-      x.push(t);
+    curve.elapsed_s.forEach(function (at, i) {
+      if (i && at - x[x.length - 1] > 3) { x.push(x[x.length - 1] + 0.01); names.forEach(function (name) { columns[name].push(null); }); }
+      x.push(at);
       names.forEach(function (name) { columns[name].push(curve.columns[name][i]); });
     });
     return { x: x, columns: columns };
   }
   function drawRoast(holder, curve) {
-    if (!curve.elapsed_s.length) { holder.textContent = "This roast has no samples."; return; }
+    if (!curve.elapsed_s.length) { holder.textContent = t("This roast has no samples."); return; }
     var whole = withGaps(curve), x = whole.x, columns = whole.columns, full = JSON.parse(holder.dataset.fullScale || "{}");
     var et = columns.environment_temp_c || columns.infrared_temp_c, lines = [];
     if (columns.bean_temp_c) lines.push({ name: "BT", short: "BT", scale: "c", values: degrees(columns.bean_temp_c), style: 0 });
     if (et) lines.push({ name: "ET", short: "ET", scale: "c", values: degrees(et), style: 2 });
-    lines.push({ name: "RoR, causal", short: "RoR causal", scale: "r", values: rates(columns.causal_rate), style: 1 });
-    lines.push({ name: "RoR, centred", short: "centred", scale: "r", values: rates(columns.centred_rate), style: 3 });
+    lines.push({ name: t("RoR, causal"), short: t("RoR causal"), scale: "r", values: rates(columns.causal_rate), style: 1 });
+    lines.push({ name: t("RoR, centred"), short: t("centred"), scale: "r", values: rates(columns.centred_rate), style: 3 });
     var steps = { heater: atRows(x, curve.controls.heater || []), fan: atRows(x, curve.controls.fan || []), drum: atRows(x, curve.controls.drum || []) };
     var span = [x[0], x[x.length - 1]], marks = JSON.parse(holder.dataset.marks || "[]").map(function (mark) {
       return { at: mark.elapsed_ms / 1000, word: mark.word + " " + signed(mark.elapsed_ms / 1000), isFirm: mark.source === "person" };
@@ -59,7 +62,7 @@
     function words(i) {
       if (i === null || i === undefined || !line) return;
       line.textContent = signed(x[i]) + "  BT " + figure(lines[0].values[i], 1) + (et ? "  ET " + figure(degrees([et[i]])[0], 1) : "") + "  RoR " + figure(rates([columns.causal_rate[i]])[0], 1) +
-        "  centred " + figure(rates([columns.centred_rate[i]])[0], 1) + "  H " + figure(steps.heater[i], 0) + "  F " + figure(steps.fan[i], 0) + "  D " + figure(steps.drum[i], 0);
+        "  " + t("centred") + " " + figure(rates([columns.centred_rate[i]])[0], 1) + "  " + LANES.heater + " " + figure(steps.heater[i], 0) + "  " + LANES.fan + " " + figure(steps.fan[i], 0) + "  " + LANES.drum + " " + figure(steps.drum[i], 0);
     }
     var top = document.createElement("div"), strip = document.createElement("div");
     holder.append(top, strip);
@@ -69,7 +72,7 @@
     });
     var lanes = ["drum", "fan", "heater"].filter(function (name) { return (curve.controls[name] || []).length; });
     if (lanes.length) new roastops.Chart(strip, {
-      height: function () { return 44 + 34 * lanes.length; }, x: x, sync: "roast", onCursor: words, yLabel: " ", lanes: lanes.map(function (name) { return name[0].toUpperCase() + name.slice(1); }),
+      height: function () { return 44 + 34 * lanes.length; }, x: x, sync: "roast", onCursor: words, yLabel: " ", lanes: lanes.map(function (name) { return LANES[name]; }),
       lines: lanes.map(function (name, lane) { return { name: name, scale: "c", stepped: true, style: lane, values: steps[name].map(function (s) { return s === null ? null : lane + 0.08 + 0.62 * Math.min(1, s / (full[name] || 10)); }) }; }),
       labels: stepLabels(curve.controls, lanes, full, (span[1] - span[0]) / Math.max(300, holder.clientWidth) * 18),
       range: { x: function () { return span; }, c: function () { return [0, lanes.length]; } }
@@ -91,11 +94,11 @@
   function fillTable(x, columns, et, steps) {
     var body = document.querySelector("#curve-table tbody"), next = -1e9;
     if (!body) return;
-    x.forEach(function (t, i) {
-      if (t < next && i !== x.length - 1) return;
-      next = (Math.floor(t / 30) + 1) * 30;
+    x.forEach(function (at, i) {
+      if (at < next && i !== x.length - 1) return;
+      next = (Math.floor(at / 30) + 1) * 30;
       var row = document.createElement("tr");
-      [signed(t), figure(degrees([columns.bean_temp_c ? columns.bean_temp_c[i] : null])[0], 1), figure(et ? degrees([et[i]])[0] : null, 1), figure(rates([columns.causal_rate[i]])[0], 1),
+      [signed(at), figure(degrees([columns.bean_temp_c ? columns.bean_temp_c[i] : null])[0], 1), figure(et ? degrees([et[i]])[0] : null, 1), figure(rates([columns.causal_rate[i]])[0], 1),
         figure(rates([columns.centred_rate[i]])[0], 1), figure(steps.heater[i], 0), figure(steps.fan[i], 0), figure(steps.drum[i], 0)].forEach(function (words) {
         row.appendChild(Object.assign(document.createElement("td"), { textContent: words }));
       });
@@ -110,7 +113,7 @@
     var laid = JSON.parse(holder.dataset.laid), legend = document.getElementById("compare-legend");
     laid.forEach(function (one, i) {
       var item = document.createElement("li");
-      item.append(roastops.Chart.sample(i), " " + one.title + (one.zero_s === null ? " (has no such moment)" : ""));
+      item.append(roastops.Chart.sample(i), " " + one.title + (one.zero_s === null ? " (" + t("has no such moment") + ")" : ""));
       legend.appendChild(item);
     });
     var drawn = laid.filter(function (one) { return one.zero_s !== null; });
@@ -122,7 +125,7 @@
         low = Math.min(low, Math.max(0, times[0]) - one.zero_s);
         high = Math.max(high, end(one, times) - one.zero_s);
       });
-      for (var t = Math.floor(low); t <= high; t += 1) rows.push(t);
+      for (var at = Math.floor(low); at <= high; at += 1) rows.push(at);
       var lines = [];
       drawn.forEach(function (one, i) {
         var style = laid.indexOf(one);
@@ -154,13 +157,13 @@
   var golden = document.getElementById("profile-chart");
   if (golden && roastops.Chart) drawProfile(golden, JSON.parse(golden.dataset.profile));
   function drawProfile(holder, p) {
-    var names = { turning_point: "Turning point", dry_end: "Dry end", first_crack_start: "First crack", drop: "Drop" };
+    var names = { turning_point: t("Turning point"), dry_end: t("Dry end"), first_crack_start: t("First crack"), drop: t("Drop") };
     var marks = Object.keys(names).filter(function (kind) { return p.landmarks_s[kind] !== undefined; }).map(function (kind) {
       return { at: p.landmarks_s[kind], word: names[kind] + " " + signed(p.landmarks_s[kind]), isFirm: true };
     });
     var temps = degrees(p.golden_c);
     new roastops.Chart(holder, {
-      height: function (w) { return w < 560 ? 280 : 360; }, x: p.elapsed_s, lines: [{ name: "Golden", short: "Golden", scale: "c", style: 0, values: temps }], marks: marks, yLabel: roastops.degree,
+      height: function (w) { return w < 560 ? 280 : 360; }, x: p.elapsed_s, lines: [{ name: t("Golden"), short: t("Golden"), scale: "c", style: 0, values: temps }], marks: marks, yLabel: roastops.degree,
       bands: [{ x: p.elapsed_s, low: degrees(p.low_c), high: degrees(p.high_c), scale: "c", tone: "edge" }],
       range: { x: function () { return [0, Math.max(p.elapsed_s[p.elapsed_s.length - 1], p.landmarks_s.drop || 0)]; }, c: temperatureRange },
       onCursor: function (i) { if (line && i !== null && i !== undefined) line.textContent = signed(p.elapsed_s[i]) + "  " + figure(temps[i], 1) + " " + roastops.degree; }
@@ -168,7 +171,7 @@
     var low = rates(p.corridor_low), high = rates(p.corridor_high), bean = degrees(p.corridor_bean_c), corridor = document.getElementById("corridor-chart");
     if (!bean.length || !corridor) return;
     new roastops.Chart(corridor, {
-      height: function () { return 240; }, x: bean, lines: [{ name: "Middle", short: "RoR", scale: "c", style: 1, values: rates(p.corridor_middle) }], yLabel: roastops.degree + "/min",
+      height: function () { return 240; }, x: bean, lines: [{ name: t("Middle"), short: "RoR", scale: "c", style: 1, values: rates(p.corridor_middle) }], yLabel: roastops.degree + "/min",
       bands: [{ x: bean, low: low, high: high, scale: "c", tone: "ror" }], xWords: function (u, splits) { return splits.map(function (v) { return v + " " + roastops.degree; }); },
       range: { x: function () { return [bean[0], bean[bean.length - 1]]; }, c: function () { return [Math.min(0, Math.floor(Math.min.apply(null, low))), Math.ceil(Math.max.apply(null, high)) + 2]; } }
     });
@@ -199,7 +202,7 @@
       if (form.dataset.event) body.event_id = form.dataset.event;
       if (form.elements.at) {
         body.elapsed_ms = milliseconds(form.elements.at.value);
-        if (body.elapsed_ms === null) return refuse("Write the time as minutes and seconds, such as 7:30.", form.elements.at);
+        if (body.elapsed_ms === null) return refuse(t("Write the time as minutes and seconds, such as 7:30."), form.elements.at);
       }
       if (form.elements.kind) { body.kind = form.elements.kind.value; body.text = form.elements.text.value; }
       send(form, roastPath + "/events", body);
@@ -212,8 +215,8 @@
         body[input.name] = "number" in input.dataset ? number(input.value) : input.value.trim();
         if (Number.isNaN(body[input.name])) bad = input;
       });
-      if (bad) return refuse("That is no number.", bad);
-      if (!count) return refuse("Nothing was changed.", null);
+      if (bad) return refuse(t("That is no number."), bad);
+      if (!count) return refuse(t("Nothing was changed."), null);
       if (form.elements.reason) body.reason = form.elements.reason.value;
       send(form, form.dataset.path, body);
     },
@@ -226,7 +229,7 @@
         if (value !== null) body.attributes[input.dataset.attribute] = value;
       });
       form.querySelectorAll("[data-defect]:checked").forEach(function (box) { body.defects.push(box.dataset.defect); });
-      if (bad) return refuse("That is no number.", bad);
+      if (bad) return refuse(t("That is no number."), bad);
       send(form, form.dataset.path, body);
     },
     follow: function (form) { send(form, form.dataset.path, { version_id: form.elements.version_id.value || null, reason: form.elements.reason ? form.elements.reason.value : "" }); },
@@ -234,7 +237,7 @@
     archive: function (form) { send(form, form.dataset.path, { is_archived: !form.dataset.archived }); },
     profile: function (form) {
       var ids = chosen();
-      if (!ids.length) return refuse("Choose at least one roast first.", null);
+      if (!ids.length) return refuse(t("Choose at least one roast first."), null);
       var body = { name: form.elements.name.value, bean: form.elements.bean.value, change_note: form.elements.change_note.value, roast_ids: ids };
       send(form, "/v1/profiles", body, function (made) { location.assign("/profiles/" + made.profile_id + "/"); });
     }
@@ -255,12 +258,12 @@
     list.addEventListener("submit", function (event) {
       if (chosen().length >= 2 && chosen().length <= 6) return;
       event.preventDefault();
-      roastops.notice("Choose two to six roasts to compare.", true);
+      roastops.notice(t("Choose two to six roasts to compare."), true);
     });
   }
   if (dialog) {
     document.getElementById("make-profile-open").addEventListener("click", function () {
-      if (chosen().length) dialog.showModal(); else roastops.notice("Choose the roasts first.", true);
+      if (chosen().length) dialog.showModal(); else roastops.notice(t("Choose the roasts first."), true);
     });
     dialog.querySelector("[data-close]").addEventListener("click", function () { dialog.close(); });
   }

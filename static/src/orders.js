@@ -2,7 +2,7 @@
 // page show what becomes of them.
 (function () {
   "use strict";
-  var roastops = window.roastops, GATHER_MS = 400;
+  var roastops = window.roastops, t = roastops.t, GATHER_MS = 400;
   var news = document.getElementById("news"), body = document.getElementById("order-rows");
 
   var filters = document.getElementById("filters");
@@ -26,8 +26,9 @@
       get(news.dataset.url + "?" + news.dataset.query + "&after=" + encodeURIComponent(news.dataset.after)).then(function (a) { return a.json(); }).then(function (found) {
         show.hidden = found.count === 0;
         if (found.count === 0) { words.textContent = plain; return; }
-        var count = found.count + (found.is_more ? " and more" : "");
-        words.textContent = count + (found.count === 1 ? " new order: " : " new orders, the newest: ") + found.newest;
+        var said = { count: found.count, newest: found.newest };
+        words.textContent = found.count === 1 ? t("1 new order: {newest}", said)
+          : found.is_more ? t("{count} and more new orders, the newest: {newest}", said) : t("{count} new orders, the newest: {newest}", said);
         if (found.count !== told) roastops.say(words.textContent);
         told = found.count;
       }).catch(function () { /* the page says itself that it is cut off; the next decision asks again */ });

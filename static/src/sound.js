@@ -9,6 +9,7 @@
   if (!roastops || !roastops.refreshListeners || !holder) return;
 
   var person = document.querySelector(".who .person a");
+  var t = roastops.t;
   var KEY = "roastops.sound." + (person ? person.lastChild.textContent.trim() : "");
   function recall() { try { return localStorage.getItem(KEY) || ""; } catch (e) { return ""; } }
   function keep(value) { try { localStorage.setItem(KEY, value); } catch (e) { /* private mode: for this page only */ } }
@@ -60,14 +61,14 @@
   button.className = "plain";
   button.setAttribute("aria-keyshortcuts", "M");
   function words() {
-    if (!Context) return "No sound here";
-    if (isMuted) return "Sound off";
-    return mayBeHeard() ? "Sound on" : "Sound waits";  // for the first press on this page
+    if (!Context) return t("No sound here");
+    if (isMuted) return t("Sound off");
+    return mayBeHeard() ? t("Sound on") : t("Sound waits");  // for the first press on this page
   }
   function show() {
     button.textContent = words();
     button.setAttribute("aria-pressed", isMuted ? "false" : "true");
-    button.title = !isMuted && !mayBeHeard() ? "A browser lets a page be heard after the first press of a key or button." : isMuted ? "Alarms are silent in this browser. M turns the sound on." : "High alarms and new orders can be heard. M turns the sound off.";
+    button.title = !isMuted && !mayBeHeard() ? t("A browser lets a page be heard after the first press of a key or button.") : isMuted ? t("Alarms are silent in this browser. M turns the sound on.") : t("High alarms and new orders can be heard. M turns the sound off.");
   }
   function toggle() {
     isMuted = !isMuted;
@@ -75,7 +76,7 @@
     if (isMuted && context) context.suspend();
     else wake();
     show();
-    roastops.say(isMuted ? "Sound off in this browser." : "Sound on.");
+    roastops.say(isMuted ? t("Sound off in this browser.") : t("Sound on."));
   }
   button.addEventListener("click", toggle);
   roastops.keys["m"] = toggle;
