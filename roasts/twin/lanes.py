@@ -202,7 +202,6 @@ def run(grid: Grid, vectors: Vector, which: NDArray[np.int64], *, is_corrected: 
     state = physics.at_charge(p, grid.preheat_c[which], grid.probe_charge_c[which], mass_kg)
     row_count = int(grid.rows[which].max()) + 1
     probe, infrared = np.empty((2, row_count, len(which)))
-    heater, fan, volts = grid.heater_step[:, which], grid.fan_krpm[:, which], grid.voltage_v[:, which]
     for row in range(row_count):
         probe[row], infrared[row] = state.probe_temp_c, state.infrared_temp_c
         if is_corrected and row == UPDATE_ROW:
@@ -211,7 +210,8 @@ def run(grid: Grid, vectors: Vector, which: NDArray[np.int64], *, is_corrected: 
         elif not is_corrected and row == MEMORY_ROW:
             state = corrected(state, gains, tuple(grid.expected[:, which]), p.probe_core_s)
         beans_in = np.clip(row + 1.0 - p.fall_s, 0.0, 1.0)
-        knobs = Knobs(heater[row], fan[row], volts[row], beans_in)
+        controls = (grid.heater_step[row, which], grid.fan_krpm[row, which], grid.voltage_v[row, which])
+        knobs = Knobs(*controls, beans_in)
         after = physics.advance(state, knobs, p, mass_kg, STEP_S, np.exp)
         state = after if row >= 5 else after._replace(infrared_temp_c=state.infrared_temp_c)
     return probe, infrared
