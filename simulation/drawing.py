@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 from simulation.episodes import (
+    adoptions,
     approvals,
     claims,
     grants,
@@ -15,6 +16,7 @@ from simulation.episodes import (
     messages,
     proposals,
     sealing,
+    switches,
     two_people,
     windows,
 )
@@ -22,20 +24,22 @@ from simulation.plan import Fault, Operation, Plan, draw_schedule, stream
 
 #: name -> (module, how often it is drawn).
 EPISODES: Mapping[str, tuple[ModuleType, int]] = {
-    "approvals": (approvals, 6), "claims": (claims, 5), "halts": (halts, 4), "proposals": (proposals, 4),
-    "grants": (grants, 2), "leases": (leases, 4), "messages": (messages, 1), "sealing": (sealing, 2),
-    "two_people": (two_people, 2), "windows": (windows, 2),
+    "adoptions": (adoptions, 2), "approvals": (approvals, 6), "claims": (claims, 5), "grants": (grants, 3),
+    "halts": (halts, 5), "leases": (leases, 5), "messages": (messages, 1), "proposals": (proposals, 5),
+    "sealing": (sealing, 3), "switches": (switches, 3), "two_people": (two_people, 2), "windows": (windows, 2),
 }  # fmt: skip
 FAULTY_SHARE, HEALED_SHARE, SEALED_SHARE = 0.3, 0.4, 0.25
 #: kind -> (site, the nth time at most): what may befall an actor.
 FAULTS: Sequence[tuple[str, str, int]] = (
-    ("kill", "statement", 14), ("kill", "commit", 3), ("kill", "committed", 3), ("kill", "wire", 2),
-    ("kill", "wired", 1), ("lost_before_commit", "commit", 2), ("lost_after_commit", "commit", 2),
-    ("deadlock", "statement", 10), ("serialization", "statement", 10), ("statement_timeout", "statement", 10),
+    ("kill", "statement", 14), ("kill", "commit", 3), ("kill", "committed", 3), ("lost_before_commit", "commit", 2),
+    ("lost_after_commit", "commit", 2), ("deadlock", "statement", 10), ("serialization", "statement", 10),
+    ("statement_timeout", "statement", 10),
 )  # fmt: skip
+#: The same of whoever sends orders to the wire: just before the first bytes, and just after.
+WIRE_FAULTS: Sequence[tuple[str, str, int]] = (("kill", "wire", 2), ("kill", "wired", 1))
+WIRE_SHARE = 0.4
+SENDING = frozenset({"tick", "take_over", "work", "claim_again"})
 MESSAGE_FAULTS = ("duplicate", "delay", "reorder", "lose")
-#: Faults of the wire only where somebody works it.
-_ON_THE_WIRE = frozenset({"claims", "leases", "messages"})
 
 
 def draw(seed: int, episode: str | None = None) -> Plan:
@@ -48,21 +52,22 @@ def draw(seed: int, episode: str | None = None) -> Plan:
     drawn: Callable[[random.Random], list[list[Operation]]] = module.draw
     actors = {f"actor{index}": tuple(operations) for index, operations in enumerate(drawn(chance))}
     machine = chance.choice(module.MACHINES)
-    faults, healing = _faults(seed, name, sorted(actors)), stream(seed, "healing")
+    faults, healing = _faults(seed, name, actors), stream(seed, "healing")
     is_healed = bool(faults) or name == "sealing" or healing.random() < HEALED_SHARE
     is_sealed = is_healed and (name == "sealing" or healing.random() < SEALED_SHARE)
     return Plan(seed, name, machine, actors, draw_schedule(seed), faults, is_healed, is_sealed)
 
 
-def _faults(seed: int, episode: str, actors: list[str]) -> tuple[Fault, ...]:
+def _faults(seed: int, episode: str, actors: Mapping[str, tuple[Operation, ...]]) -> tuple[Fault, ...]:
     chance = stream(seed, "faults")
+    senders = [name for name in sorted(actors) if any(operation.verb in SENDING for operation in actors[name])]
     found = []
     if chance.random() < FAULTY_SHARE:
         for _ in range(chance.choice((1, 1, 2))):
-            kind, site, most = chance.choice(FAULTS)
-            if site in ("wire", "wired") and episode not in _ON_THE_WIRE:
-                kind, site, most = "kill", "statement", 14
-            found.append(Fault(chance.choice(actors), site, chance.randint(1, most), kind))
+            is_at_the_wire = bool(senders) and chance.random() < WIRE_SHARE
+            kind, site, most = chance.choice(WIRE_FAULTS if is_at_the_wire else FAULTS)
+            actor = chance.choice(senders if is_at_the_wire else sorted(actors))
+            found.append(Fault(actor, site, chance.randint(1, most), kind))
     if episode == "messages" and chance.random() < 0.6:
         found.append(Fault("", "message", chance.randint(1, 3), chance.choice(MESSAGE_FAULTS)))
     return tuple(found)

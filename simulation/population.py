@@ -17,6 +17,7 @@ from commands.rules.conversion import OrderType
 from drivers.port import MachineState, Reading
 from kernel.models import Agent, Membership, Organization, Role, Site
 from kernel.principals import Principal, for_user
+from kernel.sealer import Sealer
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastStatus
 from simulation.beginning import DEADLINE_MS, FIRST_LOOP, GONE_LOOP, GRAVE_STEPS, MACHINES, STEPS
 from simulation.virtual_clock import BEGIN
@@ -71,9 +72,20 @@ def populate() -> Cast:
     principals |= {name: _agent_principal(agent) for name, agent in agents.items()}
     site = Site.objects.create(organization=organization, name="Roastery")
     machines = {name: _machine(name, organization, site, people["lead"]) for name in MACHINES}
-    cast = Cast(principals, agents, machines, {})
-    orders = {name: tuple(_order_ids(cast, name)) for name in MACHINES}
+    cast, orders = Cast(principals, agents, machines, {}), {}
+    for name in MACHINES:
+        if name == MACHINES[-1]:
+            _seal()
+        orders[name] = tuple(_order_ids(cast, name))
     return dataclasses.replace(cast, orders=orders)
+
+
+def _seal() -> None:
+    """What is written so far was sealed long ago; what the last machine writes is left to an episode's sealers."""
+    sealer = Sealer("sealer-before")
+    while sealer.tick(BEGIN):
+        pass
+    sealer.let_go(BEGIN)
 
 
 def _person(username: str, organization: Organization, role: Role) -> User:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+
 from commands.lifecycle import EXECUTED, UNSETTLED, Status, moves
 from commands.models import (
     Alarm,
@@ -112,28 +115,35 @@ INVARIANTS: dict[str, str] = {
          HAVING count(*) <> max(number) OR count(DISTINCT number) <> count(*)""",
 }  # fmt: skip
 
-#: What the oracle replays, as rows (kind, a, b, c, d).
+#: sentence -> the tables its query reads: whoever wrote to none of them cannot have broken it.
+READS: dict[str, frozenset[str]] = {
+    sentence: frozenset(re.findall(r"\b(?:FROM|JOIN) ([a-z_]+)", query)) for sentence, query in INVARIANTS.items()
+}
+
+#: What the oracle replays of one machine, as rows (kind, a, b, c).
 PICTURE = f"""
 SELECT 'order' AS kind, id AS a, status AS b, concat_ws('|', coalesce(approver_id::text, ''),
  coalesce(proposer_agent_id, 'usr_' || proposer_user_id), control, extract(epoch FROM expires_at)::text,
- coalesce(extract(epoch FROM runs_at), 0)::text, approvals_needed::text) AS c,
- machine_id AS d FROM {_PROPOSAL}
-UNION ALL SELECT 'execution', proposal_id, lease_token::text, outcome, machine_id FROM {_EXECUTION}
-UNION ALL SELECT 'approval', y.proposal_id, y.user_id::text, '', p.machine_id
- FROM {_APPROVAL} y JOIN {_PROPOSAL} p ON p.id = y.proposal_id
-UNION ALL SELECT 'halt', id, kind, '', machine_id FROM {_HALT} WHERE closed_at IS NULL
-UNION ALL SELECT 'grant', id, level, agent_id, machine_id FROM {_GRANT} WHERE revoked_at IS NULL
-UNION ALL SELECT 'suspension', id, '', '', machine_id FROM {_SUSPENSION} WHERE given_back_at IS NULL
-UNION ALL SELECT 'lease', machine_id, token::text, owner, machine_id FROM {_LEASE}
-UNION ALL SELECT 'paused', machine_id, '', '', machine_id FROM {_READING}
- WHERE is_orders_paused
+ coalesce(extract(epoch FROM runs_at), 0)::text, approvals_needed::text) AS c
+ FROM {_PROPOSAL} WHERE machine_id = %(machine)s
+UNION ALL SELECT 'execution', proposal_id, lease_token::text, outcome FROM {_EXECUTION} WHERE machine_id = %(machine)s
+UNION ALL SELECT 'approval', y.proposal_id, y.user_id::text, ''
+ FROM {_APPROVAL} y JOIN {_PROPOSAL} p ON p.id = y.proposal_id WHERE p.machine_id = %(machine)s
+UNION ALL SELECT 'halt', id, kind, '' FROM {_HALT} WHERE closed_at IS NULL AND machine_id = %(machine)s
+UNION ALL SELECT 'grant', id, level, agent_id FROM {_GRANT} WHERE revoked_at IS NULL AND machine_id = %(machine)s
+UNION ALL SELECT 'suspension', id, '', '' FROM {_SUSPENSION} WHERE given_back_at IS NULL AND machine_id = %(machine)s
+UNION ALL SELECT 'lease', machine_id, token::text, owner FROM {_LEASE} WHERE machine_id = %(machine)s
+UNION ALL SELECT 'paused', machine_id, '', '' FROM {_READING} WHERE is_orders_paused AND machine_id = %(machine)s
 """  # fmt: skip
 
 
-def statement() -> str:
-    """Picture and breaches in one round trip; a breach is a row ('broken', sentence, what, '', '')."""
+@functools.cache
+def statement(written: frozenset[str] | None = None) -> str:
+    """The picture of a machine (``%(machine)s``) and every breach, in one round trip: a breach is a row ('broken',
+    sentence, what, ''). ``written``: only what a transaction that wrote to these tables can have broken."""
     parts = [PICTURE]
     for sentence, query in INVARIANTS.items():
-        quoted = sentence.replace("'", "''")
-        parts.append(f"UNION ALL SELECT 'broken', '{quoted}', x.*, '', '' FROM ({query}) x")
+        if written is None or READS[sentence] & written:
+            quoted = sentence.replace("'", "''")
+            parts.append(f"UNION ALL SELECT 'broken', '{quoted}', x.*, '' FROM ({query}) x")
     return "\n".join(parts)

@@ -41,13 +41,11 @@ class Picture:
     orders_by_id: Mapping[str, Order] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[Any, ...]], machine_id: str) -> Picture:
-        """From rows (kind, a, b, c, machine) of `race_invariants.PICTURE`; only this machine's."""
+    def of(cls, rows: Iterable[tuple[Any, ...]]) -> Picture:
+        """From rows (kind, a, b, c) of `race_invariants.PICTURE`, which are one machine's."""
         facts: dict[tuple[str, str], str] = {}
         orders: dict[str, Order] = {}
-        for kind, a, b, c, machine in rows:
-            if machine != machine_id:
-                continue
+        for kind, a, b, c in rows:
             if kind == "order":
                 facts["order", a] = b
                 approver, proposer, control, expires_s, runs_s, needed = c.split("|")

@@ -86,7 +86,8 @@ class Actor:
         self.name = ""
         self.state = DONE
         self.wake_ms = 0.0
-        self.is_victim = self.is_killed = self.has_written = False
+        self.is_victim = self.is_killed = self.may_hold_locks = False
+        self.written: set[str] = set()  # tables, by the transaction under way
         self.counts: dict[str, int] = {}
         self.job: Callable[[], None] | None = None
         self.broken: BaseException | None = None
@@ -115,7 +116,8 @@ class Actor:
         """What this actor does in the coming episode."""
         self.name, self.job, self.state = name, job, READY
         self.wake_ms, self.counts, self.broken = 0.0, {}, None
-        self.is_victim = self.is_killed = self.has_written = False
+        self.is_victim = self.is_killed = self.may_hold_locks = False
+        self.written = set()
 
     def come_back(self) -> None:
         """The killed process is started anew: nothing that waited for its commit is left."""
@@ -125,12 +127,12 @@ class Actor:
 
 
 class Scheduler:
-    """Runs jobs as actors by a schedule. ``on_commit(actor)`` is called after every transaction that wrote."""
+    """Runs jobs as actors by a schedule. ``on_commit(actor, tables)`` is called after every transaction that wrote."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.running: Actor | None = None
-        self.on_commit: Callable[[Actor], None] = lambda actor: None
+        self.on_commit: Callable[[Actor, frozenset[str]], None] = lambda actor, tables: None
         self.trace: list[str] = []
         self.dirty: dict[str, bool] = {}  # table -> whether more than new rows were written
         self.met: list[Fault] = []
@@ -330,7 +332,7 @@ class Scheduler:
         if statement.is_write:
             is_more = statement.verb != "INSERT"
             self.dirty[statement.table] = self.dirty.get(statement.table, False) or is_more
-            actor.has_written = True
+            actor.written.add(statement.table)
             if not connection.in_atomic_block:
                 self._ended(actor, is_committed=True)
                 self.pause("committed")
@@ -341,6 +343,9 @@ class Scheduler:
     ) -> Any:
         connection = context["connection"]
         is_inside = connection.in_atomic_block
+        actor.may_hold_locks = is_inside
+        if not self._is_anybody_in_the_way_of(actor):
+            return execute(sql, params, many, context)
         if is_inside:
             _raw(connection, b"SAVEPOINT sim")
         while True:
@@ -354,6 +359,10 @@ class Scheduler:
             connection.errors_occurred = False
             if not self._park(actor):
                 return self._fail_in_database("deadlock", context)
+
+    def _is_anybody_in_the_way_of(self, actor: Actor) -> bool:
+        """Whether a lock of somebody's open transaction can hold this actor up: else it need not go carefully."""
+        return any(other.may_hold_locks for other in self._actors if other is not actor)
 
     def _fail_in_database(self, kind: str, context: dict[str, Any]) -> Any:
         """The error as PostgreSQL gives it: the transaction is really aborted by it. (Not by the statement's own way
@@ -370,7 +379,7 @@ class Scheduler:
             kind = self.pause("commit")
             if kind == "lost_before_commit":
                 raise OperationalError("simulated: the connection was lost before COMMIT")
-            if actor.has_written:
+            if actor.written and self._is_anybody_in_the_way_of(actor):
                 self._check_deferred(actor, connection)
         except (Killed, Livelock):  # Django would not roll back what failed to commit by no error of the database
             connection.rollback()
@@ -385,10 +394,9 @@ class Scheduler:
     def _check_deferred(self, actor: Actor, connection: BaseDatabaseWrapper) -> None:
         """What COMMIT would look at, and might wait for: deferred foreign keys."""
         with connection.wrap_database_errors:
-            _raw(connection, b"SAVEPOINT sim")
             while True:
                 try:
-                    _raw(connection, b"SET CONSTRAINTS ALL IMMEDIATE")
+                    _raw(connection, b"SAVEPOINT sim; SET CONSTRAINTS ALL IMMEDIATE")
                     return
                 except pg_errors.LockNotAvailable:
                     _raw(connection, b"ROLLBACK TO SAVEPOINT sim")
@@ -402,11 +410,11 @@ class Scheduler:
             self._ended(self.running, is_committed=False)
 
     def _ended(self, actor: Actor, *, is_committed: bool) -> None:
-        has_written, actor.has_written = actor.has_written, False
+        tables, actor.written, actor.may_hold_locks = frozenset(actor.written), set(), False
         self._release_parked()
-        if is_committed and has_written:
+        if is_committed and tables:
             self.commits += 1
-            self.on_commit(actor)
+            self.on_commit(actor, tables)
 
 
 def _raw(connection: BaseDatabaseWrapper, statement: bytes) -> None:

@@ -95,12 +95,12 @@ class Episode:
         told = "ok" if answer.status == 200 else "unknown" if answer.is_unknown else "refused"
         self.met[f"{operation.verb} {told}"] += 1
 
-    def _on_commit(self, actor: Actor) -> None:
+    def _on_commit(self, actor: Actor, tables: frozenset[str]) -> None:
         self.commits.append(Commit(len(self.commits), self._now_doing[actor.name]))
-        self._look()
+        self._look(tables)
 
-    def _look(self) -> None:
-        picture, broken = self.world.look()
+    def _look(self, written: frozenset[str] | None = None) -> None:
+        picture, broken = self.world.look(written)
         at = len(self.commits)
         self.broken += [f"after commit {at}: not so: {sentence} ({what})" for sentence, what in broken]
         if self.pictures:

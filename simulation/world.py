@@ -23,6 +23,9 @@ from simulation.sim_keeper import SimKeeper
 from simulation.virtual_clock import Chance, VirtualClock
 
 SHADOW = "simulation_base"
+#: Only the episode's own machine lives in its time: the others' orders run out on another day.
+_LATER = "interval '1 day'"
+_PROPOSAL = Proposal._meta.db_table
 VACUUM_EVERY = 150
 
 
@@ -55,8 +58,8 @@ class World:
         self._first_digests = dict(Proposal.objects.values_list("pk", "digest"))
         self.digests = dict(self._first_digests)
         self.machine = self.cast.machines["free"]
+        self.control.execute(f"UPDATE {_PROPOSAL} SET expires_at = expires_at + {_LATER}, runs_at = runs_at + {_LATER}")  # type: ignore[arg-type]
         self._kept = self._keep()
-        self._looking = race_invariants.statement()
         self._left: set[str] = set()
         self._episodes = 0
 
@@ -96,6 +99,7 @@ class World:
     def reset(self, dirty: Mapping[str, bool]) -> None:
         """Every table that was written is as it was at the beginning, its sequence too."""
         statements = []
+        dirty = {**dirty, _PROPOSAL: True}
         for table, is_more_than_new in sorted(dirty.items()):
             kept = self._kept[table]
             if kept.has_rows and kept.key and not is_more_than_new:
@@ -123,6 +127,8 @@ class World:
         live.forget_readings()
         self.machine = self.cast.machines[machine]
         self.orders = list(self.cast.orders[machine])
+        moved = f"expires_at = expires_at - {_LATER}, runs_at = runs_at - {_LATER}"
+        self.control.execute(f"UPDATE {_PROPOSAL} SET {moved} WHERE machine_id = %s", [self.machine.pk])  # type: ignore[arg-type]
         self.digests = dict(self._first_digests)
         self.keeper = SimKeeper(self.machine.pk, self.scheduler, population.steps_of(machine))
         if machine in ("flying", "doubt") and is_wired:
@@ -137,11 +143,13 @@ class World:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def look(self) -> tuple[Picture, list[tuple[str, str]]]:
-        """The committed state, and (sentence, what) of every invariant that is broken."""
-        rows = self.control.execute(self._looking, prepare=True).fetchall()  # type: ignore[arg-type]
-        broken = [(a, str(b)) for kind, a, b, _c, _d in rows if kind == "broken"]
-        return Picture.of(rows, self.machine.pk), broken
+    def look(self, written: frozenset[str] | None = None) -> tuple[Picture, list[tuple[str, str]]]:
+        """The committed state, and (sentence, what) of every invariant that is broken. ``written``: the tables that
+        were written since the last look; None looks at everything."""
+        looking, machine = race_invariants.statement(written), {"machine": self.machine.pk}
+        rows = self.control.execute(looking, machine, prepare=True).fetchall()  # type: ignore[arg-type]
+        broken = [(a, str(b)) for kind, a, b, _c in rows if kind == "broken"]
+        return Picture.of(row for row in rows if row[0] != "broken"), broken
 
     def digest(self, dirty: Mapping[str, bool]) -> str:
         """A digest of every row of these tables."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from typing import Any
 
@@ -116,10 +117,12 @@ def main(server: str) -> list[str]:
         one = f"'{world.cast.orders['held'][0]}'"
         for sentence in race_invariants.INVARIANTS:
             world.control.execute("BEGIN")
-            if sentence in BREAK:
-                world.control.execute(BREAK[sentence].format(one=one, **tables))  # type: ignore[arg-type]
-            if not any(each == sentence for each, _what in world.look()[1]):
-                unnoticed.append(sentence)
+            broken = BREAK.get(sentence, "").format(one=one, **tables)
+            world.control.execute(broken)  # type: ignore[arg-type]
+            written = frozenset(re.findall(r"\b(?:UPDATE|INTO|DELETE FROM) ([a-z_]+)", broken))
+            for looked in (world.look(), world.look(written)):
+                if not any(each == sentence for each, _what in looked[1]):
+                    unnoticed.append(sentence)
             world.control.execute("ROLLBACK")
         world.close()
     return [f"broken from the beginning: {each}" for each in sound] + unnoticed

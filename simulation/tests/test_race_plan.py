@@ -38,10 +38,18 @@ def test_every_kind_of_episode_and_of_fault_is_drawn() -> None:
     drawn = [drawing.draw(seed) for seed in SEEDS]
     assert {each.episode for each in drawn} == set(drawing.EPISODES)
     kinds = {(fault.kind, fault.site) for each in drawn for fault in each.faults}
-    assert kinds == {(kind, site) for kind, site, _ in drawing.FAULTS} | {
+    assert kinds == {(kind, site) for kind, site, _ in (*drawing.FAULTS, *drawing.WIRE_FAULTS)} | {
         (kind, "message") for kind in drawing.MESSAGE_FAULTS
     }
     assert 0.2 < sum(bool(each.faults) for each in drawn) / len(drawn) < 0.5
+
+
+def test_only_who_sends_to_the_wire_is_struck_at_the_wire() -> None:
+    struck = [(each, fault) for seed in SEEDS for each in [drawing.draw(seed)] for fault in each.faults]
+    at_the_wire = [(each, fault) for each, fault in struck if fault.site in ("wire", "wired")]
+    assert len([fault for _, fault in at_the_wire if fault.site == "wired"]) >= 30, "often enough that some are met"
+    for drawn, fault in at_the_wire:
+        assert {operation.verb for operation in drawn.actors[fault.actor]} & drawing.SENDING
 
 
 def test_about_a_quarter_of_the_plans_break_nothing_and_heal_nothing_or_more() -> None:
