@@ -63,7 +63,7 @@ class Executor:
             return False
         ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
         looked = ready.select_related("proposer_agent", "proposer_user", "organization")[:READY_LOOKED_AT]
-        proposal = next((each for each in looked if services_plans.is_due(each, now)), None)
+        proposal = next((each for each in looked if self._is_for_now(each, now)), None)
         if proposal is None:
             return False
         with log_context(order_id=proposal.pk, roast_id=proposal.roast_id or ""):
@@ -82,6 +82,11 @@ class Executor:
         """Only with a keeper that hears us and a reading; the rest is the governor's to say, with reasons."""
         view = self._keeper_side.view
         return view.is_heard and view.reading is not None and not self._keeper_side.is_fenced
+
+    def _is_for_now(self, proposal: Proposal, now: dt.datetime) -> bool:
+        """Its turn has come; an agent's waits until it is known which machine answers."""
+        is_known = proposal.proposer_agent_id is None or self._keeper_side.is_machine_known
+        return is_known and services_plans.is_due(proposal, now)
 
     def execute(self, proposal: Proposal) -> bool:
         """One order: last review and claim in one commit, then the wire. False when it was not ours to send."""

@@ -214,6 +214,11 @@ class Proposal(models.Model):
                 & Q(status__in=["PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT"]),
                 name="one_unsettled_agent_order",
             ),
+            models.UniqueConstraint(  # a plan's orders too: whatever was filed side by side, one is on the wire
+                fields=["machine", "control"],
+                condition=Q(proposer_agent__isnull=False, status__in=["EXECUTING", "IN_DOUBT"]),
+                name="one_agent_order_on_the_wire",
+            ),
             models.UniqueConstraint(fields=["adopted_from"], condition=~Q(status="REJECTED"), name="adopted_once"),
             models.UniqueConstraint(fields=["plan", "plan_position"], name="plan_position_once"),
         ]
@@ -361,6 +366,16 @@ class Alarm(models.Model):
             models.UniqueConstraint(
                 fields=["machine", "code"], condition=Q(cleared_at__isnull=True), name="one_standing_alarm"
             )
+        ]
+        indexes = [  # the few that matter now, among all that ever were
+            models.Index(
+                fields=["organization", "-raised_at"], condition=Q(cleared_at__isnull=True), name="alarm_standing"
+            ),
+            models.Index(
+                fields=["organization", "-raised_at"],
+                condition=Q(cleared_at__isnull=True) | Q(acknowledged_at__isnull=True),
+                name="alarm_not_over",
+            ),
         ]
 
 

@@ -40,6 +40,7 @@ from drivers.port import (
     StateOrder,
     Unplugged,
     WriteNote,
+    longest_age_s,
 )
 from drivers.registry import make_driver
 from drivers.wire_json import order_kind, order_to_json, receipt_from_json, receipt_to_json, time_to_json
@@ -51,8 +52,7 @@ log = logging.getLogger("drivers.keeper")
 POLL_S = 0.1
 WATCH_S = 0.1
 STALE_S = 1.0
-STALE_INTERVALS = 2.5  # of a source slower than ours
-REOPEN_AFTER_S = 3.0  # silent that long with the cable in: close and open again
+REOPEN_AFTER_S = 3.0  # silent that long with the cable in (a slow source: longer): close and open again
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 0.5
 SLEPT_S = 1.0
@@ -329,6 +329,11 @@ class Keeper:
             except Exception:  # the outermost loop: an interlock that died would be silent for ever
                 log.exception("the watch failed")
 
+    @property
+    def interval_s(self) -> float:
+        """How far apart the machine's readings come, in seconds, as its driver says."""
+        return self.driver.capabilities.poll_interval_s
+
     def _watch_tick(self, now_s: float, count: int) -> bool:
         """One look; True where it made the machine safe."""
         latch = self.latches.latch
@@ -336,6 +341,7 @@ class Keeper:
             now_s=now_s, is_link_open=self.is_link_open, reading=self.reading,
             loop_silent_s=self.loop_silent_s(now_s), up_for_s=now_s - self.started_s,
             link_up_for_s=now_s - self.link_since_s, is_applying=self.is_applying, is_latched=latch is not None,
+            interval_s=self.interval_s,
         )
         self._tell_staleness(view)
         reason = self._watch.tick(view)
@@ -356,7 +362,7 @@ class Keeper:
         if not view.is_link_open:
             return
         last_s = self.link_since_s if self.reading is None else max(self.reading.monotonic_s, self.link_since_s)
-        is_stale = view.now_s - last_s > max(STALE_S, STALE_INTERVALS * self.driver.capabilities.poll_interval_s)
+        is_stale = view.now_s - last_s > longest_age_s(STALE_S, view.interval_s)
         if is_stale and self.link_state == "up":
             self._set_link("stale", *silence_words(self._read_error))
         elif not is_stale and self.link_state == "stale":
@@ -422,7 +428,7 @@ class Keeper:
             return False
         except DriverError as error:
             self._read_error = error
-            if clock.monotonic() - self._last_good_s > REOPEN_AFTER_S:
+            if clock.monotonic() - self._last_good_s > longest_age_s(REOPEN_AFTER_S, self.interval_s):
                 self._drop_link(error)
                 return False
         return True

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from drivers.keeper_config import Limits
-from drivers.port import FIRMWARE_OWNS_HEAT, MachineState, Quality, Reading
+from drivers.port import FIRMWARE_OWNS_HEAT, MachineState, Quality, Reading, longest_age_s
 
 LOOP_SILENT_S = 2.0
 NEVER_HEARD_GRACE_S = 10.0  # after our own start a loop may take this long to come
@@ -41,6 +41,7 @@ class View:
     link_up_for_s: float
     is_applying: bool
     is_latched: bool
+    interval_s: float = 0.0  # how far apart the machine's readings come
 
 
 class Watch:
@@ -125,11 +126,12 @@ class Watch:
 
     def _is_stale(self, view: View) -> bool:
         """The cable is in and nothing comes: the heater may be on, so down, blind."""
-        if not view.is_link_open or view.link_up_for_s <= STALE_HEAT_DOWN_S:
+        bound_s = longest_age_s(STALE_HEAT_DOWN_S, view.interval_s)
+        if not view.is_link_open or view.link_up_for_s <= bound_s:
             return False
-        if view.reading is None or view.reading.age_s(view.now_s) > STALE_HEAT_DOWN_S:
+        if view.reading is None or view.reading.age_s(view.now_s) > bound_s:
             return True
-        is_frozen = self._moved_at_s is not None and view.now_s - self._moved_at_s > STALE_HEAT_DOWN_S
+        is_frozen = self._moved_at_s is not None and view.now_s - self._moved_at_s > bound_s
         return is_frozen and _may_be_heating(view)
 
 
@@ -156,5 +158,5 @@ def should_try_again(view: View, *, is_proved: bool, ended_ago_s: float) -> bool
     is_new_link = view.link_up_for_s < ended_ago_s  # that attempt had no device: nothing to wait for
     if is_proved or view.reading is None or (ended_ago_s < RETRY_UNPROVED_S and not is_new_link):
         return False
-    is_fresh = view.is_link_open and view.reading.age_s(view.now_s) < 1.0
+    is_fresh = view.is_link_open and view.reading.age_s(view.now_s) < longest_age_s(1.0, view.interval_s)
     return is_fresh and not view.reading.quality.get("heater_step") and view.reading.state not in FIRMWARE_OWNS_HEAT

@@ -42,6 +42,22 @@ class MachineState(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+#: A source slower than ours is fresh for so many of its own intervals (spec/commands.md, rule *state*) …
+FRESH_INTERVALS = 2.5
+#: … as far as it may be slow: one that says it is slower still is judged as if it came this often.
+SLOWEST_INTERVAL_S = 10.0
+
+
+def longest_age_s(bound_s: float, interval_s: float | None) -> float:
+    """How old, in seconds, a reading may be where ``bound_s`` holds for a machine that reports ten times a second.
+
+    ``interval_s``: how far apart this source's readings come. None, or anything that is no number: fast.
+    """
+    if interval_s is None or not interval_s > 0:
+        return bound_s
+    return max(bound_s, FRESH_INTERVALS * min(interval_s, SLOWEST_INTERVAL_S))
+
+
 #: In these the firmware, not we, holds the heater: a heater step proves nothing.
 FIRMWARE_OWNS_HEAT = frozenset({MachineState.PREHEATING, MachineState.STABILISING, MachineState.CHARGE})
 
@@ -118,7 +134,8 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class SettingOrder:
     """Bring one control to an absolute step. ``from_step`` is what the control must read just before
-    the first byte (else Declined `moved_at_machine`); ``allowed_states`` likewise.
+    the first byte (else Declined `moved_at_machine`); ``allowed_states`` likewise. ``max_reading_age_s``: the bound
+    for a fast machine (:func:`longest_age_s`).
     """
 
     order_id: str

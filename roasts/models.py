@@ -122,6 +122,7 @@ class MachineReading(models.Model):
     connection_id = models.CharField(max_length=60, default="", blank=True)  # keeper boot of `filed_sequence`
     filed_sequence = models.BigIntegerField(default=0)  # every reading up to this one is recorded or needed no record
     written_at = models.DateTimeField(null=True)
+    interval_s = models.FloatField(null=True)  # how far apart its readings come, by its driver's word; null: not said
 
 
 class RoastStatus(models.TextChoices):

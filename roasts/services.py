@@ -336,14 +336,17 @@ def write_latest(
     *,
     rate_of_rise_c_per_min: float | None,
     are_beans_proved: bool,
+    interval_s: float | None = None,
     now: dt.datetime,
 ) -> None:
-    """Rewrite the machine's one row of latest values (about 5 Hz). ``reading`` None: only the link."""
+    """Rewrite the machine's one row of latest values (about 5 Hz). ``reading`` None: only the link. ``interval_s``:
+    how far apart its readings come, None where nobody said."""
     values: dict[str, Any] = {
         "link": link.link,
         "link_code": link.code[:40],
         "link_message": link.message,
         "are_beans_proved": are_beans_proved,
+        "interval_s": interval_s,
         "written_at": now,
     }
     if reading is not None:

@@ -198,6 +198,7 @@ class _Side:
     """What an executor sees of its keeper's side."""
 
     is_fenced = False
+    is_machine_known = True
 
     def __init__(self, world: World) -> None:
         self._world = world

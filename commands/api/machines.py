@@ -67,6 +67,9 @@ class ReadingSerializer(serializers.Serializer):
     fan_rpm = serializers.IntegerField(allow_null=True)
     voltage_v = serializers.IntegerField(allow_null=True)
     quality = serializers.DictField(child=serializers.CharField())
+    interval_s = serializers.FloatField(
+        allow_null=True, help_text="how far apart its readings come, by its driver's word; null: not said"
+    )
 
 
 class HaltSerializer(serializers.Serializer):

@@ -49,6 +49,7 @@ def facts_of(machine: Machine, since: dt.datetime, now: dt.datetime) -> Facts:
     return Facts(
         is_link_up=link == MachineReading.Link.UP.value,
         age_s=None if reading is None else reading["age_ms"] / 1000,
+        interval_s=None if reading is None else reading["interval_s"],
         identity=dict(latest.identity) if latest is not None else {},
         readings={name: reading.get(name) for name in SENSORS} if reading else {},
         quality=dict(reading.get("quality") or {}) if reading else {},

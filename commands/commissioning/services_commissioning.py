@@ -7,18 +7,21 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from commands.alarms.services_alarms import clear_alarm, raise_alarm
 from commands.commissioning import drill as stop_drill
 from commands.commissioning import steps
 from commands.models import Commissioning, StopDrill
 from commands.records.moves import person_pk
 from kernel import audit, canonical, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
-from kernel.principals import Principal
-from roasts.models import Machine
+from kernel.principals import Principal, system_principal
+from roasts.models import Machine, MachineReading
 
 #: What stands in the record of a virtual machine, in every step and in the drill.
 VIRTUAL_NOTE = "A virtual machine, recorded by the program: nobody walked through it, and STOP was not pressed."
 NOT_PRESSED = "not_pressed"
+#: Alarm and reason: what answers is not what was commissioned.
+ANOTHER_MACHINE = "another_machine"
 
 
 def in_force(machine: Machine) -> Commissioning | None:
@@ -101,11 +104,48 @@ def complete_commissioning(
                 "limits_changed", f"Limits were changed since they were reviewed: {', '.join(changed)}.",
                 "Review the limits again, then sign.", limits=list(changed),
             )  # fmt: skip
+        _refuse_another_machine(machine, row)
         _end_standing(principal, machine, "replaced by a later one", now)
         row.completed_by_id, row.completed_at = person_pk(principal), now
         row.save(update_fields=["completed_by", "completed_at"])
         _tell(principal, row, "commissioning_completed", now)
+        clear_alarm(machine, code=ANOTHER_MACHINE, now=now)
     return row
+
+
+def _refuse_another_machine(machine: Machine, row: Commissioning) -> None:
+    """Somebody plugged in another machine between the first step and the signature."""
+    said = MachineReading.objects.filter(machine=machine).values_list("identity", flat=True).first() or {}
+    if not steps.is_same_machine(row.steps, said):
+        raise Conflict(
+            ANOTHER_MACHINE, f"{steps.other_serial_words(row.steps, said)} The steps were done at another machine.",
+            "Plug that one in again, or do the steps anew at this one.",
+        )  # fmt: skip
+
+
+def meet_machine(machine: Machine, identity: dict[str, Any], *, now: dt.datetime) -> Commissioning | None:
+    """The machine said who it is. A commissioning of another one ends by itself, with an alarm, and is returned: no
+    grant acts here until somebody has walked through this machine's. The alarm goes when the right one answers."""
+    done = Commissioning.objects.filter(machine=machine, completed_at__isnull=False)
+    row = done.order_by("-completed_at", "-id").first()
+    if row is None:
+        return None
+    if steps.is_same_machine(row.steps, identity):
+        clear_alarm(machine, code=ANOTHER_MACHINE, now=now)
+        return None
+    if row.ended_at is not None:
+        return None
+    words = steps.other_serial_words(row.steps, identity)
+    with transaction.atomic():
+        _end(system_principal("machine loop", machine.organization), row, f"{words} It was never commissioned.", now)
+        raise_alarm(
+            machine, code=ANOTHER_MACHINE, cause=words, consequence=_NOT_COMMISSIONED, action=_COMMISSION_IT, now=now
+        )
+    return row
+
+
+_NOT_COMMISSIONED = "Its commissioning has ended: no agent acts on it any more."
+_COMMISSION_IT = "Look at what is plugged in. Walk through the commissioning of this machine before agents act on it."
 
 
 def end_commissioning(principal: Principal, commissioned: Commissioning, *, reason: str, now: dt.datetime) -> None:

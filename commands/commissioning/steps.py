@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from drivers.port import Quality
+from drivers.port import Quality, longest_age_s
 
 MIN_WORDS_CHARACTERS = 10
-FRESH_WITHIN_S = 3.0
+FRESH_WITHIN_S = 3.0  # a source slower than ours: 2.5 of its intervals
 PLAUSIBLE_TEMP_C = (-1.0, 400.0)  # below −1 °C a Bullet itself says error 1024 (reference §3)
 PLAUSIBLE_MAINS_V = (85, 265)
 ABSENT_BELOW_C = -20.0  # a Bullet's exhaust where no sensor is fitted (reference §1.5)
@@ -152,6 +152,7 @@ class Facts:
 
     is_link_up: bool = False
     age_s: float | None = None
+    interval_s: float | None = None  # how far apart its readings come
     identity: Mapping[str, Any] = field(default_factory=dict)
     readings: Mapping[str, float | None] = field(default_factory=dict)  # bean_temp_c, infrared_temp_c, …, voltage_v
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -226,12 +227,22 @@ def is_same_machine(entries: Sequence[Mapping[str, Any]], identity: Mapping[str,
     return None in serials or serials[0] == serials[1]
 
 
+def other_serial_words(entries: Sequence[Mapping[str, Any]], identity: Mapping[str, Any]) -> str:
+    """Which machine was commissioned, and which one answers, for a person."""
+    before = latest(entries).get("identity", {}).get("evidence", {}).get("identity", {})
+    return (
+        f"Another machine answers: serial {str(identity.get('serial'))[:60]}; "
+        f"the one that was commissioned is {str(before.get('serial'))[:60]}."
+    )
+
+
 def _failed(message: str, **evidence: Any) -> Finding:
     return Finding(Result.FAILED, message, evidence)
 
 
 def _is_answering(facts: Facts) -> bool:
-    return facts.is_link_up and facts.age_s is not None and facts.age_s <= FRESH_WITHIN_S
+    bound_s = longest_age_s(FRESH_WITHIN_S, facts.interval_s)
+    return facts.is_link_up and facts.age_s is not None and facts.age_s <= bound_s
 
 
 def _identity(facts: Facts) -> Finding:

@@ -3,7 +3,8 @@
 ``step(state, observation, limits)`` is called for every reading and at least ten times a second without
 one. A rule trips when its condition stood for its hold time, and clears when it was gone for its own
 (hysteresis lies in the conditions). What a trip leads to is one of :class:`Act`. Times of staleness are
-wall time; times of the roast are the machine's own (``device_ms``).
+wall time; times of the roast are the machine's own (``device_ms``). A source slower than ours is fresh for 2.5 of
+its own intervals where that is longer than 1, 3 or 5 s (``drivers.port.longest_age_s``).
 
 | code | trips when | act |
 |---|---|---|
@@ -33,7 +34,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from drivers.port import FIRMWARE_OWNS_HEAT, MachineState, Quality, Reading
+from drivers.port import FIRMWARE_OWNS_HEAT, MachineState, Quality, Reading, longest_age_s
 
 HEAT_UP_MAX_AGE_S = 1.0
 AGENTS_MAX_AGE_S = 3.0
@@ -94,6 +95,7 @@ class Observation:
     turned_ms: int | None = None
     are_beans_missing: bool = False
     is_latched: bool = False
+    interval_s: float | None = None  # how far apart the machine's readings come
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,13 @@ def _is_roasting(seen: Observation) -> bool:
 
 
 def _is_stale(seen: Observation, bound_s: float) -> bool:
-    return seen.is_keeper_up and seen.is_link_up and seen.reading_age_s is not None and seen.reading_age_s > bound_s
+    is_there = seen.is_keeper_up and seen.is_link_up and seen.reading_age_s is not None
+    return is_there and seen.reading_age_s > longest_age_s(bound_s, seen.interval_s)  # type: ignore[operator]
+
+
+def _is_fresh(seen: Observation) -> bool:
+    """Young enough to turn heat up by."""
+    return seen.reading_age_s is not None and seen.reading_age_s <= longest_age_s(HEAT_UP_MAX_AGE_S, seen.interval_s)
 
 
 def _may_be_too_hot(seen: Observation) -> bool:
@@ -265,22 +273,19 @@ def _is_heat_too_long(seen: Observation, state: InterlockState, limits: Limits, 
 
 def _is_heating_while_halted(seen: Observation, _s: InterlockState, _l: Limits, _t: bool) -> bool:
     reading = seen.reading
-    is_fresh = seen.reading_age_s is not None and seen.reading_age_s <= HEAT_UP_MAX_AGE_S
-    if reading is None or not (seen.is_latched and is_fresh) or reading.state in FIRMWARE_OWNS_HEAT:
+    if reading is None or not (seen.is_latched and _is_fresh(seen)) or reading.state in FIRMWARE_OWNS_HEAT:
         return False
     return (reading.heater_step or 0) > 0
 
 
 def _is_bean_sensor_lost(seen: Observation, _s: InterlockState, _l: Limits, _t: bool) -> bool:
-    is_fresh = seen.reading_age_s is not None and seen.reading_age_s <= HEAT_UP_MAX_AGE_S
-    return is_fresh and _is_roasting(seen) and believed(seen.reading, "bean_temp_c") is None
+    return _is_fresh(seen) and _is_roasting(seen) and believed(seen.reading, "bean_temp_c") is None
 
 
 def _is_infrared_lost(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
     """A machine that never showed one (no such sensor) is not reminded of it."""
-    is_fresh = seen.reading_age_s is not None and seen.reading_age_s <= HEAT_UP_MAX_AGE_S
     was_there = state.last_infrared_c is not None
-    return was_there and is_fresh and _is_roasting(seen) and believed(seen.reading, "infrared_temp_c") is None
+    return was_there and _is_fresh(seen) and _is_roasting(seen) and believed(seen.reading, "infrared_temp_c") is None
 
 
 def _is_bean_sensor_stuck(seen: Observation, state: InterlockState, _l: Limits, _t: bool) -> bool:
@@ -309,12 +314,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "stale_reading", Act.HALT_AGENTS, 0.0, "high",
         lambda seen, _s, _l, _t: _is_stale(seen, AGENTS_MAX_AGE_S) and is_heat_possible(seen.reading),
-        "No fresh reading for more than 3 s although the machine is plugged in.", _HALTED, _PANEL,
+        "No fresh reading for more than {agents_age} s although the machine is plugged in.", _HALTED, _PANEL,
     ),
     Rule(
         "stale_heat", Act.HEAT_DOWN, 0.0, "high",
         lambda seen, _s, _l, _t: _is_stale(seen, HEAT_MAX_AGE_S) and is_heat_possible(seen.reading),
-        "No fresh reading for more than 5 s while heat may be on.", _HEAT_OFF, _PANEL,
+        "No fresh reading for more than {heat_age} s while heat may be on.", _HEAT_OFF, _PANEL,
     ),
     Rule(
         "lost_device", Act.HALT_AGENTS, 0.0, "high", _is_lost,
@@ -430,11 +435,10 @@ INFORMS_ONLY = frozenset({"machine_error", "infrared_sensor_lost", "bean_sensor_
 
 
 def _may_heat_up(seen: Observation, state: InterlockState) -> bool:
-    is_fresh = seen.reading_age_s is not None and seen.reading_age_s <= HEAT_UP_MAX_AGE_S
     return (
         seen.is_keeper_up
         and seen.is_link_up
-        and is_fresh
+        and _is_fresh(seen)
         and not seen.is_latched
         and not standing(state) - INFORMS_ONLY
     )
@@ -538,6 +542,8 @@ def _alarm(rule: Rule, seen: Observation, state: InterlockState, limits: Limits)
         "max_exhaust": _shown(limits.max_exhaust_temp_c),
         "max_rate": _shown(limits.max_rate_of_rise_c_per_min),
         "max_heat": round(limits.max_heat_time_s),
+        "agents_age": f"{longest_age_s(AGENTS_MAX_AGE_S, seen.interval_s):g}",
+        "heat_age": f"{longest_age_s(HEAT_MAX_AGE_S, seen.interval_s):g}",
     }
     return Alarm(rule.code, rule.priority, rule.cause.format(**words), rule.consequence, rule.action)
 

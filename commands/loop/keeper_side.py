@@ -101,6 +101,7 @@ class KeeperSide:
         self._recording = resume.recording or RecorderState()
         self._expected: deque[Expectation] = deque(maxlen=1)  # from the store's side: the newest counts
         self._by_people: deque[ByPerson] = deque()  # from the store's side, in order
+        self._vouched: dict[str, Any] | None = None  # from the store's side
         self._known_roasts: deque[str] = deque([resume.roast_id], maxlen=KNOWN_ROASTS)
         self._silence_at_s = 0.0
         self._interlocks = InterlockState()
@@ -133,7 +134,7 @@ class KeeperSide:
                 for event in events:
                     self._events.put(event)
                     if event["event"] == "hello" or (event["event"] == "link" and event.get("state") == "up"):
-                        self._events.put({"event": "identity", "identity": client.status().get("identity")})
+                        self._events.put(_identity_event(client.status()))
                     if stop.is_set() or self.is_fenced:
                         return
         finally:
@@ -187,7 +188,9 @@ class KeeperSide:
         elif kind == "hello":
             self._on_hello(event)
         elif kind == "identity":
-            self.view = replace(self.view, identity=event.get("identity") or {})
+            self.view = replace(
+                self.view, identity=event.get("identity") or {}, is_identified=True, interval_s=event.get("interval_s")
+            )
         elif kind == "keeper_gone":
             self._on_keeper_gone(str(event.get("message", "")))
         elif kind == "link":
@@ -210,6 +213,7 @@ class KeeperSide:
             latch=status.get("latched"),
             processed_sequence=self.view.processed_sequence if boot_id == self.view.boot_id else 0,
             is_heat_up_allowed=False,
+            is_identified=False,
         )
         self._newest_sequence, self._came_s = int(status.get("newest_sequence") or 0), clock.monotonic()
         self._set_link(status.get("link") or {})
@@ -217,6 +221,15 @@ class KeeperSide:
     def expect(self, expectation: Expectation) -> None:
         """What earlier roasts lead us to expect; called from the store's side, used with the next reading."""
         self._expected.append(expectation)
+
+    def vouch(self, identity: dict[str, Any]) -> None:
+        """This identity was compared with the machine that was commissioned; called from the store's side."""
+        self._vouched = identity
+
+    @property
+    def is_machine_known(self) -> bool:
+        """The machine that answers now said who it is, and the store's side has looked at it. Until then, no agent."""
+        return self.view.is_identified and self._vouched == self.view.identity
 
     def by_person(self, said: ByPerson) -> None:
         """What a person did to the roast in the store; called from the store's side."""
@@ -284,9 +297,11 @@ class KeeperSide:
         state = str(link.get("state")) if link.get("state") in KNOWN_LINKS else "down"
         if state == "down" and self._was_link_up:
             self._recording = recorder.note_loss(self._recording, "unplugged")
+        is_back = state == "up" and self.view.link != "up"  # perhaps with another machine: it is asked who it is
         self.view = replace(
-            self.view, link=state, link_code=str(link.get("code") or ""), link_message=str(link.get("message") or "")
-        )
+            self.view, link=state, link_code=str(link.get("code") or ""), link_message=str(link.get("message") or ""),
+            is_identified=self.view.is_identified and not is_back,
+        )  # fmt: skip
         self._publish()
 
     def _on_reading(self, event: dict[str, Any]) -> None:
@@ -399,6 +414,7 @@ class KeeperSide:
             turned_ms=view.turned_ms,
             are_beans_missing=self._recording.roast is not None and self._recording.roast.are_beans_missing,
             is_latched=view.latch is not None,
+            interval_s=view.interval_s,
         )
 
     def _is_catching_up(self, now_s: float) -> bool:
@@ -490,3 +506,9 @@ class KeeperSide:
             journal.write(self._data_dir, note)
         except OSError as error:
             logger.error("halt %s could not be journalled: %s", note.stop_id, error)
+
+
+def _identity_event(status: dict[str, Any]) -> dict[str, Any]:
+    """Who the machine is and how far apart its readings come, as its keeper says."""
+    interval_s = (status.get("capabilities") or {}).get("poll_interval_s")
+    return {"event": "identity", "identity": status.get("identity"), "interval_s": interval_s}

@@ -43,6 +43,8 @@ class View:
     is_heat_up_allowed: bool = False
     standing: frozenset[str] = frozenset()  # interlock codes
     identity: dict[str, Any] = field(default_factory=dict)
+    is_identified: bool = False  # `identity` was asked for since the link came up: it is of what answers now
+    interval_s: float | None = None  # how far apart its readings come, by its driver's word
 
     def age_s(self, monotonic_s: float) -> float | None:
         """Seconds since the last fresh reading was taken; None when there never was one."""
@@ -126,6 +128,7 @@ def live_payload(machine_id: str, view: View, now: dt.datetime) -> dict[str, Any
         "link": view.link,
         "link_code": view.link_code,
         "link_message": view.link_message,
+        "interval_s": view.interval_s,
         "roast_id": view.roast_id or None,
         "elapsed_ms": view.elapsed_ms,
         "rate_of_rise_c_per_min": None

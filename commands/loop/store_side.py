@@ -13,6 +13,7 @@ from pathlib import Path
 from django.db.models import Q
 
 from commands import services
+from commands.commissioning import services_commissioning
 from commands.loop import lease
 from commands.loop.interlocks import believed
 from commands.loop.keeper_side import KeeperSide
@@ -195,6 +196,7 @@ class StoreSide:
             view.reading,
             rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,
             are_beans_proved=view.are_beans_proved,
+            interval_s=view.interval_s,
             now=now,  # from before the view was taken: what the loop streams of a later view is newer
         )
         # The view was taken before the backlog is looked at: what it counts as processed is filed or queued.
@@ -202,7 +204,9 @@ class StoreSide:
             roast_services.note_filed(self.machine.pk, connection_id=view.boot_id, sequence=view.processed_sequence)
         if view.identity and view.identity != self._identity:
             roast_services.note_identity(self.machine.pk, view.identity)
+            services_commissioning.meet_machine(self.machine, view.identity, now=now)
             self._identity = view.identity
+            self._keeper_side.vouch(view.identity)
 
     def _watch_envelope(self, now_s: float) -> None:
         """A lead who lowers a maximum in mid-roast is heard at once, by our interlocks and the keeper's."""

@@ -14,7 +14,7 @@ from commands.reasons import Code
 from commands.records.executions import record_stage
 from commands.records.moves import LostRace, mine, move, settled_by
 from commands.rules.values import ReadingLook
-from drivers.port import MachineState
+from drivers.port import MachineState, longest_age_s
 from kernel.errors import Conflict, Forbidden, Malformed
 from kernel.principals import Principal
 
@@ -57,7 +57,8 @@ def resolve_doubt(
             "Wait, then look again.", proposal_id=proposal.pk,
         )  # fmt: skip
     reading = situation.newest_reading(looked, now)
-    _require_agreement(proposal, reading, policy.max_age_s, reads_step, reads_state)
+    max_age_s = longest_age_s(policy.max_age_s, reading.interval_s if reading is not None else None)
+    _require_agreement(proposal, reading, max_age_s, reads_step, reads_state)
     return _settle(principal, proposal, execution, reading, reads_step, reads_state, evidence, now)
 
 

@@ -20,6 +20,7 @@ from commands.rules.values import (
     Seen,
     Situation,
 )
+from drivers.port import longest_age_s
 
 _ALL_KNOWN = frozenset({"off", "preheating", "stabilising", "charge", "roasting", "cooling", "shutdown"})
 #: In these the firmware, not we, holds the heater (drivers.port.FIRMWARE_OWNS_HEAT).
@@ -125,7 +126,8 @@ def check_store(situation: Situation) -> Iterator[Reason]:
 
 
 def check_reading(situation: Situation) -> Iterator[Reason]:
-    """A reading must be there, fresh enough for the direction, and good in the fields the order rests on."""
+    """A reading must be there, fresh enough for the direction, and good in the fields the order rests on. A source
+    slower than ours is fresh for 2.5 of its own intervals."""
     reading, policy = situation.reading, situation.policy
     if reading is None:
         yield _refuse(
@@ -142,7 +144,7 @@ def check_reading(situation: Situation) -> Iterator[Reason]:
             value=reading.link,
             bound="up",
         )
-    bound_s = policy.max_age_heat_up_s if situation.is_heat_up else policy.max_age_s
+    bound_s = longest_age_s(policy.max_age_heat_up_s if situation.is_heat_up else policy.max_age_s, reading.interval_s)
     if not -policy.max_clock_skew_s <= reading.age_s <= bound_s:  # NaN fails it too
         yield _refuse(
             Code.STALE_READING,

@@ -141,6 +141,7 @@ class ReadingLook:
     quality: Mapping[str, str] = field(default_factory=dict)  # only fields that are not fresh
     link: str = "up"
     at: dt.datetime | None = None
+    interval_s: float | None = None  # how far apart this source's readings come; None: fast
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,15 @@ BOUNDARIES = [
         "stale_reading",
     ),
     ("heat-down age", {"reading": reading(age_s=3.0)}, {"reading": reading(age_s=3.001)}, "stale_reading"),
+    *(
+        (
+            f"age of a source of one reading in {interval_s:g} s",
+            {"order": order(target_step=target), "reading": reading(age_s=bound_s, interval_s=interval_s)},
+            {"order": order(target_step=target), "reading": reading(age_s=bound_s + 0.001, interval_s=interval_s)},
+            "stale_reading",
+        )
+        for interval_s, target, bound_s in ((0.1, 7, 1.0), (1.0, 7, 2.5), (1.0, 5, 3.0), (10, 7, 25.0), (3600, 5, 25.0))
+    ),
     ("from the future", {"reading": reading(age_s=-1.0)}, {"reading": reading(age_s=-1.001)}, "stale_reading"),
     ("age unknown", {"reading": reading(age_s=0.0)}, {"reading": reading(age_s=math.nan)}, "stale_reading"),
     (

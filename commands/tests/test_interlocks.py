@@ -76,6 +76,37 @@ def test_stale_readings_halt_agents_after_3_s_and_heat_after_5_s(age_s: float, c
     assert run([seen(reading_age_s=age_s)])[1] == codes
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "age_s", "codes", "may"),
+    [
+        (1.0, 2.5, [], True),
+        (1.0, 2.51, [], False),
+        (1.0, 3.01, ["stale_reading"], False),
+        (2.0, 5.0, [], True),
+        (2.0, 5.01, ["stale_reading", "stale_heat"], False),
+        (10.0, 25.0, [], True),
+        (10.0, 25.01, ["stale_reading", "stale_heat"], False),
+        (3600.0, 25.01, ["stale_reading", "stale_heat"], False),
+        (0.1, 1.01, [], False),
+    ],
+)
+def test_a_slow_source_is_fresh_for_two_and_a_half_of_its_intervals(
+    interval_s: float, age_s: float, codes: list[str], may: bool
+) -> None:
+    taken, tripped, _ = run([seen(reading_age_s=age_s, interval_s=interval_s)])
+    assert [code for code, _ in tripped] == codes
+    assert taken.is_heat_up_allowed is may
+
+
+def test_the_alarm_of_a_slow_source_says_its_own_bound() -> None:
+    slow = interlocks.step(InterlockState(), seen(reading_age_s=26.0, interval_s=10.0), Limits())
+    assert [trip.alarm.cause.split(" although")[0].split(" while")[0] for trip in slow.trips] == [
+        "No fresh reading for more than 25 s"
+    ] * 2
+    fast = interlocks.step(InterlockState(), seen(reading_age_s=6.0), Limits())
+    assert "more than 3 s" in fast.trips[0].alarm.cause and "more than 5 s" in fast.trips[1].alarm.cause
+
+
 def test_stale_readings_of_a_cold_machine_halt_nothing() -> None:
     cold = reading(state=S.OFF, heater_step=0)
     assert run([seen(reading=cold, reading_age_s=60.0)])[1] == []

@@ -21,6 +21,7 @@ from drivers.port import (
     StateOrder,
     Unplugged,
     WireWrite,
+    longest_age_s,
 )
 from kernel import clock
 
@@ -74,17 +75,18 @@ def apply_setting(machine: LineMachine, order: SettingOrder, deadline_s: float) 
     went elsewhere (``contradicted``). IN_DOUBT: sent, and no telemetry shows it. NOT_SENT.
     """
     attempt = _begin(machine, order.order_id, deadline_s)
+    max_age_s = _max_age_s(machine, order)
     steerable = machine.controls.get(order.control)
     if machine.is_open and steerable is None:
         return attempt.receipt(Outcome.DECLINED, "read_only", f"this machine offers no control of its {order.control}")
     try:
-        reading = _fresh(machine, attempt, order.max_reading_age_s)
+        reading = _fresh(machine, attempt, max_age_s)
     except DriverError as error:
         return attempt.failed(error)
     if steerable is None:  # it was closed, and failed above; this is for the type checker
         return attempt.receipt(Outcome.DECLINED, "read_only")
     attempt.value_before = attempt.value_after = reading.step_of(order.control)
-    refusal = refuse_setting(order, reading, steerable, clock.monotonic())
+    refusal = refuse_setting(order, reading, steerable, clock.monotonic(), max_age_s)
     if refusal is not None:
         return attempt.receipt(Outcome.DECLINED, *refusal)
     if attempt.value_before == order.target_step:
@@ -106,7 +108,7 @@ def apply_setting(machine: LineMachine, order: SettingOrder, deadline_s: float) 
 
 
 def refuse_setting(
-    order: SettingOrder, reading: Reading, steerable: greeting.Steerable, now_s: float,
+    order: SettingOrder, reading: Reading, steerable: greeting.Steerable, now_s: float, max_age_s: float,
 ) -> Refusal | None:
     """(reason, message) where this order must not start from this reading, else None. Pure."""
     limits = steerable.range
@@ -118,7 +120,7 @@ def refuse_setting(
     current = reading.step_of(order.control)
     quality = reading.quality.get(f"{order.control.value}_step", Quality.FRESH)
     is_unsaid = current is None or quality is not Quality.FRESH
-    if reading.age_s(now_s) > min(order.max_reading_age_s, HEAT_UP_MAX_AGE_S) or quality is Quality.STALE:
+    if reading.age_s(now_s) > max_age_s or quality is Quality.STALE:
         return "stale_reading", f"the newest line is {reading.age_s(now_s):.1f} s old"
     if steerable.has_echo and is_unsaid:
         return "stale_reading", f"the machine does not say where its {order.control.value} stands"
@@ -138,13 +140,14 @@ def refuse_setting(
 def apply_state(machine: LineMachine, order: StateOrder, deadline_s: float) -> Receipt:
     """Ask for a state, once, where the machine declares that it may be asked for it; telemetry proves it."""
     attempt = _begin(machine, order.order_id, deadline_s)
+    max_age_s = _max_age_s(machine, order)
     try:
-        reading = _fresh(machine, attempt, order.max_reading_age_s)
+        reading = _fresh(machine, attempt, max_age_s)
     except DriverError as error:
         return attempt.failed(error)
     if reading.state is order.target_state and not reading.quality.get("state"):
         return attempt.receipt(Outcome.PROVED, proof=reading)
-    refusal = refuse_state(order, reading, machine.states, clock.monotonic())
+    refusal = refuse_state(order, reading, machine.states, clock.monotonic(), max_age_s)
     if refusal is not None:
         return attempt.receipt(Outcome.DECLINED, *refusal)
     before = reading.state
@@ -160,7 +163,7 @@ def apply_state(machine: LineMachine, order: StateOrder, deadline_s: float) -> R
 
 
 def refuse_state(
-    order: StateOrder, reading: Reading, states: frozenset[MachineState], now_s: float,
+    order: StateOrder, reading: Reading, states: frozenset[MachineState], now_s: float, max_age_s: float,
 ) -> Refusal | None:
     """(reason, message) where the state must not be asked for, else None. Pure."""
     if order.target_state not in states:
@@ -169,7 +172,7 @@ def refuse_state(
         return "target_not_supported", "the preheat temperature of this machine is set at the machine"
     if not greeting.is_id(order.order_id):
         return "bad_order_id", "an order's id travels on the line: plain letters, digits and _.:/- only"
-    if reading.age_s(now_s) > order.max_reading_age_s or reading.quality.get("state"):
+    if reading.age_s(now_s) > max_age_s or reading.quality.get("state"):
         return "stale_reading", "the machine's state cannot be believed now"
     if order.from_state is not None and reading.state is not order.from_state:
         return "moved_at_machine", f"the machine is {reading.state.value}, not {order.from_state.value}"
@@ -181,13 +184,18 @@ def _begin(machine: LineMachine, order_id: str, deadline_s: float) -> Attempt:
     return Attempt(order_id, now_s, now_s + deadline_s, machine.generation)
 
 
+def _max_age_s(machine: LineMachine, order: SettingOrder | StateOrder) -> float:
+    """How old the line an order starts from may be: what the order says, or what a slow source can give."""
+    return longest_age_s(min(order.max_reading_age_s, HEAT_UP_MAX_AGE_S), machine.capabilities.poll_interval_s)
+
+
 def _fresh(machine: LineMachine, attempt: Attempt, max_age_s: float) -> Reading:
     """A reading young enough, waited for at most as long as a line may take; else the newest there is."""
     latest = machine.latest
     if not machine.is_open or latest is None:
         return machine.read()
     until_s = min(attempt.deadline_at_s, attempt.started_s + machine.stale_s())
-    while latest.age_s(clock.monotonic()) > min(max_age_s, HEAT_UP_MAX_AGE_S) and clock.monotonic() < until_s:
+    while latest.age_s(clock.monotonic()) > max_age_s and clock.monotonic() < until_s:
         latest = machine.read_within(machine.look_s)
     return machine.latest or latest
 

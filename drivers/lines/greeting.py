@@ -18,7 +18,7 @@ from drivers.port import Control, ControlRange, MachineState
 
 VERSION = 1
 FULL_STEP = 100  # native steps of these machines are percent
-INTERVAL_MS = (20, 2000)
+INTERVAL_MS = (20, 10_000)  # drivers.port.SLOWEST_INTERVAL_S
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,160}", re.ASCII)
 _WORD = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _HELLO_KEYS = frozenset({"version", "model", "serial", "firmware", "interval_ms", "controls", "states"})

@@ -35,13 +35,13 @@ from drivers.port import (
     Unplugged,
     WireWrite,
     WriteNote,
+    longest_age_s,
 )
 from kernel import clock
 
 BACKOFF_FIRST_S = 0.25
 ABSENT_RETRY_S = 1.0  # nothing listens there: asking is cheap, and it shall be back within 2 s
 LIVED_S = 5.0  # a connection that brought telemetry this long was a good one: the next call begins anew
-STALE_AFTER_INTERVALS = 2.5
 STALE_AT_LEAST_S = 1.0
 _TURN_S = 0.01  # how soon a reading that another thread took is noticed
 
@@ -214,7 +214,7 @@ class LineMachine(ABC):
 
     def stale_s(self) -> float:
         """Seconds without a line after which nothing it said is believed any more."""
-        return max(STALE_AT_LEAST_S, STALE_AFTER_INTERVALS * self._interval_s)
+        return longest_age_s(STALE_AT_LEAST_S, self._interval_s)
 
     def state_words(self, wire_id: str, state: MachineState) -> bytes:
         """The command that asks for a state; only machines that declare states are asked."""

@@ -30,6 +30,7 @@ from drivers.port import (
     SettingOrder,
     StateOrder,
     WireWrite,
+    longest_age_s,
 )
 
 KEY = bytes(range(32))
@@ -117,6 +118,25 @@ def test_a_stale_reading_with_the_cable_in(age_s: float, expected: Reason | None
     watch = Watch(Limits(), "hold_and_alarm")
     assert watch.tick(view(100.0 + age_s, reading())) is expected
     assert watch.tick(view(100.0 + age_s, reading(), is_link_open=False)) is None
+
+
+@pytest.mark.parametrize(("interval_s", "age_s", "expected"), [
+    (1.0, 5.0, None), (1.0, 5.1, Reason.STALE_READING), (10.0, 25.0, None), (10.0, 25.1, Reason.STALE_READING),
+    (3600.0, 25.1, Reason.STALE_READING)])
+def test_a_slow_source_is_stale_after_two_and_a_half_of_its_intervals(
+    interval_s: float, age_s: float, expected: Reason | None,
+) -> None:
+    watch = Watch(Limits(), "hold_and_alarm")
+    assert watch.tick(view(100.0 + age_s, reading(), interval_s=interval_s)) is expected
+
+
+@pytest.mark.parametrize(("bound_s", "interval_s", "expected_s"), [
+    (1.0, None, 1.0), (1.0, 0.0, 1.0), (1.0, -5.0, 1.0), (1.0, float("nan"), 1.0), (1.0, 0.4, 1.0), (1.0, 0.41, 1.025),
+    (5.0, 2.0, 5.0), (5.0, 10.0, 25.0), (5.0, 10.1, 25.0), (5.0, float("inf"), 25.0)])
+def test_the_longest_age_is_the_bound_or_the_slow_sources_own(
+    bound_s: float, interval_s: float | None, expected_s: float,
+) -> None:
+    assert longest_age_s(bound_s, interval_s) == pytest.approx(expected_s)
 
 
 @pytest.mark.parametrize(("policy", "silent_s", "heater", "more", "expected"), [

@@ -273,7 +273,7 @@ def test_a_second_client_is_told_that_some_take_one_at_a_time(stack: ExitStack) 
     ("tcp-line", {"port": 1, "offsets": {"bt": 1}}, "did you mean 'btC'"),
     ("tcp-line", {"port": 1, "offsets": {"btC": "1"}}, "number of °C"),
     ("tcp-line", {"port": 1, "columns": ["a", "a"]}, "twice"), ("tcp-line", {"port": 1, "columns": 5}, "columns"),
-    ("tcp-line", {"port": 1, "interval_ms": 2001}, "from 20 to 2000"),
+    ("tcp-line", {"port": 1, "interval_ms": 10_001}, "from 20 to 10000"),
     ("tcp-line", {"port": 1, "read_only": "yes"}, "true or false"),
     ("tcp-line", {"port": 1, "delimiter": ",,"}, "1–1 characters"),
     ("tc4-serial", {}, "needs the option device"), ("tc4-serial", {"device": "/dev/x", "baud": 12345}, "baud"),

@@ -241,7 +241,7 @@ def test_a_greeting_that_holds_declares_controls_and_states() -> None:
     {"controls": {"heater": {"safe": 0, "min": 50, "max": 50}}}, {"controls": {"heater": {"safe": 0, "max": 101}}},
     {"controls": {"heater": {"safe": 101}}}, {"controls": {"heater": {"safe": 0, "step": 5}}},
     {"controls": {"heater": 5}}, {"states": ["burning"]}, {"states": ["unknown"]}, {"states": "cooling"},
-    {"interval_ms": 19}, {"interval_ms": 2001}, {"interval_ms": "fast"}, {"model": "x" * 81}, {"model": "a\nb"},
+    {"interval_ms": 19}, {"interval_ms": 10_001}, {"interval_ms": "fast"}, {"model": "x" * 81}, {"model": "a\nb"},
     {"serial": 7},
 ])
 def test_a_greeting_that_does_not_hold_is_refused_as_a_whole(changed: dict[str, object]) -> None:
