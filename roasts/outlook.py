@@ -190,7 +190,13 @@ def _feed(followed: _Followed, roast: Roast, row: Sample) -> None:
         if row.bean_temp_c is None:
             return
         mass_kg = (roast.weight_in_g or USUAL_MASS_KG * 1000) / 1000
-        followed.estimator = twin.Estimator(followed.parameters, mass_kg=mass_kg, probe_charge_c=row.bean_temp_c)
+        followed.estimator = twin.Estimator(
+            followed.parameters,
+            mass_kg=mass_kg,
+            probe_charge_c=row.bean_temp_c,
+            began_s=roast.started_at.timestamp(),
+            bean=roast.bean,
+        )
     if row.heater_step is None or row.fan_step is None:
         return  # without controls the model has no input: the gap shows as silence
     volts = None if row.voltage_v is None else float(row.voltage_v)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from roasts import twin
 from roasts.curve import Curve
 from roasts.twin import Controls, Initial, Observed, Order, Setting, TwinError
+from roasts.twin.memory import Remembered
 
 DEFAULTS = twin.shipped_defaults()
 START = Initial(mass_kg=0.4, probe_temp_c=157.0, preheat_temp_c=238.0)
@@ -161,6 +162,45 @@ def test_readings_at_ten_hertz_say_the_same_as_at_one() -> None:
 def test_the_same_readings_give_the_same_state_to_the_bit() -> None:
     made = twin.simulate(DEFAULTS, USUAL, START, duration_s=400, seed=1)
     assert followed(200, made).state.node == followed(200, made).state.node
+
+
+REMEMBERED = replace(DEFAULTS, memory=(Remembered(1e9, (3.0, 0.0, 3.0, 0.0), "kenya"),))
+
+
+def remembering(until_s: int, curve: Curve, parameters: twin.TwinParameters) -> twin.Estimator:
+    """An estimator of a roast of the remembered bean, an hour later; readings of the probe only."""
+    found = twin.Estimator(
+        parameters, mass_kg=0.4, probe_charge_c=157.0, preheat_temp_c=238.0, began_s=1e9 + 3600, bean="kenya"
+    )
+    for second in range(until_s + 1):
+        found.update(float(second), Observed(float(curve.bean_temp_c[second])), twin_setting(second))
+    return found
+
+
+def test_before_the_opening_the_estimator_expects_what_earlier_roasts_showed() -> None:
+    made = twin.simulate(DEFAULTS, USUAL, START, duration_s=200)
+    dated = replace(START, began_s=1e9 + 3600, bean="kenya")
+    expected = twin.simulate(REMEMBERED, USUAL, dated, duration_s=200)
+    followed_c = remembering(80, made, REMEMBERED).state.bean_temp_c
+    assert followed_c == pytest.approx(expected.bean_temp_c[80], abs=1e-9)
+    assert followed_c > made.bean_temp_c[80] + 1.0
+
+
+def test_from_the_opening_on_readings_count_and_memory_no_more() -> None:
+    made = twin.simulate(DEFAULTS, USUAL, replace(START, mass_kg=0.43), duration_s=200, seed=4)
+    nodes = [remembering(120, made, parameters).state.node for parameters in (REMEMBERED, DEFAULTS)]
+    assert nodes[0] == nodes[1]
+
+
+def test_without_readings_in_the_opening_memory_stands() -> None:
+    blind = twin.Estimator(
+        REMEMBERED, mass_kg=0.4, probe_charge_c=157.0, preheat_temp_c=238.0, began_s=1e9 + 3600, bean="kenya"
+    )
+    for second in range(121):
+        blind.update(float(second), Observed(None), twin_setting(second))
+    expected = twin.simulate(REMEMBERED, USUAL, replace(START, began_s=1e9 + 3600, bean="kenya"), duration_s=120)
+    assert not blind.state.is_opened
+    assert blind.state.bean_temp_c == pytest.approx(expected.bean_temp_c[120], abs=1e-9)
 
 
 def test_missing_and_wild_readings_do_not_move_the_twin() -> None:

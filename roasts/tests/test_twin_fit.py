@@ -275,6 +275,17 @@ def test_the_shipped_twin_holds_on_the_logs_it_was_fitted_on() -> None:
     assert told["known_infrared_c"]["median"] < 1.7
 
 
+def test_knowing_the_bean_brings_the_blind_run_nearer() -> None:
+    """Memory says more with the names of beans than by time alone, and by time more than nothing."""
+    grid = lanes.lay_out(real_roasts())
+    vector = pack(DEFAULTS.constants, DEFAULTS.gains)
+    nameless = replace(grid, beans=("",) * len(grid))
+    named, timed = (calibration.summary(fitting.errors_of(one, vector, range(len(grid)))) for one in (grid, nameless))
+    for figure in ("median", "p90"):
+        blind_c, by_time_c = named["blind_probe_c"][figure], timed["blind_probe_c"][figure]
+        assert blind_c < by_time_c < timed["alone_probe_c"][figure], figure
+
+
 @pytest.mark.prove
 def test_real_roasts_held_out_keep_the_bars_in_one_fold() -> None:
     """Eight roasts that the fit never saw, few steps: the full ten folds are in docs/twin.md."""

@@ -1,7 +1,8 @@
 """The twin beside a live roast: an extended Kalman filter over the same model.
 
-Until 90 s after charge it runs open loop and collects what the readings say beyond the model; at 90 s
-it takes that correction (the one that fitting calibrated), from there on each second's mean of the
+Until 90 s after charge it runs open loop, with what the machine's earlier roasts let expect, and collects
+what the readings say beyond the bare model; at 90 s it takes that correction (the one that fitting
+calibrated) instead, from there on each second's mean of the
 readings moves state, heat uptake and power share. It is cheap at any rate of readings: the filter
 steps once a second, readings in between only add to a mean.
 """
@@ -65,7 +66,10 @@ class Estimator:
         mass_kg: float,
         probe_charge_c: float,
         preheat_temp_c: float | None = None,
+        began_s: float | None = None,
+        bean: str = "",
     ) -> None:
+        """``began_s`` (unix seconds of the charge) and ``bean`` choose what earlier roasts say of the first 90 s."""
         if not (0.0 < mass_kg <= 2.0 and math.isfinite(probe_charge_c)):
             raise TwinError(f"cannot follow a roast of {mass_kg} kg from a probe of {probe_charge_c} °C")
         self._parameters = parameters
@@ -73,7 +77,9 @@ class Estimator:
         self._preheat_c = simulation.usual_preheat_c(preheat_temp_c)
         self._is_preheat_known = preheat_temp_c is not None
         self._probe_charge_c = probe_charge_c
+        self._expected = simulation.remembered(parameters, began_s, bean)
         self._node = physics.at_charge(parameters.constants, self._preheat_c, probe_charge_c, mass_kg)
+        self._bare = self._node  # the same without the machine's memory: what the opening is measured against
         self._row = 0
         self._setting = Setting(0.0, 2.0)
         self._spread = np.diag(SPREAD_AT_OPENING**2)
@@ -123,14 +129,17 @@ class Estimator:
             return
         self._preheat_c, self._is_preheat_known = eye_c, True
         self._node = physics.at_charge(self._parameters.constants, eye_c, self._probe_charge_c, self._mass_kg)
+        self._bare = self._node
 
     def _close_second(self) -> None:
         """All readings of the running second are in: compare, correct, step on."""
         seen = _mean(self._pending)
         self._pending = []
         if self._row <= lanes.UPDATE_ROW:
-            self._made.append((float(self._node.probe_temp_c), float(self._node.infrared_temp_c)))
-        if self._row == lanes.UPDATE_ROW:
+            self._made.append((float(self._bare.probe_temp_c), float(self._bare.infrared_temp_c)))
+        if self._row == lanes.MEMORY_ROW:
+            self._node = simulation.opened(self._node, self._expected, self._parameters)
+        elif self._row == lanes.UPDATE_ROW:
             self._open()
         elif self._row > lanes.UPDATE_ROW:
             self._correct(seen)
@@ -138,6 +147,8 @@ class Estimator:
         if self._row >= lanes.UPDATE_ROW:
             self._spread = _carried(self._spread, self._node, self._setting, p, self._mass_kg, elapsed_s)
         self._node = simulation.stepped(self._node, self._setting, p, self._mass_kg, elapsed_s)
+        if self._row < lanes.UPDATE_ROW:
+            self._bare = simulation.stepped(self._bare, self._setting, p, self._mass_kg, elapsed_s)
         self._row += 1
 
     def _open(self) -> None:
@@ -145,8 +156,9 @@ class Estimator:
         made, seen = np.array(self._made), np.array(self._seen or [(0.0, math.nan, math.nan)])
         known = Curve(elapsed_s=seen[:, 0], bean_temp_c=seen[:, 1], infrared_temp_c=seen[:, 2])
         opening = simulation.opening_of(known, made[:, 0], made[:, 1])
-        self._node = simulation.opened(self._node, opening, self._parameters)
         self._is_opened = any(opening.found)
+        if self._is_opened:
+            self._node = simulation.opened(self._bare, opening, self._parameters)
 
     def _correct(self, seen: tuple[float, float]) -> None:
         """The Kalman step for the sensors that said something."""

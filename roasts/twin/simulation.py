@@ -111,7 +111,7 @@ def simulate(
             opening = opening_of(initial.known, np.array(probe), np.array(infrared))
             state = opened(state, opening, parameters)
         elif row == lanes.MEMORY_ROW and initial.known is None:
-            state = opened(state, remembered(parameters, initial), parameters)
+            state = opened(state, remembered(parameters, initial.began_s, initial.bean), parameters)
         setting = setting_at(controls, elapsed_s)
         settings.append(setting)
         state = stepped(state, setting, p, mass_kg, elapsed_s)
@@ -130,9 +130,9 @@ def opening_of(known: Curve, probe_made_c: Vector, infrared_made_c: Vector) -> O
     return Opening(tuple(float(row[0]) for row in lanes.innovations(probe[:, None], infrared[:, None], *made)))
 
 
-def remembered(parameters: TwinParameters, initial: Initial) -> Opening:
-    """What this machine's earlier roasts let expect of one charged like this (no time known: nothing)."""
-    found = expected_from(parameters.memory, math.nan if initial.began_s is None else initial.began_s, initial.bean)
+def remembered(parameters: TwinParameters, began_s: float | None, bean: str) -> Opening:
+    """What this machine's earlier roasts let expect of one charged at ``began_s`` (unix seconds; None: nothing)."""
+    found = expected_from(parameters.memory, math.nan if began_s is None else began_s, bean)
     return Opening(tuple(float(value) for value in found))
 
 
