@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -82,7 +82,7 @@ def gather(
         machine_name=machine.name,
         is_machine_archived=machine.is_archived,
         limits=look.limits,
-        reading=newest_reading(machine, now) if reading is None else look_at(reading, now, link="up"),
+        reading=_reading_look(machine, now, reading),
         are_beans_proved=are_beans_proved(machine),
         is_bullet=machine.driver_kind.startswith("bullet"),
         is_orders_paused=machine.latest["is_orders_paused"] is True,
@@ -122,7 +122,7 @@ class MachineLook:
 
 _LATEST = (
     "link", "at", "state", "heater_step", "fan_step", "drum_step", "bean_temp_c", "rate_of_rise_c_per_min",
-    "device_ms", "sequence", "quality", "are_beans_proved", "is_orders_paused",
+    "device_ms", "sequence", "quality", "are_beans_proved", "is_orders_paused", "interval_s",
 )  # fmt: skip
 #: Presence counts only of somebody who may still work here; a drill that failed voids an older one that passed.
 _PRESENT = Attendance.objects.filter(
@@ -339,6 +339,13 @@ def _recent(
     return Recent(utc(last_at), *counts)
 
 
+def _reading_look(machine: MachineLook, now: dt.datetime, reading: Any) -> ReadingLook | None:
+    """The keeper's own reading where the loop gives it, else the newest anybody has."""
+    if reading is None:
+        return newest_reading(machine, now)
+    return replace(look_at(reading, now, link="up"), interval_s=machine.latest["interval_s"])
+
+
 def newest_reading(machine: MachineLook, now: dt.datetime) -> ReadingLook | None:
     """The newer of what the loop streamed and what it wrote; None when the machine never spoke."""
     row = machine.latest
@@ -385,6 +392,7 @@ def look_at(source: Any, now: dt.datetime, *, link: str) -> ReadingLook:
         quality={name: str(word) for name, word in quality.items()},
         link=link,
         at=value("at"),
+        interval_s=value("interval_s"),
     )
 
 
