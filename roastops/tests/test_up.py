@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import http.client
 import json
 import os
+import pty
 import signal
+import sys
 import threading
 import time
 import urllib.request
@@ -17,6 +20,8 @@ from typing import Any
 import pytest
 
 from roastops.testing.processes import Fleet, Running
+from roastops.testing.servers import free_port
+from roastops.tests.stack import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +100,52 @@ def test_it_serves_streams_and_leaves_cleanly_and_starts_again_quickly(tmp_path:
         again = fleet.start_up()
         assert time.monotonic() - started < 5
         assert again.stop() == 0
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(180)
+def test_closing_the_terminal_ends_it_all(tmp_path: Path) -> None:
+    """As a window closes: a session leader that waits (make), and we in a group of our own before its terminal."""
+    with Fleet(tmp_path) as fleet:
+        port = free_port()
+        manage = f"{sys.executable} {ROOT / 'manage.py'} up --own-terminal --port {port}"
+        leader, terminal = pty.fork()
+        if leader == 0:
+            os.chdir(ROOT)
+            os.execvpe("sh", ["sh", "-c", f"{manage}; true"], fleet.environment)
+        drained = threading.Thread(target=read_all, args=(terminal,), daemon=True)
+        drained.start()
+        try:
+            until(lambda: is_ready(port), 90)
+            until(lambda: len(children_of(tmp_path)) >= 2, 30)
+            os.close(terminal)
+            until(lambda: not children_of(tmp_path) and not is_ready(port), 30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
+            os.waitpid(leader, 0)
+            end_all(tmp_path)
+
+
+def read_all(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 65536):
+            pass
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return get(f"http://127.0.0.1:{port}/readyz")[0] == 200
+    except OSError:
+        return False
+
+
+def end_all(data_dir: Path) -> None:
+    """Whoever still names the data folder in its environment: ours, in groups of their own."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"ROASTOPS_DATA_DIR={data_dir}".encode() in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def its_words_are_kept_and_bundled(fleet: Fleet, begun: dt.datetime, key: str) -> None:

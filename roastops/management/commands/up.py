@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from roastops import preparation
 from roastops.children import Child
 
 logger = logging.getLogger(__name__)
+TERMINAL = 0  # the file descriptor
 GRACE_S = 3  # for requests under way
 WORKER_GRACE_S = 4.0  # for tasks under way: a machine loop hands over within a tick
 LAST_RESORT_S = 9.5
@@ -67,11 +69,12 @@ class Command(BaseCommand):
         log_files.keep(settings.DATA_DIR)
         if options["own_terminal"]:
             quieten_terminal(settings.DATA_DIR)
-        with own_terminal() if options["own_terminal"] else contextlib.nullcontext():
+        with own_terminal() if options["own_terminal"] else contextlib.nullcontext(False) as house.has_terminal:
             status = house.run()
         log_files.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         # Everything is stopped and stored. A worker's thread that did not end must not hold the process.
         os._exit(status)
 
@@ -98,21 +101,29 @@ def quieten_terminal(data_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def own_terminal() -> Iterator[None]:
-    """Be the terminal's foreground group: make, interrupted with us, would report an error for our clean end."""
-    terminal = 0
+def own_terminal() -> Iterator[bool]:
+    """Be the terminal's foreground group (false: it is not ours to take): make, interrupted with us, would report an
+    error for our clean end."""
+    terminal = TERMINAL
     if not os.isatty(terminal) or os.tcgetpgrp(terminal) != os.getpgrp() or os.getpid() == os.getpgrp():
-        yield
+        yield False
         return
     before = os.getpgrp()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(terminal, os.getpgrp())
     try:
-        yield
+        yield True
     finally:
         with contextlib.suppress(OSError):
             os.tcsetpgrp(terminal, before)
+
+
+def is_hung_up(terminal: int) -> bool:
+    """Whether the window behind the terminal was closed. A shell tells its jobs by SIGHUP, but we left its job."""
+    asked = select.poll()
+    asked.register(terminal, 0)
+    return any(found & select.POLLHUP for _, found in asked.poll(0))
 
 
 class House:
@@ -128,13 +139,17 @@ class House:
         self.keepers: list[Any] = []
         self.agent: Child | None = None
         self.replay: Path | None = None
+        self.has_terminal = False
         self.leaving = threading.Event()
 
     def run(self) -> int:
         """Until a signal; the exit status."""
         door = self._open_door()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if (
+                number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+            ):  # nohup: goes on without a terminal
+                signal.signal(number, self._on_signal)
         preparation.migrate()
         preparation.collect_static()
         preparation.compile_catalogs()
@@ -243,9 +258,13 @@ class House:
         self.server.run(sockets=[door])
 
     def _guard(self) -> None:
-        """A virtual roaster or demo agent that died is started again: at most RESTARTS in a row, then left alone."""
+        """A virtual roaster or demo agent that died is started again: at most RESTARTS in a row, then left alone. And
+        who closes the terminal meant to end us: nobody could press Ctrl-C any more."""
         left: dict[str, float] = {}
         while not clock.wait(self.leaving, GUARD_EVERY_S):
+            if self.has_terminal and is_hung_up(TERMINAL):
+                logger.warning("the terminal was closed; leaving")
+                self._on_signal(signal.SIGHUP, None)
             for child in [*self.machines, *([self.agent] if self.agent is not None else [])]:
                 if child.living_pid() is not None:
                     left[child.name] = min(RESTARTS, left.get(child.name, RESTARTS) + RESTARTS_BACK)
