@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,33 @@ def test_fittwin_keeps_a_machines_twin_and_the_one_before(tmp_path: Path, machin
     again = twin.parameters_from_json(current.parameters)
     assert not again.is_shipped_default and again.roast_count == 3
     assert json.loads((tmp_path / "out" / "twin.json").read_text())["data_digest"] == current.data_digest
+
+
+@pytest.mark.django_db
+def test_fittwin_judges_what_it_did_not_see_and_leaves_out_what_it_did(tmp_path: Path, logs_of_made: Path) -> None:
+    """One log put aside and one that was fitted on, under another name: the report is of the first alone."""
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    new = replace(MADE[3].curve, state=None)
+    marks = (Mark("charge", 0.0), Mark("first_crack_start", 400.0), Mark("drop", 435.0))
+    (aside / "new.alog").write_bytes(write_alog(ImportedRoast("alog", new, marks, Metadata(weight_in_g=410.0))))
+    (aside / "copy.alog").write_bytes((logs_of_made / "1.alog").read_bytes())
+    told, complained = StringIO(), StringIO()
+    out = tmp_path / "out"
+    call_command(
+        "fittwin",
+        logs=[str(logs_of_made)],
+        held_out=[str(aside)],
+        folds=0,
+        out=str(out),
+        stdout=told,
+        stderr=complained,
+    )
+    report = json.loads((out / "report.json").read_text())["judged"]
+    assert [row["name"] for row in report["roasts"]] == ["new"] and report["errors"]["blind_probe_c"]["median"] < 10.0
+    assert report["first_crack"]["count"] == 1
+    assert "On 1 roasts" in told.getvalue() and "copy: the twin was fitted" in complained.getvalue()
+    assert all((out / f"judged-{name}.png").stat().st_size > 5000 for name in ("overlays", "errors"))
 
 
 @pytest.mark.django_db

@@ -32,6 +32,24 @@ class Calibration:
     held_out: tuple[RoastError, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Roasts that had no part in a fit, oldest first, each once, and how far it was off on them.
+
+    ``parameters`` are the judged ones with these roasts in their memory, for pictures of what was judged.
+    """
+
+    parameters: TwinParameters
+    roasts: tuple[TwinRoast, ...]
+    errors: tuple[RoastError, ...]
+    cracks: tuple[CrackError, ...]
+
+    def report(self) -> dict[str, Any]:
+        """Medians, 90th percentiles and every roast, as JSON. °C, s."""
+        return {"errors": summary(self.errors), "first_crack": judging.crack_report(self.cracks),
+                "roasts": rows_of(self.errors)}  # fmt: skip
+
+
 def fit(
     roasts: Sequence[TwinRoast],
     *,
@@ -103,9 +121,7 @@ def _judged(
     return Calibration(replace(bare, growth=growth, report=report), tuple(roasts), tuple(judged), tuple(held_out))
 
 
-def judge(
-    parameters: TwinParameters, roasts: Sequence[TwinRoast], others: Sequence[TwinRoast] = ()
-) -> tuple[list[RoastError], list[CrackError]]:
+def judge(parameters: TwinParameters, roasts: Sequence[TwinRoast], others: Sequence[TwinRoast] = ()) -> Judged:
     """Errors on other roasts than those it was fitted on. What began earlier lends its opening and its crack mark:
     of these roasts, of the parameters' memory, and of ``others`` (the roasts it was fitted on).
     """
@@ -113,7 +129,9 @@ def judge(
     grid = lanes.lay_out(different)
     vector = pack(parameters.constants, parameters.gains)
     errors = fitting.errors_of(grid, vector, range(len(grid)), parameters.memory)
-    return errors, judging.crack_errors(different, [parameters] * len(different), lanes.unique(others))
+    cracks = judging.crack_errors(different, [parameters] * len(different), lanes.unique(others))
+    learnt = replace(parameters, memory=(*parameters.memory, *lanes.remembered(grid, vector)))
+    return Judged(learnt, tuple(different), tuple(errors), tuple(cracks))
 
 
 def held_out_vectors(grid: Grid, fold_count: int, seed: int) -> list[Vector]:
@@ -175,8 +193,13 @@ def report_of(
         "in_sample": summary(in_sample),
         "fold_count": fold_count,
         "seed": seed,
-        "roasts": [{name: getattr(error, name) for name in RoastError.__slots__} for error in held_out],
+        "roasts": rows_of(held_out),
     }
+
+
+def rows_of(errors: Sequence[RoastError]) -> list[dict[str, Any]]:
+    """Every roast's errors, as JSON."""
+    return [{name: getattr(error, name) for name in RoastError.__slots__} for error in errors]
 
 
 def summary(errors: Sequence[RoastError]) -> dict[str, dict[str, float]]:

@@ -34,6 +34,16 @@ def draw_all(
     ]
 
 
+def draw_judged(
+    folder: Path, roasts: Sequence[TwinRoast], judged: Sequence[TwinParameters], errors: Sequence[RoastError]
+) -> list[Path]:
+    """Pictures of roasts that had no part in a fit, beside those of :func:`draw_all`."""
+    return [
+        draw_overlays(folder / "judged-overlays.png", roasts, judged, errors),
+        draw_errors(folder / "judged-errors.png", errors),
+    ]
+
+
 def draw_overlays(
     path: Path, roasts: Sequence[TwinRoast], judged: Sequence[TwinParameters], errors: Sequence[RoastError]
 ) -> Path:

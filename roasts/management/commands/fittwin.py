@@ -16,9 +16,9 @@ from roasts.alog import AlogError, read_alog
 from roasts.formats.imported import MAX_FILE_BYTES
 from roasts.models import Machine, Roast, RoastStatus
 from roasts.store.stored_curve import load_curve, load_marks
-from roasts.twin import TwinError, TwinParameters, TwinRoast, parameters_to_json
+from roasts.twin import TwinError, TwinParameters, TwinRoast, lanes, parameters_to_json
 from roasts.twin import services as services_twin
-from roasts.twin.calibration import Calibration, calibrate, judge, summary
+from roasts.twin.calibration import Calibration, Judged, calibrate, judge
 from roasts.twin.recorded import roast_of_curve, roast_of_file
 
 MOST_ROASTS = 400
@@ -92,22 +92,26 @@ class Command(BaseCommand):
             except (AlogError, TwinError) as error:
                 self.stderr.write(f"left out: {path.name}: {error}")
 
-    def _judged(self, found: Calibration, paths: Sequence[str]) -> dict[str, Any]:
-        """The report on roasts that had no part in the fit; empty without any."""
-        roasts = list(self._logged(paths))
+    def _judged(self, found: Calibration, paths: Sequence[str]) -> Judged | None:
+        """What the fit is worth on roasts that had no part in it; None without any. One that had is left out, and said.
+
+        It is judged on what it did not see: the same roast under another name was seen, too.
+        """
+        known = {lanes.roast_digest(roast) for roast in found.roasts}
+        roasts = []
+        for roast in self._logged(paths):
+            if lanes.roast_digest(roast) in known:
+                self.stderr.write(f"left out: {roast.name}: the twin was fitted on this roast")
+            else:
+                roasts.append(roast)
         if not roasts:
-            return {}
-        errors, cracks = judge(found.parameters, roasts, found.roasts)
-        told = summary(errors)
-        self.stdout.write(f"On {len(errors)} roasts that had no part in the fit (°C, median / 90th percentile):")
-        self._tell_errors(told)
-        off = sorted(abs(crack.error_s) for crack in cracks)
-        if off:
-            inside = sum(crack.is_inside for crack in cracks)
-            self.stdout.write(
-                f"  first crack 2 min before: median {off[len(off) // 2]:.1f} s, {inside} of {len(off)} inside"
-            )
-        return {"errors": told, "roasts": [[error.name, error.known_probe_c, error.blind_probe_c] for error in errors]}
+            return None
+        judged = judge(found.parameters, roasts, found.roasts)
+        report = judged.report()
+        self.stdout.write(f"On {len(judged.roasts)} roasts that had no part in the fit (°C, median / 90th percentile):")
+        self._tell_errors(report["errors"])
+        self._tell_cracks(report["first_crack"])
+        return judged
 
     def _tell(self, parameters: TwinParameters) -> None:
         report = parameters.report
@@ -115,27 +119,32 @@ class Command(BaseCommand):
         if report["held_out"]:
             self.stdout.write(f"Held out, {report['fold_count']} folds (°C, median / 90th percentile):")
             self._tell_errors(report["held_out"])
-        cracks = report.get("first_crack")
-        if cracks:
-            self.stdout.write(
-                f"  first crack 2 min before: median {cracks['median_s']:.1f} s, "
-                f"{cracks['inside']} of {cracks['count']} inside the 80 % bounds"
-            )
+        self._tell_cracks(report.get("first_crack"))
 
     def _tell_errors(self, told: dict[str, dict[str, float]]) -> None:
         for name, words in WORDS.items():
             if name in told:
                 self.stdout.write(f"  {told[name]['median']:5.2f} / {told[name]['p90']:5.2f}  {words}")
 
-    def _write(self, folder: Path, found: Calibration, judged: dict[str, Any]) -> None:
+    def _tell_cracks(self, told: dict[str, Any] | None) -> None:
+        if told:
+            self.stdout.write(
+                f"  first crack 2 min before: median {told['median_s']:.1f} s, 90th percentile {told['p90_s']:.0f} s, "
+                f"{told['inside']} of {told['count']} inside the 80 % bounds"
+            )
+
+    def _write(self, folder: Path, found: Calibration, judged: Judged | None) -> None:
         from roasts.twin import plots  # matplotlib takes a second to load
 
         folder.mkdir(parents=True, exist_ok=True)
         made = parameters_to_json(found.parameters)
         (folder / "twin.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
-        report = dict(found.parameters.report) | {"judged": judged}
+        report = dict(found.parameters.report) | {"judged": judged.report() if judged else {}}
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         pictures = plots.draw_all(folder, found.roasts, found.judged, found.held_out) if found.judged else []
+        if judged is not None:
+            same = [judged.parameters] * len(judged.roasts)
+            pictures += plots.draw_judged(folder, judged.roasts, same, judged.errors)
         self.stdout.write(f"Written to {folder}: twin.json, report.json" + "".join(f", {p.name}" for p in pictures))
 
 
