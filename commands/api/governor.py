@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.urls import path
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -14,8 +15,8 @@ from rest_framework.views import APIView
 from commands import services
 from commands.api import serializers as shapes
 from commands.api.orders import machine_or_404, order_or_404
-from commands.models import GovernorPolicy
-from commands.records import attendance
+from commands.models import BreakerTrip, GovernorPolicy
+from commands.records import attendance, grants
 from commands.records.approvals import FINDINGS
 from commands.rules import policies, policy
 from kernel import clock
@@ -80,6 +81,31 @@ class GovernorPolicySerializer(serializers.Serializer):
 
 class PolicyPageSerializer(serializers.Serializer):
     results = GovernorPolicySerializer(many=True)
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class TripFilters(ListFilters):
+    machine = serializers.CharField(max_length=40, required=False)
+    agent = serializers.CharField(max_length=40, required=False)
+
+
+class TripSerializer(serializers.Serializer):
+    trip_id = serializers.CharField()
+    grant_id = serializers.CharField()
+    machine_id = serializers.CharField()
+    agent = shapes.ActorSerializer()
+    kind = serializers.CharField(help_text="error_rate, failures_of_type, contradicted or critical_incident")
+    order_type = serializers.CharField(allow_blank=True)
+    from_level = serializers.CharField()
+    to_level = serializers.CharField()
+    evidence = serializers.DictField()
+    at = serializers.DateTimeField()
+    seen_at = serializers.DateTimeField(allow_null=True)
+    seen_by = serializers.CharField(allow_null=True)
+
+
+class TripPageSerializer(serializers.Serializer):
+    results = TripSerializer(many=True)
     next_cursor = serializers.CharField(allow_null=True)
 
 
@@ -228,6 +254,70 @@ class GovernorPolicyHistory(APIView):
         )
 
 
+class BreakerTripList(APIView):
+    """`GET /v1/breaker-trips`."""
+
+    permission_classes = [MemberOnly]
+
+    @extend_schema(
+        operation_id="list_breaker_trips",
+        description="Grants that a circuit breaker lowered, newest first: why, on what evidence, who has seen it.",
+        parameters=[TripFilters],
+        responses={200: TripPageSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        filters = read_filters(TripFilters, request)
+        columns = {"machine": "machine_id", "agent": "agent_id"}
+        asked = {column: filters[name] for name, column in columns.items() if name in filters}
+        return paginate(
+            _trips_of(request).filter(**asked), order=("-at", "-id"), limit=filters["limit"],
+            cursor=filters.get("cursor"), render=render_trip,
+        )  # fmt: skip
+
+
+class BreakerTripSeen(APIView):
+    """`POST /v1/breaker-trips/{id}/seen`."""
+
+    permission_classes = [Requires("operate")]
+
+    @extend_schema(
+        operation_id="see_breaker_trip",
+        description="An operator has seen that an agent is trusted less here; the first one stays. It raises nothing: "
+        "only a lead's new grant does.",
+        request=shapes.NothingBody,
+        responses={200: TripSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, trip_id: str) -> Response:
+        trip = _trips_of(request).filter(pk=trip_id).first()
+        if trip is None:
+            raise NotFound("trip_not_found", "There is no such trip here.", "List them with GET /v1/breaker-trips.")
+        read_body(shapes.NothingBody, request)
+        return Response(render_trip(grants.see_lowering(_principal(request), trip, now=clock.now())))
+
+
+def _trips_of(request: Request) -> QuerySet[BreakerTrip]:
+    return BreakerTrip.objects.for_principal(_principal(request)).select_related("agent", "seen_by", "organization")
+
+
+def render_trip(trip: BreakerTrip) -> dict[str, Any]:
+    """A breaker's trip (its agent and who saw it are loaded)."""
+    return {
+        "trip_id": trip.pk,
+        "grant_id": trip.grant_id,
+        "machine_id": trip.machine_id,
+        "agent": {"kind": "agent", "id": trip.agent_id, "name": trip.agent.name},
+        "kind": trip.kind,
+        "order_type": trip.order_type,
+        "from_level": trip.from_level,
+        "to_level": trip.to_level,
+        "evidence": trip.evidence,
+        "at": shapes.render_time(trip.at),
+        "seen_at": shapes.render_time(trip.seen_at),
+        "seen_by": trip.seen_by.get_username() if trip.seen_by is not None else None,
+    }
+
+
 def render_policy(row: GovernorPolicy, newest: GovernorPolicy | None) -> dict[str, Any]:
     """A version as shown (its signer is loaded)."""
     return {
@@ -257,6 +347,8 @@ governor_urlpatterns = [
     path("proposals/<str:proposal_id>/veto", ProposalVeto.as_view(), name="proposal-veto"),
     path("proposals/<str:proposal_id>/review", ProposalReview.as_view(), name="proposal-review"),
     path("machines/<str:machine_id>/attend", MachineAttend.as_view(), name="machine-attend"),
+    path("breaker-trips", BreakerTripList.as_view(), name="breaker-trips"),
+    path("breaker-trips/<str:trip_id>/seen", BreakerTripSeen.as_view(), name="breaker-trip-seen"),
     path("governor-policy", GovernorPolicyView.as_view(), name="governor-policy"),
     path("governor-policy/history", GovernorPolicyHistory.as_view(), name="governor-policy-history"),
 ]

@@ -13,6 +13,7 @@ from django.db.models import Prefetch
 from commands.console import order_words
 from commands.console.gathering import full_scales
 from commands.console.order_words import OrderView
+from commands.console.reason_words import reason_words
 from commands.models import ExecutionStage, Proposal, ProposalTransition, Status
 from commands.plans import plan_words
 from commands.plans.plan_words import PlanView
@@ -113,7 +114,7 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
     told = order_words.order_view(order, principal, scales, has_steps=True)
     return Story(
         view=replace(told, plan_titles=tuple(each.title for each in plan_view.orders) if plan_view is not None else ()),
-        reasons=tuple(reason_view(reason) for reason in order.reasons if isinstance(reason, dict)),
+        reasons=tuple(reason_view(reason, order) for reason in order.reasons if isinstance(reason, dict)),
         writes=writes[:WRITES_SHOWN],
         more_writes=max(0, len(writes) - WRITES_SHOWN),
         approvals=tuple(order.given_approvals.all()),
@@ -130,21 +131,22 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
     )
 
 
-def reason_view(reason: dict[str, Any]) -> ReasonView:
+def reason_view(reason: dict[str, Any], order: Proposal) -> ReasonView:
     """A stored reason as text: figures as a person writes them, lists with commas."""
 
     def said(name: str) -> str:
         value = reason.get(name)
         return "" if value in (None, "", [], {}) else order_words.shown_value(value)
 
+    words = reason_words(reason, order)
     return ReasonView(
         code=str(reason.get("code", "")),
         legacy_code=str(reason.get("legacy_code", "") or ""),
         decision=str(reason.get("decision", "")),
-        message=str(reason.get("message", "")),
+        message=words.message,
         value=said("value"),
         bound=said("bound"),
-        how_to_fix=str(reason.get("how_to_fix", "") or ""),
+        how_to_fix=words.how_to_fix,
     )
 
 
@@ -159,7 +161,7 @@ def writes_of(order: Proposal) -> tuple[Write, ...]:
                 found.append(
                     Write(
                         data_hex=_spaced(str(write.get("data_hex") or write.get("hex") or "")),
-                        meaning=str(write.get("meaning", "")).replace("-", order_words.MINUS),
+                        meaning=order_words.meaning_words(write.get("meaning", "")),
                         at=str(write.get("at", "") or ""),
                     )
                 )

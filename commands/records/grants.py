@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from commands.models import Grant
+from commands.models import BreakerTrip, Grant
 from commands.records.moves import person_pk
 from commands.rules.conversion import OrderType
 from commands.rules.values import Level
@@ -80,6 +80,27 @@ def revoke_grant(principal: Principal, grant: Grant, *, now: dt.datetime) -> Gra
         _revoke(principal, grant, now)
     grant.refresh_from_db()
     return grant
+
+
+def see_lowering(principal: Principal, trip: BreakerTrip, *, now: dt.datetime) -> BreakerTrip:
+    """An operator has seen that a breaker lowered a grant; the first one stays. It raises nothing.
+
+    NotFound: another organisation's; Forbidden: not a person who may operate.
+    """
+    if principal.organization is None or trip.organization_id != principal.organization.pk:
+        raise NotFound()
+    if not principal.is_person or not principal.may("operate"):
+        raise Forbidden("not_allowed", "This needs a person who may operate.", "Ask an operator.")
+    with transaction.atomic():
+        is_first = BreakerTrip.objects.filter(pk=trip.pk, seen_at__isnull=True).update(
+            seen_at=now, seen_by_id=person_pk(principal)
+        )
+        trip.refresh_from_db()
+        if is_first:
+            document = {"trip_id": trip.pk, "grant_id": trip.grant_id, "agent_id": trip.agent_id, "kind": trip.kind}
+            audit.record(trip.organization, principal, "lowering_seen", "grant", trip.grant_id, document, now=now)
+            live.publish_decision(trip.organization, "breaker", trip.pk, trip.machine_id, document, now=now)
+    return trip
 
 
 def _revoke(principal: Principal, grant: Grant, now: dt.datetime) -> None:
