@@ -59,5 +59,6 @@ def _likeness(one_s: Vector, other_s: Vector, is_same_bean: Vector) -> Vector:
 
 
 def _is_same(beans: Sequence[str], others: Sequence[str]) -> Vector:
-    """1.0 where two names are one bean's, rows × columns."""
-    return np.array([[float(bool(one) and one == other) for other in others] for one in beans])
+    """1.0 where two names are one bean's, rows × columns; no name is nobody's."""
+    one, other = np.array(beans)[:, None], np.array(others)[None, :]
+    return np.asarray((one == other) & (one != ""), dtype=np.float64)

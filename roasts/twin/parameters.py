@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from roasts.twin.physics import NAMES, PRIORS, HeatConstants, Vector
 from roasts.twin.values import CrackTemperature, TwinError
 
 SCHEMA = 1
+#: How the origin of parameters begins that nobody calibrated on this machine.
+SHIPPED = "shipped defaults"
 
 #: What the readings up to 90 s after charge correct.
 CORRECTED = ("wall_temp_c", "body_temp_c", "bean_temp_c", "shell_temp_c", "uptake_ln", "power_ln")
@@ -72,7 +74,7 @@ class TwinParameters:
     @property
     def is_shipped_default(self) -> bool:
         """Whether nobody has calibrated this machine yet."""
-        return self.origin.startswith("shipped defaults")
+        return self.origin.startswith(SHIPPED)
 
 
 def prior_vector() -> Vector:
@@ -157,11 +159,6 @@ def parameters_from_json(record: Mapping[str, Any]) -> TwinParameters:
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise TwinError(f"these are no twin parameters: {error}") from error
-
-
-def relabelled(parameters: TwinParameters, origin: str) -> TwinParameters:
-    """The same numbers under another origin."""
-    return replace(parameters, origin=origin)
 
 
 def _remembered(entry: Mapping[str, Any]) -> Remembered:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from importlib import resources
 
-from roasts.twin.parameters import TwinParameters, parameters_from_json
+from roasts.twin.parameters import SHIPPED, TwinParameters, parameters_from_json
 
 FILE = "bullet_r1.json"
+
+
+def as_shipped(parameters: TwinParameters) -> TwinParameters:
+    """A Bullet's fit as a new machine may have it: labelled so, and without the memory of another machine's roasts."""
+    origin = f"{SHIPPED}: Bullet R1 V2 (200 V, 400 g), fitted on {parameters.roast_count} recorded roasts"
+    return replace(parameters, origin=origin, memory=())
 
 
 @functools.cache

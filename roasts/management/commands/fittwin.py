@@ -20,6 +20,7 @@ from roasts.twin import TwinError, TwinParameters, TwinRoast, lanes, parameters_
 from roasts.twin import services as services_twin
 from roasts.twin.calibration import Calibration, Judged, calibrate, judge
 from roasts.twin.recorded import roast_of_curve, roast_of_file
+from roasts.twin.shipped import FILE, as_shipped
 
 MOST_ROASTS = 400
 WORDS = {
@@ -44,6 +45,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--held-out", nargs="+", metavar="PATH", default=[], help=".alog files only judged on")
         parser.add_argument("--out", metavar="DIR", help="writes twin.json, report.json and pictures there")
+        parser.add_argument(
+            "--ship", action="store_true", help=f"write {FILE} there, too: what a new machine begins with"
+        )
         parser.add_argument("--folds", type=int, default=10, help="0: no held-out report")
         parser.add_argument("--seed", type=int, default=0, help="of the shuffle into folds")
 
@@ -60,6 +64,10 @@ class Command(BaseCommand):
         self._tell(found.parameters)
         if options["out"]:
             self._write(Path(options["out"]), found, judged)
+        if options["ship"]:
+            path = Path(options["out"] or ".") / FILE
+            path.write_text(_json(parameters_to_json(as_shipped(found.parameters))), encoding="utf-8")
+            self.stdout.write(f"Written: {path}.")
         if machine is not None:
             principal = system_principal("fittwin", machine.organization)
             made = services_twin.record_fit(principal, machine=machine, parameters=found.parameters, now=clock.now())
@@ -137,15 +145,18 @@ class Command(BaseCommand):
         from roasts.twin import plots  # matplotlib takes a second to load
 
         folder.mkdir(parents=True, exist_ok=True)
-        made = parameters_to_json(found.parameters)
-        (folder / "twin.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+        (folder / "twin.json").write_text(_json(parameters_to_json(found.parameters)), encoding="utf-8")
         report = dict(found.parameters.report) | {"judged": judged.report() if judged else {}}
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        (folder / "report.json").write_text(_json(report), encoding="utf-8")
         pictures = plots.draw_all(folder, found.roasts, found.judged, found.held_out) if found.judged else []
         if judged is not None:
             same = [judged.parameters] * len(judged.roasts)
             pictures += plots.draw_judged(folder, judged.roasts, same, judged.errors)
         self.stdout.write(f"Written to {folder}: twin.json, report.json" + "".join(f", {p.name}" for p in pictures))
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1) + "\n"
 
 
 def _machine(word: str) -> Machine:
