@@ -25,7 +25,7 @@ from simulation.plan import Fault, Operation, Plan, draw_schedule, stream
 #: name -> (module, how often it is drawn).
 EPISODES: Mapping[str, tuple[ModuleType, int]] = {
     "adoptions": (adoptions, 2), "approvals": (approvals, 6), "claims": (claims, 5), "grants": (grants, 3),
-    "halts": (halts, 5), "leases": (leases, 5), "messages": (messages, 1), "proposals": (proposals, 5),
+    "halts": (halts, 7), "leases": (leases, 6), "messages": (messages, 1), "proposals": (proposals, 5),
     "sealing": (sealing, 3), "switches": (switches, 3), "two_people": (two_people, 2), "windows": (windows, 2),
 }  # fmt: skip
 FAULTY_SHARE, HEALED_SHARE, SEALED_SHARE = 0.3, 0.4, 0.25

@@ -21,7 +21,7 @@ from commands import services
 from commands.loop import lease
 from commands.models import Execution, Grant, Halt, MachineLease, Proposal, Suspension
 from commands.records import executions, grants, halts, moves, order_guards
-from kernel import audit, leases, live, prepared, sealer
+from kernel import audit, leases, live, prepared, sealer, standing
 from kernel.models import AuditSeal, StreamEvent, WorkLease
 
 VARIABLE = "SIMULATION_PLANTED_RACE"
@@ -339,7 +339,7 @@ def _claimed_twice(control: psycopg.Connection[Any]) -> None:
 
 @planted("integrity_unhandled", "a second execution's unique violation is nobody's to answer")
 def _integrity_unhandled(control: psycopg.Connection[Any]) -> None:
-    for module in (services, halts, grants):
+    for module in (services, standing, grants):
         module.IntegrityError = _Never  # type: ignore[attr-defined]
 
 

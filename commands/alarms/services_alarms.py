@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from commands.alarms import states
 from commands.alarms.rows import look_of
@@ -13,6 +13,7 @@ from commands.records.moves import person_pk
 from kernel import audit, canonical, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound, Unprocessable
 from kernel.principals import Principal, system_principal
+from kernel.standing import found_or_made
 from roasts.models import Machine
 
 
@@ -27,25 +28,29 @@ def raise_alarm(
     now: dt.datetime,
 ) -> Alarm:
     """Tell a person what to do; the standing alarm of this code when there is one."""
-    standing = Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
+    standing = _standing(machine, code)
     if standing is not None:
         return standing
-    try:
-        with transaction.atomic():
-            alarm = Alarm.objects.create(
-                organization=machine.organization, machine=machine, code=code, priority=priority, cause=cause,
-                consequence=consequence, action=action, raised_at=now,
-            )  # fmt: skip
-            _tell(alarm, system_principal("machine loop", machine.organization), "alarm_raised", now)
-            return alarm
-    except IntegrityError:
-        return Alarm.objects.get(machine=machine, code=code, cleared_at__isnull=True)
+
+    def tell() -> Alarm:
+        alarm = Alarm.objects.create(
+            organization=machine.organization, machine=machine, code=code, priority=priority, cause=cause,
+            consequence=consequence, action=action, raised_at=now,
+        )  # fmt: skip
+        _tell(alarm, system_principal("machine loop", machine.organization), "alarm_raised", now)
+        return alarm
+
+    return found_or_made(lambda: _standing(machine, code), tell)
+
+
+def _standing(machine: Machine, code: str) -> Alarm | None:
+    return Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
 
 
 def clear_alarm(machine: Machine, *, code: str, now: dt.datetime) -> Alarm | None:
     """Its cause is gone; None when no such alarm stood."""
     with transaction.atomic():
-        alarm = Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
+        alarm = _standing(machine, code)
         if alarm is None or not Alarm.objects.filter(pk=alarm.pk, cleared_at__isnull=True).update(cleared_at=now):
             return None
         alarm.refresh_from_db()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from commands.alarms.services_alarms import clear_alarm, raise_alarm
 from commands.commissioning import drill as stop_drill
@@ -15,6 +15,7 @@ from commands.records.moves import person_pk
 from kernel import audit, canonical, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.principals import Principal, system_principal
+from kernel.standing import found_or_made
 from roasts.models import Machine, MachineReading
 
 #: What stands in the record of a virtual machine, in every step and in the drill.
@@ -50,15 +51,15 @@ def begin_commissioning(principal: Principal, machine: Machine, *, now: dt.datet
     standing = under_way(machine)
     if standing is not None:
         return standing
-    try:
-        with transaction.atomic():
-            begun = Commissioning.objects.create(
-                organization=machine.organization, machine=machine, begun_by_id=person_pk(principal), begun_at=now
-            )
-            _tell(principal, begun, "commissioning_begun", now)
-            return begun
-    except IntegrityError:
-        return Commissioning.objects.get(machine=machine, completed_at__isnull=True, ended_at__isnull=True)
+
+    def begin() -> Commissioning:
+        begun = Commissioning.objects.create(
+            organization=machine.organization, machine=machine, begun_by_id=person_pk(principal), begun_at=now
+        )
+        _tell(principal, begun, "commissioning_begun", now)
+        return begun
+
+    return found_or_made(lambda: under_way(machine), begin)
 
 
 def record_step(

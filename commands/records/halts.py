@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from commands.alarms.services_alarms import acknowledge_alarm, clear_alarm, raise_alarm
 from commands.lifecycle import Status
@@ -17,6 +17,7 @@ from commands.records.moves import call_off, person_pk
 from kernel import audit, canonical, ids, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.principals import Principal, system_principal
+from kernel.standing import found_or_made
 from roasts.models import Machine, MachineReading
 
 __all__ = [
@@ -46,21 +47,19 @@ def open_halt(
     standing = _open(machine, kind)
     if standing is not None:
         return standing
-    try:
-        with transaction.atomic():
-            halt = Halt.objects.create(
-                id=halt_id or ids.new("hlt"), organization=machine.organization, machine=machine, kind=kind,
-                code=code[:60], stop_id=stop_id[:60], opened_at=now, opened_by_kind=by.kind, opened_by_id=by.id,
-                opened_by_name=by.name,
-            )  # fmt: skip
-            _call_off_orders(machine, by, Code.HALTED, f"{machine.name} was halted.", now, agents_only=False)
-            _tell(halt, by, "halt_opened", now)
-            return halt
-    except IntegrityError:
-        standing = _open(machine, kind)
-        if standing is None:
-            raise
-        return standing
+
+    def latch() -> Halt:
+        halt = Halt.objects.create(
+            id=halt_id or ids.new("hlt"), organization=machine.organization, machine=machine, kind=kind,
+            code=code[:60], stop_id=stop_id[:60], opened_at=now, opened_by_kind=by.kind, opened_by_id=by.id,
+            opened_by_name=by.name,
+        )  # fmt: skip
+        _call_off_orders(machine, by, Code.HALTED, f"{machine.name} was halted.", now, agents_only=False)
+        _tell(halt, by, "halt_opened", now)
+        return halt
+
+    # Two press STOP at once and a lead resets the first at that moment: the second's is recorded all the same.
+    return found_or_made(lambda: _open(machine, kind), latch)
 
 
 def _open(machine: Machine, kind: str) -> Halt | None:
@@ -186,23 +185,20 @@ def halt_document(halt: Halt) -> dict[str, Any]:
 def suspend_agents(principal: Principal, machine: Machine, *, now: dt.datetime) -> Suspension:
     """ "I have it": agents may not act here until a person gives it back; their held orders are called off."""
     _require_operator(principal, machine)
-    try:
-        with transaction.atomic():
-            suspension = Suspension.objects.create(
-                organization=machine.organization,
-                machine=machine,
-                taken_by_id=person_pk(principal),
-                taken_at=now,
-            )
-            _call_off_orders(
-                machine, principal, Code.SUSPENDED, f"{principal.name} has the machine.", now, agents_only=True
-            )
-            _tell_machine(
-                principal, machine, "agents_suspended", "suspension", suspension.pk, {"is_suspended": True}, now
-            )
-            return suspension
-    except IntegrityError:
-        return Suspension.objects.get(machine=machine, given_back_at__isnull=True)
+
+    def suspend() -> Suspension:
+        suspension = Suspension.objects.create(
+            organization=machine.organization, machine=machine, taken_by_id=person_pk(principal), taken_at=now
+        )
+        _call_off_orders(
+            machine, principal, Code.SUSPENDED, f"{principal.name} has the machine.", now, agents_only=True
+        )
+        _tell_machine(principal, machine, "agents_suspended", "suspension", suspension.pk, {"is_suspended": True}, now)
+        return suspension
+
+    return found_or_made(
+        lambda: Suspension.objects.filter(machine=machine, given_back_at__isnull=True).first(), suspend
+    )
 
 
 def resume_agents(principal: Principal, machine: Machine, *, now: dt.datetime) -> Suspension | None:

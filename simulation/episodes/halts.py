@@ -6,11 +6,13 @@ import random
 
 from simulation.plan import Operation
 
-MACHINES = ("held", "ready", "shared", "free")
+MACHINES = ("held", "held", "ready", "shared", "shared", "free")
+#: How often somebody goes on working as soon as it is stopped.
+AFTER_SHARE = 0.5
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
-    """One who stops, one who stops too or takes it back, one who goes on working."""
+    """One who stops, one who goes on working, one who does either or takes it back; perhaps the first works on, too."""
     first = chance.choice(
         (
             Operation("stop", {"who": "operator"}),
@@ -27,15 +29,18 @@ def draw(chance: random.Random) -> list[list[Operation]]:
             [Operation("reset", {"who": chance.choice(("lead", "operator"))})],
             [Operation("resume", {"who": "second"})],
             [Operation("resume_orders", {"who": "second"})],
+            *(_work(chance) for _ in range(4)),
         )
     )
-    return [[first], second, _work(chance)]
+    after = _work(chance) if chance.random() < AFTER_SHARE else []
+    return [[first, *after], second, _work(chance)]
 
 
 def _work(chance: random.Random) -> list[Operation]:
     return chance.choice(
         (
             [Operation("approve", {"order": 0, "who": "third"})],
+            [Operation("approve", {"order": 1, "who": "third"})],
             [Operation("approve", {"order": 0, "who": "third"}), Operation("tick", {"token": 1})],
             [Operation("propose", {"who": "agent_b", "order_type": "SET_DRUM", "target": 6})],
             [Operation("propose", {"who": "third", "order_type": "SET_FAN", "target": 5})],
