@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
 
 import pytest
+from django.db import connection
 from rest_framework.test import APIClient
 
 from commands.alarms import rows as alarm_rows
@@ -202,3 +204,27 @@ def test_acknowledging_twice_keeps_the_first(machine, operator):
     other = principals.for_user(person_row("olga", "operator"))
     second = services_alarms.acknowledge_alarm(other, alarm, now=clock.now())
     assert (second.acknowledged_at, second.acknowledged_by) == (first.acknowledged_at, operator)
+
+
+# --- among all that ever were --------------------------------------------------------------------
+
+
+def test_what_is_not_over_is_found_by_its_own_index_among_many_closed(machine):
+    """By plan, not by clock: an index that holds only what is not over does not grow with history."""
+    now = clock.now()
+    principal = principals.system_principal("test", machine.organization)
+    old = now - dt.timedelta(days=30)
+    words = {"organization": machine.organization, "machine": machine, "cause": "a", "consequence": "b", "action": "c"}
+    Alarm.objects.bulk_create(
+        Alarm(**words, code=f"c{n}", raised_at=old, cleared_at=old, acknowledged_at=old) for n in range(3000)
+    )
+    Alarm.objects.bulk_create(Alarm(**words, code=f"s{n}", raised_at=now) for n in range(3))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE commands_alarm")
+    shown = Alarm.objects.for_principal(principal).filter(alarm_rows.not_over()).order_by("-raised_at", "-id")[:500]
+    standing = Alarm.objects.for_principal(principal).filter(alarm_rows.unshelved(now), cleared_at__isnull=True)
+    plans = shown.explain(), standing.order_by("-raised_at")[:50].explain()
+    assert "alarm_not_over" in plans[0], plans
+    assert re.search("alarm_standing|one_standing_alarm|alarm_not_over", plans[1]), plans
+    assert len(alarm_rows.on_show(principal, now)) == 3
