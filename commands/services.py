@@ -68,7 +68,7 @@ from commands.rules import policies
 from commands.rules.conversion import CONTROL_OF, OrderType, to_native
 from commands.rules.machine import void_reason
 from commands.rules.significance import Rated
-from commands.rules.values import Order, Situation, Timing
+from commands.rules.values import Order, Seen, Situation, Timing
 from kernel import clock, ids, metrics, prepared
 from kernel.errors import ApiError, Conflict, Forbidden, NotFound, Unprocessable
 from kernel.principals import Principal, person_id, system_principal
@@ -442,19 +442,38 @@ def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list
     """
     machine_id = machine if isinstance(machine, str) else machine.pk
     look = situation.look_at(reading, now, link="up")
-    held = Proposal.objects.filter(
-        machine_id=machine_id, status=Status.PENDING_APPROVAL.value, proposer_agent__isnull=False
-    ).select_related(*WITH_NAMES)
     voided = []
-    for proposal in held:
-        policy = policies.policy_of(proposal.organization_id)
-        reason = void_reason(situation.seen_of(proposal), look, policy)
+    for order_id, organization_id, state, *steps, bean_temp_c, rate_c_per_min, device_ms in _HELD.rows(
+        machine=machine_id
+    ):
+        seen = Seen(state, dict(zip(situation.CONTROLS, steps, strict=True)), bean_temp_c, rate_c_per_min, device_ms)
+        reason = void_reason(seen, look, policies.policy_of(organization_id))
         if reason is None:
             continue
+        held = Proposal.objects.filter(pk=order_id, status=Status.PENDING_APPROVAL.value)
+        proposal = held.select_related(*WITH_NAMES).first()
+        if proposal is None:
+            continue  # somebody decided it since
         actor = system_principal("machine loop", proposal.organization)
         if call_off(proposal, actor, code=reason.code.value, message=reason.message, now=now):
             voided.append(proposal)
     return voided
+
+
+#: Asked three times a second by every machine's loop.
+_HELD = prepared.Prepared(
+    lambda machine: (
+        Proposal.objects.filter(
+            machine_id=machine, status=Status.PENDING_APPROVAL.value, proposer_agent__isnull=False
+        )
+        .order_by("proposed_at", "id")
+        .values_list(
+            "id", "organization_id", "seen_state", *(f"seen_{control}_step" for control in situation.CONTROLS),
+            "seen_bean_temp_c", "seen_rate_c_per_min", "seen_device_ms",
+        )
+    ),
+    "machine",
+)
 
 
 def approver_id(proposal: Proposal) -> str | None:

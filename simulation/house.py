@@ -36,7 +36,6 @@ from commands.loop import keeper_side, order_aborts
 from commands.loop.machine_facts import config_of
 from commands.loop.store_side import LeaseLost
 from commands.machine_loop import MachineLoop
-from commands.models import Halt, Proposal
 from commands.stop import asgi, wire
 from drivers import keeper_client, keeper_config, keeper_process, keeper_record
 from drivers.bullet import codec_r1
@@ -45,7 +44,7 @@ from drivers.port import DriverError
 from kernel import clock, draining, ids, live
 from kernel.sealer import Sealer
 from roasts.models import Machine
-from simulation import house_people, planted
+from simulation import house_looks, house_people, planted
 from simulation.house_keeper import AtOnce, KeeperProcess, Line, events_after
 from simulation.house_people import Names
 from simulation.house_processes import Answer, Deaths, Killed, Process
@@ -61,11 +60,6 @@ BEGIN_AGAIN_S = 3.1  # a dead worker's lease runs out, then the next one comes
 
 
 _FOR_THE_EXECUTOR = ("APPROVED", "EXECUTING", "IN_DOUBT")
-_MOST = 3
-_ANY_ORDER = (
-    f'SELECT EXISTS (SELECT 1 FROM "{Proposal._meta.db_table}" WHERE machine_id = %s AND status IN (%s, %s, %s))'
-)
-_ANY_HALT = f'SELECT EXISTS (SELECT 1 FROM "{Halt._meta.db_table}" WHERE machine_id = %s AND closed_at IS NULL)'
 
 
 class _Waiting(queue.Queue):  # type: ignore[type-arg]
@@ -79,12 +73,15 @@ class HouseLoop(MachineLoop):
     """The product's loop. Reading back what a roast was costs what its samples cost: of one and the same store the
     answer is kept (``resumed``), until the house lets time pass."""
 
-    resumed: Any = None
+    resumed: Any = None  # of the store as it was kept
+    is_fresh = False  # the store stands as it was kept
 
     def _resume(self) -> Any:
-        if HouseLoop.resumed is not None:
-            return HouseLoop.resumed
-        return super()._resume()
+        if not HouseLoop.is_fresh:
+            return super()._resume()
+        if HouseLoop.resumed is None:
+            HouseLoop.resumed = super()._resume()
+        return HouseLoop.resumed
 
 
 class House:
@@ -142,6 +139,7 @@ class House:
 
     def _keep(self) -> None:
         self.store.keep()
+        HouseLoop.resumed = None
         firmware, effects = self.machine.firmware, self.machine.effects
         firmware.note = None
         self._kept = (copy.deepcopy(firmware), copy.deepcopy(effects), self.machine._ticks, self.clock.elapsed_ms)
@@ -164,7 +162,9 @@ class House:
         self.chance.restart(seed)
         self._restore_machine()
         self._begin_turns()
+        HouseLoop.is_fresh = True
         self.turn()
+        HouseLoop.is_fresh = False
 
     def close(self) -> None:
         """Take everything out again."""
@@ -241,6 +241,11 @@ class House:
 
         port._take = taking
 
+    def disarm(self) -> None:
+        """A fault of the next step that met no step strikes nobody later, when nobody knows of it."""
+        faulty = self.machine.firmware.faulty
+        faulty.steps_to_drop = faulty.steps_to_double = 0
+
     # -- time --
 
     def pass_time(self, duration_s: float) -> None:
@@ -274,8 +279,10 @@ class House:
                 self._turn_of(part, functools.partial(self._as, "worker", act))
         if self.clock.elapsed_ms >= self._sweep_ms and not self._is_in("worker"):
             self._sweep_ms = self.clock.elapsed_ms + SWEEP_S * 1000
-            if self._has_orders("PENDING_APPROVAL", "APPROVED"):  # with none it finds nothing
+            if self.has_orders("PENDING_APPROVAL", "APPROVED"):  # with none it finds nothing
                 self._turn_of("sweep", lambda: self._as("worker", tasks.sweep))
+            if house_looks.has_incidents():
+                self._turn_of("breakers", lambda: self._as("worker", tasks.trip_breakers))
 
     def _turn_of(self, what: str, act: Callable[[], Any]) -> None:
         if what in self._busy:
@@ -443,29 +450,24 @@ class House:
 
     def _tick_executor(self) -> None:
         """Only where an order is approved, on the wire or in doubt: with none it would look and find nothing."""
-        if self.loop is not None and self._has_orders(*_FOR_THE_EXECUTOR):
+        if self.loop is not None and self.has_orders(*_FOR_THE_EXECUTOR):
             self.loop.executor.tick(clock.now())
 
-    def _has_orders(self, *statuses: str) -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute(_ANY_ORDER, [self.names.machine_id, *statuses, *[""] * (_MOST - len(statuses))])
-            return bool(cursor.fetchone()[0])
+    def has_orders(self, *statuses: str) -> bool:
+        return house_looks.has_orders(self.names.machine_id, *statuses)
 
     def _spare_the_look(self, loop: MachineLoop) -> None:
         """With nothing held, nothing halted and no latch, its look around finds nothing either: put it off."""
         side, store = loop.keeper_side, loop.store_side
         is_quiet = side.view.latch is None and not side.notes and clock.monotonic() - self._looked_s < LOOK_S
-        if is_quiet and not self._has_orders("PENDING_APPROVAL", "APPROVED") and not self._has_halts():
+        if is_quiet and not self.has_orders("PENDING_APPROVAL", "APPROVED") and not self._has_halts():
             store._halts_at_s = clock.monotonic()
         else:
             self._looked_s = clock.monotonic()
 
     def _has_halts(self) -> bool:
-        if any((self.folder / "journal").glob("halts/*.json")):
-            return True
-        with connection.cursor() as cursor:
-            cursor.execute(_ANY_HALT, [self.names.machine_id])
-            return bool(cursor.fetchone()[0])
+        is_journalled = any((self.folder / "journal").glob("halts/*.json"))
+        return is_journalled or house_looks.has_halts(self.names.machine_id)
 
     def _let_go(self, loop: MachineLoop, why: str) -> None:
         loop._leave(why)

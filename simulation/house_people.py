@@ -29,11 +29,12 @@ AGENTS: dict[str, tuple[str, str]] = {
 }
 PERSON_SCOPES = ("read", "propose", "approve", "stop", "operate", "lead")
 AGENT_SCOPES = ("read", "propose")
-#: control → (lowest, highest, longest move of an agent, seconds between agents' orders, a day, a roast)
-LIMITS: dict[str, tuple[int, int, int, float, int, int]] = {
-    "heater": (0, 9, 3, 2.0, 6, 4),
-    "fan": (1, 12, 4, 0.0, 1000, 100),
-    "drum": (1, 9, 2, 1.2, 3, 2),
+#: control → (lowest, highest, longest move of an agent, seconds between agents' orders, a day, a roast, an agent's
+#: steps per second)
+LIMITS: dict[str, tuple[int, int, int, float, int, int, float | None]] = {
+    "heater": (0, 9, 3, 2.0, 6, 4, 1.0),
+    "fan": (1, 12, 4, 0.0, 1000, 100, 5.0),
+    "drum": (1, 9, 2, 1.2, 3, 2, None),
 }
 
 
@@ -96,10 +97,11 @@ def _machine(organization: Organization, name: str, now: dt.datetime, *, is_remo
         organization=organization, site=site, name=name, driver_kind="bullet-r1", is_virtual=True, is_remote=is_remote,
         driver_options={}, created_at=now, host="" if name == "Bullet" else "elsewhere",
     )  # fmt: skip
-    for control, (low, high, longest, interval_s, daily, per_roast) in LIMITS.items():
+    for control, (low, high, longest, interval_s, daily, per_roast, ramp) in LIMITS.items():
         ControlLimit.objects.create(
             machine=machine, control=control, min_step=low, max_step=high, full_scale_step=high,
             max_change_step=longest, min_interval_s=interval_s, daily_count=daily, roast_count=per_roast,
+            max_ramp_step_per_s=ramp,
         )  # fmt: skip
     MachineReading.objects.create(machine=machine)
     return machine

@@ -167,7 +167,7 @@ def _template() -> Path:
             digest.update(path.read_bytes())
     for room in ("kernel", "commands", "roasts"):  # triggers come from modules that migrations call
         for pattern in ("*guard*.py", "append_only.py", "*trigger*.py", "lifecycle.py", "*search*.py"):
-            for path in sorted((settings.BASE_DIR / room).glob(pattern)):
+            for path in sorted((settings.BASE_DIR / room).rglob(pattern)):
                 digest.update(path.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"roastops-{os.getuid()}-houses"
     folder.mkdir(mode=0o700, exist_ok=True)

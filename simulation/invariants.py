@@ -23,6 +23,7 @@ from commands.models import (
     Grant,
     Halt,
     MachineLease,
+    Plan,
     Proposal,
     ProposalTransition,
     Suspension,
@@ -146,6 +147,14 @@ LAWS: dict[str, str] = {
         f"SELECT s.id FROM {_S} s WHERE (CASE WHEN s.given_back_at IS NULL THEN 1 ELSE 2 END) "
         f"> (SELECT COUNT(*) FROM {_AUDIT} a WHERE a.subject_kind = 'suspension' AND a.subject_id = s.id)"
     ),
+    "a plan's orders go in turn": (
+        f"SELECT p.id FROM {_E} e JOIN {_P} p ON p.id = e.proposal_id JOIN {_P} q ON q.plan_id = p.plan_id "
+        "WHERE q.plan_position < p.plan_position AND (q.status <> 'COMPLETED' OR q.settled_at > e.claimed_at)"
+    ),
+    "part of a plan is decided as the whole": (
+        f"SELECT p.id FROM {_P} p JOIN {_table(Plan)} n ON n.id = p.plan_id WHERE p.decision <> n.decision "
+        "OR (p.approver_id IS NOT NULL AND (n.approver_id IS NULL OR n.approver_id <> p.approver_id))"
+    ),
     "a lease token only rises": (
         f"SELECT e.proposal_id FROM {_E} e JOIN {_E} f ON f.machine_id = e.machine_id AND f.claimed_at > e.claimed_at "
         "WHERE f.lease_token < e.lease_token"
@@ -155,7 +164,7 @@ _NAMES = list(LAWS)
 _ALL = " UNION ALL ".join(f"SELECT {place}, found.* FROM ({query}) found" for place, query in enumerate(LAWS.values()))
 _ORDERS = (
     "SELECT id, status, decision, reasons, digest, expires_at, outcome_code, rejection_code, seen_rate_c_per_min, "
-    "decided_at, settled_at, target_step, approvals_needed, actual_step "
+    "decided_at, settled_at, target_step, approvals_needed, actual_step, plan_id, plan_position "
     f"FROM {_P} WHERE organization_id = %s ORDER BY id"
 )
 _FACTS = (
@@ -208,13 +217,21 @@ class Watch:
         for row in _rows(_ORDERS, [self._house.names.organization_id]):
             names = ("id", "status", "decision", "reasons", "digest", "expires_s", "outcome_code", "rejection_code",
                      "seen_rate", "decided_s", "settled_s", "target_step", "approvals_needed",
-                     "actual_step")  # fmt: skip
+                     "actual_step", "plan_id", "plan_position")  # fmt: skip
             order = dict(zip(names, row, strict=True))
             order["reasons"] = json.loads(row[3]) if isinstance(row[3], str) else row[3]
             for name in ("expires_s", "decided_s", "settled_s"):
                 order[name] = seconds(order[name])
             found.append(order)
         return found
+
+    def plans(self) -> dict[str, dict[str, str]]:
+        """Every plan's status, digest and significance."""
+        rows = _rows(f"SELECT id, status, digest, significance FROM {_table(Plan)}", [])
+        return {row[0]: dict(zip(("status", "digest", "significance"), row[1:], strict=True)) for row in rows}
+
+    def was_in_doubt(self, order_id: str) -> bool:
+        return bool(_rows(f"SELECT 1 FROM {_T} WHERE proposal_id = %s AND to_status = 'IN_DOUBT'", [order_id]))
 
     def status_of(self, order_id: str) -> str:
         return str(self._scalar(f"SELECT status FROM {_P} WHERE id = %s", order_id))
@@ -229,6 +246,14 @@ class Watch:
         """Names of who approved it, whether or not that was enough."""
         given = {row[0] for row in _rows(f"SELECT user_id FROM {_table(Approval)} WHERE proposal_id = %s", [order_id])}
         return [name for name, pk in self._house.names.people.items() if pk in given]
+
+    def ran_from(self, order_id: str) -> int | None:
+        """Where its control was read just before its first byte; None where nothing was claimed or read."""
+        rows = _rows(f"SELECT from_step, receipt FROM {_E} WHERE proposal_id = %s", [order_id])
+        if not rows:
+            return None
+        receipt = json.loads(rows[0][1]) if isinstance(rows[0][1], str) else rows[0][1]
+        return (receipt or {}).get("value_before", rows[0][0])
 
     def writes_of(self, order_id: str) -> int:
         """Bytes of this order that may have left, by the keeper's wire log."""

@@ -13,46 +13,67 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
-CONTROL_OF = {"SET_POWER": "heater", "SET_FAN": "fan", "SET_DRUM": "drum"}
-STATE_ORDERS = ("PREHEAT", "CHARGE", "DROP", "COOL")
-OPERATING = frozenset({"operator", "lead", "admin"})
-LEADING = frozenset({"lead", "admin"})
-BEFORE_WIRE = frozenset({"PENDING_APPROVAL", "APPROVED"})
-ON_WIRE = frozenset({"EXECUTING", "IN_DOUBT"})
-COUNTED = frozenset({"APPROVED", "EXECUTING", "COMPLETED", "FAILED", "IN_DOUBT"})
-SETTLED = frozenset({"REJECTED", "COMPLETED", "FAILED", "ABORTED", "TIMEOUT"})
-#: Every move an order may make, and who may make it: the spec's lifecycle.
-MOVES: dict[tuple[str, str], frozenset[str]] = {
-    ("", "PROPOSED"): frozenset({"system"}),
-    ("PROPOSED", "PENDING_APPROVAL"): frozenset({"system"}),
-    ("PROPOSED", "APPROVED"): frozenset({"system"}),
-    ("PROPOSED", "REJECTED"): frozenset({"system"}),
-    ("PENDING_APPROVAL", "APPROVED"): frozenset({"person", "system"}),  # system: a veto window that ended
-    ("PENDING_APPROVAL", "REJECTED"): frozenset({"person"}),
-    ("PENDING_APPROVAL", "ABORTED"): frozenset({"person", "agent", "system"}),
-    ("PENDING_APPROVAL", "TIMEOUT"): frozenset({"system"}),
-    ("APPROVED", "EXECUTING"): frozenset({"system"}),
-    ("APPROVED", "REJECTED"): frozenset({"system", "person"}),  # person: a veto
-    ("APPROVED", "ABORTED"): frozenset({"person", "system"}),
-    ("APPROVED", "TIMEOUT"): frozenset({"system"}),
-    ("EXECUTING", "COMPLETED"): frozenset({"system"}),
-    ("EXECUTING", "FAILED"): frozenset({"system"}),
-    ("EXECUTING", "ABORTED"): frozenset({"system"}),
-    ("EXECUTING", "IN_DOUBT"): frozenset({"system"}),
-    ("IN_DOUBT", "COMPLETED"): frozenset({"person", "system"}),
-    ("IN_DOUBT", "FAILED"): frozenset({"person", "system"}),
-    ("IN_DOUBT", "ABORTED"): frozenset({"system"}),
-}
-#: Refusals that are advice, and the predecessor's names of codes.
-ADVICE = frozenset({"no_grant", "level_recommends_only", "hand_act_countdown", "other_release"})
-LEGACY = {
-    "level_too_low": "AUTONOMY_LEVEL_TOO_LOW", "level_recommends_only": "AGENT_COMMANDS_NOT_ALLOWED",
-    "no_grant": "AGENT_COMMANDS_NOT_ALLOWED", "hand_act_countdown": "AGENT_COMMANDS_NOT_ALLOWED",
-    "above_ceiling": "CONSTRAINT_VIOLATION", "below_floor": "CONSTRAINT_VIOLATION",
-    "change_too_large": "CONSTRAINT_VIOLATION", "target_missing": "CONSTRAINT_VIOLATION",
-    "target_not_supported": "CONSTRAINT_VIOLATION", "unit_does_not_fit": "CONSTRAINT_VIOLATION",
-    "failure_rate_too_high": "HIGH_FAILURE_RATE", "session_limit_reached": "SESSION_COMMAND_LIMIT",
-}  # fmt: skip
+from simulation.oracle_values import (
+    ADVICE,
+    ATTENDED_S,
+    BEFORE_WIRE,
+    CONTROL_OF,
+    COUNTED,
+    FAILURE_WINDOW_S,
+    LEADING,
+    LEGACY,
+    MOVES,
+    ON_WIRE,
+    OPERATING,
+    SETTLED,
+    STATE_ORDERS,
+    TOLERANCE_C,
+    UNSURE_C,
+    VETO_WINDOW_S,
+    Asked,
+    Expected,
+    Grant,
+    Limit,
+    Look,
+    Order,
+    Person,
+    Place,
+    Plan,
+    Verdict,
+)
+
+__all__ = [
+    "ADVICE",
+    "ALONE",
+    "ATTENDED_S",
+    "BEFORE_WIRE",
+    "CONTROL_OF",
+    "COUNTED",
+    "LEADING",
+    "LEGACY",
+    "MOVES",
+    "ON_WIRE",
+    "OPERATING",
+    "SETTLED",
+    "STATE_ORDERS",
+    "TOLERANCE_C",
+    "UNSURE_C",
+    "VETO_WINDOW_S",
+    "Asked",
+    "Expected",
+    "Grant",
+    "Limit",
+    "Look",
+    "Model",
+    "Order",
+    "Person",
+    "Place",
+    "Plan",
+    "Verdict",
+    "rank_of",
+]  # fmt: skip
+
+ALONE = Place()
 _RANK = {"ALLOW": 0, "VETO": 1, "HOLD": 2, "REFUSE": 3}
 _SIGNIFICANCES = ("none", "watch", "warning", "distress", "critical", "severe")
 _BY_LEVEL = {"L3": "HOLD", "L4": "VETO", "L5": "ALLOW"}
@@ -65,133 +86,10 @@ _STATES = {
     "PREHEAT": frozenset({"off"}), "CHARGE": frozenset({"charge"}), "DROP": frozenset({"roasting"}),
     "COOL": frozenset({"roasting"}),
 }  # fmt: skip
-TOLERANCE_C = 3.0
-UNSURE_C = 0.7  # a prediction this close to the tolerance may fall either way: we do not know the product's decimals
-VETO_WINDOW_S = 15.0
-ATTENDED_S = 300.0
-FAILURE_WINDOW_S = 3600.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody with an API key. ``owner`` is an agent's; agents have no roles."""
-
-    name: str
-    organization: str
-    roles: frozenset[str] = frozenset()
-    owner: str = ""
-    is_agent: bool = False
-
-    @property
-    def may_operate(self) -> bool:
-        return not self.is_agent and bool(self.roles & OPERATING)
-
-    @property
-    def may_lead(self) -> bool:
-        return not self.is_agent and bool(self.roles & LEADING)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limit:
-    """The envelope of one control; ``high`` is also 100 percent."""
-
-    low: int
-    high: int
-    longest: int
-    interval_s: float
-    daily: int
-    per_roast: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Look:
-    """What the machine's loop read last. ``poor``: fields that are not fresh."""
-
-    at_s: float
-    state: str
-    steps: dict[str, int | None]
-    bean_c: float | None
-    poor: frozenset[str] = frozenset()
-    link: str = "up"
-    are_beans_proved: bool = False
-    is_in_roast: bool = False
-    is_latched: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """A proposal's body, as far as it matters. ``expires_in_s`` only shortens."""
-
-    order_type: str
-    value: float | None = None
-    unit: str = ""
-    expires_in_s: float | None = None
-    max_step: int | None = None
-    max_change: int | None = None
-    forbidden_state: str = ""
-
-
-@dataclasses.dataclass(slots=True)
-class Order:
-    """An order as the model sees it. ``rate`` °C/min: what the product says it rose by when it was proposed."""
-
-    order_id: str
-    proposer: str
-    asked: Asked
-    control: str
-    target: int | None
-    status: str
-    proposed_s: float
-    expires_s: float
-    seen: Look
-    refusals: tuple[str, ...] = ()
-    digest: str = ""
-    needed: int = 1
-    approvers: tuple[str, ...] = ()
-    decided_s: float | None = None
-    settled_s: float | None = None
-    runs_s: float | None = None  # end of its veto window
-    adopted_from: str = ""
-    is_by_agent: bool = False
-    rate: float | None = None
-    roast: bool = False
-    decision: str = ""
-    is_reviewed: bool = False
-
-    @property
-    def is_advice(self) -> bool:
-        return self.status == "REJECTED" and bool(ADVICE & set(self.refusals)) and not self.approvers
-
-
-@dataclasses.dataclass(slots=True)
-class Grant:
-    grant_id: str
-    agent: str
-    level: str
-    order_types: frozenset[str]
-    expires_s: float | None
-    is_live: bool = True
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the governor must say: the decision, and every code that refuses, in its order."""
-
-    decision: str
-    refusals: tuple[str, ...]
-    needed: int = 1
-
-    @property
-    def rejection(self) -> str:
-        return LEGACY.get(self.refusals[0], self.refusals[0]) if self.refusals else ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Expected:
-    """An answer: status, and the code of a refusal ("" where it is none)."""
-
-    status: int
-    code: str = ""
+def rank_of(significance: str) -> int:
+    return _SIGNIFICANCES.index(significance)
 
 
 class Model:
@@ -202,6 +100,7 @@ class Model:
         self.limits = limits
         self.orders: dict[str, Order] = {}
         self.grants: dict[str, Grant] = {}
+        self.plans: dict[str, Plan] = {}
         self.halts: set[str] = set()
         self.suspended = False
         self.is_paused = False
@@ -236,27 +135,41 @@ class Model:
             exact = exact * self.limits[control].high / 100
         return math.floor(exact) if control == "heater" else math.floor(exact + Fraction(1, 2)), ""
 
+    def significance(self, asked: Asked, look: Look, place: Place) -> str:
+        """How much hangs on what is asked, where it stands."""
+        control = CONTROL_OF.get(asked.order_type, "")
+        look = _left(look, place.left)
+        move = _Move(asked.order_type, control, look.steps.get(control), self.target_of(asked)[0])
+        return move.significance(look.state, self.limits)
+
+    def _rated(self, move: _Move, look: Look, place: Place) -> str:
+        return max((move.significance(look.state, self.limits), place.floor), key=rank_of)
+
     def judge(
-        self, who: Person, asked: Asked, look: Look, now_s: float, *, dispatched: Order | None = None
-    ) -> Verdict:
+        self, who: Person, asked: Asked, look: Look, now_s: float, *, dispatched: Order | None = None,
+        place: Place = ALONE,
+    ) -> Verdict:  # fmt: skip
         """The governor's verdict on a proposal, or (``dispatched``) on an order just before the wire."""
+        look = _left(look, place.left)
         target, misfit = self.target_of(asked) if dispatched is None else (dispatched.target, "")
         control = CONTROL_OF.get(asked.order_type, "")
         move = _Move(asked.order_type, control, look.steps.get(control), target)
-        said = list(self._judge(who, asked, look, now_s, dispatched, move, misfit))
+        said = list(self._judge(who, asked, look, now_s, dispatched, move, misfit, place))
         decision = max((decision for decision, _ in said), key=_RANK.__getitem__, default="REFUSE")
         refusals = tuple(dict.fromkeys(code for decision, code in said if decision == "REFUSE"))
-        is_grave = move.significance(look.state, self.limits) in ("critical", "severe")
+        is_grave = self._rated(move, look, place) in ("critical", "severe")
         is_second_needed = self.is_graded and decision == "HOLD" and who.is_agent and is_grave
         return Verdict(decision, refusals, 2 if is_second_needed else 1)
 
     def _judge(
-        self, who: Person, asked: Asked, look: Look, now_s: float, order: Order | None, move: _Move, misfit: str
-    ) -> Iterator[tuple[str, str]]:
-        authority = list(self._authority(who, asked, look, now_s, move))
+        self, who: Person, asked: Asked, look: Look, now_s: float, order: Order | None, move: _Move, misfit: str,
+        place: Place,
+    ) -> Iterator[tuple[str, str]]:  # fmt: skip
+        authority = list(self._authority(who, asked, look, now_s, move, place))
         yield from authority
         asks = max((decision for decision, _ in authority), key=_RANK.__getitem__)
-        if order is None and asks == "VETO" and self.expiry_s(who, asked, look) <= VETO_WINDOW_S:
+        waits_s = self.expiry_s(who, asked, look) if place.expires_in_s is None else place.expires_in_s
+        if order is None and asks == "VETO" and waits_s <= VETO_WINDOW_S:
             yield "HOLD", "veto_window_too_long"
         if order is not None and not self.is_approved(order) and not _is_consent(order, asks, now_s):
             yield "REFUSE", "veto_window_open" if asks == "VETO" else "not_approved"
@@ -276,17 +189,17 @@ class Model:
         for code in self._envelope_says(who, asked, move, misfit):
             yield "REFUSE", code
         if who.is_agent and not move.is_safe:
-            for code in self._counts_say(asked, look, now_s, move, order):
+            for code in self._counts_say(look, now_s, move, order, place):
                 yield "REFUSE", code
         if who.is_agent and self._fails_too_often(who.name, now_s):
             yield "REFUSE", "failure_rate_too_high"
-        if self._conflicts(who, move, order):
+        if self._conflicts(who, move, order, place):
             yield "REFUSE", "conflict"
-        if order is not None and who.is_agent and self.void_code(order, look):
-            yield "REFUSE", self.void_code(order, look)
+        if order is not None and who.is_agent and self.void_code(order, look, place):
+            yield "REFUSE", self.void_code(order, look, place)
 
     def _authority(
-        self, who: Person, asked: Asked, look: Look, now_s: float, move: _Move
+        self, who: Person, asked: Asked, look: Look, now_s: float, move: _Move, place: Place
     ) -> Iterator[tuple[str, str]]:
         if not who.is_agent:
             yield "ALLOW", "own_order"
@@ -313,7 +226,7 @@ class Model:
         if grant.level not in _BY_LEVEL or (move.control and (move.target is None or move.start is None)):
             return
         level = "L3" if grant.level != "L3" and not self.is_attended(now_s) else grant.level
-        rank = _SIGNIFICANCES.index(move.significance(look.state, self.limits))
+        rank = rank_of(self._rated(move, look, place))
         decision = _LETTER[_MATRIX[level][rank]]
         if _RANK[decision] > _RANK[_BY_LEVEL[level]]:
             yield decision, "significance"
@@ -360,24 +273,27 @@ class Model:
         if longest and move.start is not None and abs(move.target - move.start) > min(longest):
             yield "change_too_large"
 
-    def _counts_say(
-        self, asked: Asked, look: Look, now_s: float, move: _Move, this: Order | None
-    ) -> Iterator[str]:
+    def _counts_say(self, look: Look, now_s: float, move: _Move, this: Order | None, place: Place) -> Iterator[str]:
         counted = [
             order for order in self.orders.values()
             if order.is_by_agent and order.status in COUNTED and order is not this
+            and order.order_id not in place.ignored
         ]  # fmt: skip
         if move.control:
             limit = self.limits[move.control]
             mine = [order for order in counted if order.control == move.control]
-            last_s = max((order.decided_s for order in mine if order.decided_s is not None), default=None)
-            if last_s is not None and now_s - last_s < limit.interval_s:
+            count = len(mine) + place.before.count(move.control)
+            last_s = None if place.is_distance_kept else _last_s(mine, place)
+            if last_s is not None and _since(last_s, now_s) < limit.interval_s:
                 yield "too_soon"
-            if len(mine) >= limit.daily:
+            if last_s is not None and move.is_too_steep(limit.ramp, _since(last_s, now_s)):
+                yield "ramp_too_steep"
+            if count >= limit.daily:
                 yield "daily_count_reached"
-            if look.is_in_roast and sum(order.roast for order in mine) >= limit.per_roast:
+            in_roast = sum(order.roast for order in mine) + place.before.count(move.control)
+            if look.is_in_roast and in_roast >= limit.per_roast:
                 yield "roast_count_reached"
-        if look.is_in_roast and sum(order.roast for order in counted) >= 60:
+        if look.is_in_roast and sum(order.roast for order in counted) + len(place.before) >= 60:
             yield "session_limit_reached"
 
     def _fails_too_often(self, agent: str, now_s: float) -> bool:
@@ -389,10 +305,11 @@ class Model:
         failed = sum(order.status == "FAILED" for order in settled)
         return len(settled) >= 5 and failed * 10 > len(settled) * 3
 
-    def _conflicts(self, who: Person, move: _Move, this: Order | None) -> bool:
+    def _conflicts(self, who: Person, move: _Move, this: Order | None, place: Place) -> bool:
         others = [
             order for order in self.orders.values()
             if order.status not in SETTLED and order.control == move.control and order is not this
+            and (not place.plan or order.plan != place.plan)
         ]  # fmt: skip
         is_on_wire = any(order.status in ON_WIRE for order in others)
         if not who.is_agent:
@@ -409,10 +326,11 @@ class Model:
         allowed_s = 20.0 if not who.is_agent else 45.0 if look.is_in_roast else 300.0
         return allowed_s if asked.expires_in_s is None else min(allowed_s, asked.expires_in_s)
 
-    def void_code(self, order: Order, look: Look) -> str:
+    def void_code(self, order: Order, look: Look, place: Place = ALONE) -> str:
         """Why the order no longer stands on what was seen when it was proposed; "" while it does."""
+        seen = _left(order.seen, place.seen)
         for control in ("heater", "fan", "drum"):
-            then, now = order.seen.steps.get(control), look.steps.get(control)
+            then, now = seen.steps.get(control), look.steps.get(control)
             if then is not None and now is not None and then != now:
                 return "control_moved"
         away_c = self.away_c(order, look)
@@ -441,7 +359,10 @@ class Model:
             return Expected(409, "machine_is_remote") if machine == "bridged" else Expected(201)
         return Expected(403, "not_allowed")
 
-    def approve(self, who: Person, order: Order, now_s: float, *, is_digest_right: bool) -> Expected:
+    def approve(
+        self, who: Person, order: Order, now_s: float, *, is_digest_right: bool, is_whole: bool = False
+    ) -> Expected:
+        """``is_whole``: it is approved with the plan it is part of."""
         if who.organization != "ours":
             return Expected(404, "proposal_not_found")
         if who.is_agent:
@@ -460,7 +381,7 @@ class Model:
             return Expected(412, "stale_digest")
         if who.name in order.approvers:
             return Expected(409, "approved_already")
-        return Expected(200)
+        return Expected(200) if is_whole or not order.plan else Expected(409, "part_of_plan")
 
     def reject(self, who: Person, order: Order, now_s: float, code: str, text: str) -> Expected:
         if who.organization != "ours":
@@ -559,6 +480,12 @@ class _Move:
     def is_safe(self) -> bool:
         return self.order_type in ("DROP", "COOL") or self.is_heat_down
 
+    def is_too_steep(self, ramp: float | None, elapsed_s: float) -> bool:
+        """Change per second since the last agent's order on the control; exactly the bound is slow enough."""
+        if ramp is None or self.start is None or self.target is None or self.start == self.target:
+            return False
+        return elapsed_s <= 0 or Fraction(abs(self.target - self.start)) > Fraction(ramp) * Fraction(str(elapsed_s))
+
     def significance(self, state: str, limits: dict[str, Limit]) -> str:
         """How much hangs on it: type × size × direction × machine state."""
         if not self.control:
@@ -592,3 +519,19 @@ def _is_consent(order: Order, asks: str, now_s: float) -> bool:
     if asks == "VETO":
         return order.runs_s is not None and now_s >= order.runs_s
     return asks == "ALLOW"
+
+
+def _left(look: Look, steps: tuple[tuple[str, int], ...]) -> Look:
+    """The same look once the controls stand there."""
+    return dataclasses.replace(look, steps={**look.steps, **dict(steps)}) if steps else look
+
+
+def _last_s(orders: list[Order], place: Place) -> float | None:
+    """When agents' orders moved the control last, or were let through to."""
+    moments = [order.settled_s if order.order_id in place.own else order.decided_s for order in orders]
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _since(then_s: float, now_s: float) -> float:
+    """Between two moments of the house, which are whole microseconds."""
+    return round(now_s - then_s, 6)

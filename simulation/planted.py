@@ -46,7 +46,8 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Planted:
-    """One bug. ``area``: governor, mover, claim, expiry, stop, lease, audit, reconciliation, tenant, idempotency."""
+    """One bug. ``area``: governor, mover, claim, expiry, stop, lease, audit, reconciliation, plan, way back,
+    breaker, tenant, idempotency."""
 
     name: str
     area: str
@@ -211,6 +212,43 @@ _plant("reconciliation", "doubt_is_success", "an order in doubt is called done w
         "        is_reached = None if actual_step is None else True"))
 _plant("reconciliation", "doubt_never_resolved", "swallowed: doubts stay doubts",
        ("commands.loop.reconcile", "    if view.reading is None or age_s is None or age_s > FRESH_S or not view.is_keeper_up:", "    if True:"))
+
+# -- ramp, plans, ways back, breakers --
+_SEQUENCE, _PLANS, _BREAKERS = "commands.plans.sequence", "commands.plans.services_plans", "commands.history.breakers"
+_plant("governor", "ramp_exclusive", "swapped > and >=: exactly the ramp is too steep",
+       (_RULES, "change / elapsed_s > min(bounds)", "change / elapsed_s >= min(bounds)"))
+_plant("governor", "ramp_forgotten", "dropped rule: an agent turns a control as fast as it likes",
+       (_GOVERNOR, '    ("ramp", rules.check_ramp),\n', ""))
+_plant("plan", "plan_digest_not_compared", "dropped guard: whatever plan is approved, this one runs",
+       (_PLANS, "        if digest != held.digest or sequence.digest_of(", "        if sequence.digest_of("))
+_plant("plan", "plan_goes_on", "dropped guard: a plan goes on after an order that was not confirmed",
+       (_SEQUENCE, "    return stopper(items) is not None or any(item.status is Status.IN_DOUBT for item in items)", "    return False"))
+_plant("plan", "plan_out_of_turn", "dropped guards: an order of a plan does not wait for those before it",
+       (_SEQUENCE, "    return all(item.status is Status.COMPLETED for item in items if item.position < position)", "    return True"),
+       ("commands.models", ".filter(~Exists(unconfirmed_before), status=", ".filter(status="),
+       ("commands.models", '.order_by("decided_at", "plan_position", "id")', '.order_by("decided_at", "-plan_position", "id")'))
+_plant("plan", "plan_judged_as_if_alone", "every order of a plan is judged as if those before it were not there",
+       (_SEQUENCE, "    if not before:\n        return situation\n    reading", "    if before or not before:\n        return situation\n    reading"))
+_plant("plan", "first_order_decides", "a plan is decided by its first order, not its worst",
+       (_SEQUENCE, "    return worst([verdict.decision for verdict in verdicts])", "    return verdicts[0].decision"))
+_plant("plan", "part_approved_alone", "dropped guard: one order of a plan is approved by itself",
+       ("commands.plans.services_plan_moves", "    if to is Status.APPROVED and approver is not None and", "    if False and"))
+_plant("plan", "plan_matters_less", "the significance of a plan is not its orders'",
+       (_PLANS, "order=replace(each.order, floor=rated, expires_at=end)", "order=replace(each.order, floor=None, expires_at=end)"))
+_plant("plan", "plan_keeps_no_distance", "orders of a plan on one control do not wait for their interval",
+       (_PLANS, "    return due_at is None or now >= due_at", "    return True"))
+_plant("way back", "goes_back_to_the_target", "taking an order back orders it once more",
+       ("commands.plans.services_rollback", "        target_value=moved.before_step,", "        target_value=moved.after_step,"))
+_plant("way back", "takes_back_what_moved_since", "dropped guard: what a hand has set meanwhile is undone",
+       (_SEQUENCE, "        if now != each.after_step:", "        if False:"))
+_plant("breaker", "breaker_asleep", "no breaker ever trips",
+       (_BREAKERS, "    if look.level not in (Level.L3, Level.L4, Level.L5):", "    if True:"))
+_plant("breaker", "fourth_failure", "off by one: the fourth failure of a type, not the third",
+       (_BREAKERS, "\nFAILURES = 3\n", "\nFAILURES = 4\n"))
+_plant("breaker", "contradiction_forgiven", "dropped rule: a contradicted setting lowers nothing",
+       (_BREAKERS, "*_contradicted(look, ended),", ""))
+_plant("breaker", "old_failures_count", "dropped filter: a new grant is lowered for what was before it",
+       (_BREAKERS, "(attempt for attempt in look.attempts if attempt.at > look.granted_at)", "(attempt for attempt in look.attempts)"))
 
 # -- tenants and idempotency --
 _plant("tenant", "orders_of_everybody", "dropped tenant filter: strangers reach our orders",

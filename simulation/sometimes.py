@@ -11,7 +11,7 @@ from collections import Counter
 #: Operations every long run must have seen succeed and be refused.
 OPERATIONS = (
     "propose", "approve", "reject", "adopt", "abort", "grant", "revoke", "suspend", "resume_agents", "resume_orders",
-    "stop", "reset", "veto", "review", "attend",
+    "stop", "reset", "veto", "review", "attend", "rollback",
 )  # fmt: skip
 #: Never refused to anybody who may ask: only their successes count.
 NEVER_REFUSED: frozenset[str] = frozenset()

@@ -33,6 +33,7 @@ from commands.records.moves import (
 )
 from commands.rules.values import ApprovalLook
 from kernel.errors import ApiError, Conflict, Forbidden, Malformed, Stale
+from kernel.prepared import Prepared
 from kernel.principals import ROLES_FOR, Principal
 
 logger = logging.getLogger(__name__)
@@ -253,6 +254,8 @@ def veto_proposal(principal: Principal, proposal: Proposal, *, text: str = "", n
 
 def release_due(*, now: dt.datetime, machine_id: str | None = None, limit: int = 100) -> int:
     """Orders whose veto window ended without a veto go on their way to the wire; how many. Each is judged again."""
+    if machine_id is not None and all(runs_at > now for (runs_at,) in _WINDOWS.rows(machine=machine_id)):
+        return 0
     due = Proposal.objects.filter(
         status=Status.PENDING_APPROVAL.value,
         decision=Decision.VETO.value,
@@ -264,6 +267,17 @@ def release_due(*, now: dt.datetime, machine_id: str | None = None, limit: int =
         due = due.filter(machine_id=machine_id)
     rows = due.select_related(*WITH_NAMES).order_by("runs_at", "id")[:limit]
     return sum(_release(proposal, now) for proposal in rows)
+
+
+#: Asked three times a second by every machine's loop.
+_WINDOWS = Prepared(
+    lambda machine: (
+        Proposal.objects.awaiting_decision()
+        .filter(machine_id=machine, decision=Decision.VETO.value, runs_at__isnull=False)
+        .values_list("runs_at")
+    ),
+    "machine",
+)
 
 
 def _release(proposal: Proposal, now: dt.datetime) -> bool:

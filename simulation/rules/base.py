@@ -75,6 +75,11 @@ class Stage(RuleBasedStateMachine):
     def has_held(self) -> bool:
         return bool(self.held())
 
+    def moved(self) -> list[Order]:
+        """Settled orders that moved a control, the newest last."""
+        settled = self.play.model.of_status(*oracle.SETTLED)
+        return [order for order in settled if order.actual is not None and order.actual != order.ran_from]
+
     def is_free(self) -> bool:
         model = self.play.model
         return not model.halts and not model.is_paused
@@ -114,6 +119,21 @@ class Stage(RuleBasedStateMachine):
         value = float(target) if unit == "step" else round(target * 100 / high, 3)
         return Asked(order_type, value, unit, **more)
 
+    def _keep_distance(self, order_type: str, shift: int, early_s: float) -> None:
+        """Let time pass until an agent may move that control again, less ``early_s``."""
+        play, control = self.play, oracle.CONTROL_OF[order_type]
+        limit = play.model.limits[control]
+        moments = [order.decided_s for order in play.model.of_status(*oracle.COUNTED)
+                   if order.is_by_agent and order.control == control and order.decided_s is not None]  # fmt: skip
+        bound_s = max(limit.interval_s, abs(shift) / limit.ramp if limit.ramp else 0.0)
+        at_s = max(moments, default=-bound_s) + bound_s - early_s
+        left_s = at_s - play.now_s
+        if not 0 < left_s < 6:
+            return
+        play.house.pass_time(max(0.0, left_s - 0.2))
+        play.settle_rows()
+        play.house.clock.advance_to_ms(at_s * 1000)
+
     def _proposed(self, act: Act) -> Any:
         before = set(self.play.model.orders)
         self.play.act(act)
@@ -140,7 +160,9 @@ class Stage(RuleBasedStateMachine):
             new = [grant_id for grant_id in live if grant_id not in play.model.grants]
             if len(new) != 1:
                 raise AssertionError(f"one new live grant was expected, {len(new)} are there")
-            play.model.grants[new[0]] = oracle.Grant(new[0], agent, level, frozenset(types), expires_s)
+            play.model.grants[new[0]] = oracle.Grant(
+                new[0], agent, level, frozenset(types), expires_s, granted_s=play.now_s
+            )
             found.extend(new)
 
         def happened() -> bool:

@@ -24,24 +24,25 @@ from simulation.rules.base import (
     SETTINGS,
     SHIFTS,
     WAITS_S,
-    Stage,
     a_step,
     number,
     pick,
 )
-from simulation.rules.play import Act, Play
+from simulation.rules.plans import PlanRules
+from simulation.rules.play import Act
+from simulation.rules.play_plans import PlanPlay
 
 
-class HouseMachine(Stage):
+class HouseMachine(PlanRules):
     """See the module."""
 
-    orders = Bundle("orders")
+    orders = PlanRules.orders
     grants = Bundle("grants")
 
     @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L3", "L4", "L5"]),
                 is_attended=st.booleans())  # fmt: skip
     def open_the_house(self, seed: int, level: str, is_attended: bool) -> None:
-        self.play = Play(stage.house(), stage.SOMETIMES, seed)
+        self.play = PlanPlay(stage.house(), stage.SOMETIMES, seed)
         self.play.sometimes.examples += 1
         self.trouble_steps = 0
         self._grant("lead", "steady", level, [], None)
@@ -88,6 +89,24 @@ class HouseMachine(Stage):
     @a_step
     def the_trusted_agent_proposes(self, order_type: str, shift: int) -> Any:
         return self._proposed(self.play.propose("steady", self._asked(order_type, shift)))
+
+    @precondition(lambda self: not self.is_in_trouble() and not self.play.is_disturbed)
+    @rule(target=orders, order_type=st.sampled_from(["SET_DRUM", "SET_POWER", "SET_FAN"]),
+          times=st.sampled_from([2, 2, 3]), early_s=st.sampled_from([0.0, 0.0, 0.001]))  # fmt: skip
+    @a_step
+    def an_agent_comes_again_as_soon_as_it_may(self, order_type: str, times: int, early_s: float) -> Any:
+        """Exactly the distance is far enough; a millisecond less is not. The third on the drum is one too many."""
+        found: list[str] = []
+        for turn in range(times):
+            shift = 1 if order_type == "SET_POWER" or turn % 2 else -1
+            self._keep_distance(order_type, shift, early_s)
+            found += self._proposed(self.play.propose("steady", self._asked(order_type, shift))).values
+            self.play.settle()
+            order = self.play.model.orders[found[-1]] if found else None
+            if order is not None and order.status == "PENDING_APPROVAL":
+                self.play.act(self.play.approve("lead", order))
+                self.play.settle()
+        return multiple(*found)
 
     @rule(target=orders, name=st.sampled_from(OPERATORS), order_type=SETTINGS,
           shift=st.sampled_from(SHIFTS))  # fmt: skip
@@ -204,6 +223,14 @@ class HouseMachine(Stage):
         candidates = fresh or [order for order in model.orders.values() if order.is_by_agent]
         return self._proposed(self.play.adopt(name, pick(candidates, index)))
 
+    @precondition(lambda self: self.moved())
+    @rule(target=orders, index=number, is_newest=st.booleans(),
+          name=st.sampled_from(["operator", "second", "steady", "viewer", "stranger"]))  # fmt: skip
+    @a_step
+    def somebody_takes_an_order_back(self, index: int, is_newest: bool, name: str) -> Any:
+        every = list(self.play.model.orders.values())
+        return self._proposed(self.play.roll_back(name, self.moved()[-1] if is_newest else pick(every, index)))
+
     # -- trusting --
 
     @rule(target=grants, name=st.sampled_from(["lead", "lead", "lead", "operator", "stranger", "steady"]),
@@ -282,6 +309,23 @@ class HouseMachine(Stage):
             self.play.house.pass_time(6.0)
         elif name in ("nak", "dropped_step", "doubled_step", "late"):
             self._proposed(self.play.propose("operator", self._asked("SET_FAN", step - 3)))
+
+    @precondition(lambda self: not self.is_in_trouble())
+    @rule(target=orders, fault=st.sampled_from(["nak", "dropped_step", "doubled_step"]), shift=st.sampled_from([-1, 1]),
+          times=st.sampled_from([1, 1, 3]))  # fmt: skip
+    @a_step
+    def an_agents_orders_are_spoilt(self, fault: str, shift: int, times: int) -> Any:
+        """What its orders came to is what a grant is worth."""
+        play, found = self.play, []
+        for _ in range(times):
+            play.disturb(fault, 3.0)
+            play.house.machine.act("fault", fault=FAULTS[fault])
+            found += self._proposed(play.propose("steady", self._asked("SET_FAN", shift))).values
+            order = play.model.orders[found[-1]] if found else None
+            if order is not None and order.status == "PENDING_APPROVAL":
+                play.act(play.approve("lead", order))
+            play.settle()
+        return multiple(*found)
 
     @precondition(lambda self: not self.is_in_trouble())
     @rule()

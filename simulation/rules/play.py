@@ -13,9 +13,9 @@ from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 
-from simulation import house_people, invariants, oracle
+from simulation import house_people, invariants, oracle, oracle_breakers, oracle_ways_back
 from simulation.house import Answer, House
-from simulation.oracle import Asked, Expected, Look, Model, Order, Person
+from simulation.oracle import Asked, Expected, Look, Model, Order, Person, Place
 from simulation.sometimes import Sometimes
 
 STEP_S = 0.4  # one turn of the house
@@ -74,6 +74,8 @@ class Play:
         self.seen = self._look()
         self.has_moved = False  # since the last settling
         self.doubtful_since: dict[str, float] = {}
+        self.unlowered_since: dict[str, float] = {}
+        self.was_halted: set[str] = set()
         self.lines: list[str] = []
 
     # -- looking --
@@ -94,8 +96,10 @@ class Play:
         loop = self.house.loop
         view = loop.keeper_side.view if loop is not None else None
         reading = view.reading if view is not None else None
-        if view is None or reading is None:
+        if view is None:
             return self.seen
+        if reading is None:  # a loop that came when the machine was silent already
+            return dataclasses.replace(self.seen, are_beans_proved=view.are_beans_proved)
         at_s = (reading.at - self.house.clock.now()).total_seconds() + self.now_s
         return Look(
             at_s=at_s, state=reading.state.value,
@@ -189,6 +193,23 @@ class Play:
 
         return Act("propose" if adopted is None else "adopt", expected, send, learn, lambda: bool(self._unknown_rows()))
 
+    def roll_back(self, name: str, order: Order) -> Act:
+        """The act of taking an order back: a new order of whoever asks."""
+        who, now_s, look = self.who(name), self.now_s, self.seen
+        asked = oracle_ways_back.going_back(order)
+        verdict = self.model.judge(who, asked, look, now_s)
+
+        def learn(answer: Answer) -> None:
+            row = self._new_row(answer)
+            if row is not None:
+                self._file(who, asked, look, now_s, verdict, row, None)
+
+        def send() -> Answer:
+            return self.house.post(name, self.path(order, "rollback"), {"reasoning": "simulated"})
+
+        return Act("rollback", oracle_ways_back.roll_back(who, order, look), send, learn,
+                   lambda: bool(self._unknown_rows()))  # fmt: skip
+
     def _unknown_rows(self) -> list[dict[str, Any]]:
         return [row for row in self.watch.orders() if row["id"] not in self.model.orders]
 
@@ -202,7 +223,7 @@ class Play:
 
     def _file(
         self, who: Person, asked: Asked, look: Look, now_s: float, verdict: oracle.Verdict, row: dict[str, Any],
-        adopted: Order | None,
+        adopted: Order | None, *, place: Place = oracle.ALONE, plan_id: str = "",
     ) -> None:
         """A new order is where the verdict puts it, with every reason."""
         status = {"ALLOW": "APPROVED", "HOLD": "PENDING_APPROVAL", "VETO": "PENDING_APPROVAL"}.get(
@@ -218,7 +239,7 @@ class Play:
             raise Broken(f"expected the rejection {verdict.rejection!r}, got {row['rejection_code']!r}")
         if row["approvals_needed"] != verdict.needed:
             raise Broken(f"expected {verdict.needed} approvals to be needed, got {row['approvals_needed']}")
-        allowed_s = self.model.expiry_s(who, asked, look)
+        allowed_s = self.model.expiry_s(who, asked, look) if place.expires_in_s is None else place.expires_in_s
         if abs(row["expires_s"] - now_s - allowed_s) > 0.01:
             raise Broken(f"expected a deadline in {allowed_s} s, got {row['expires_s'] - now_s:.3f}")
         for code in codes or (verdict.decision,):
@@ -229,6 +250,7 @@ class Play:
             row["expires_s"], look, verdict.refusals, row["digest"], verdict.needed, is_by_agent=who.is_agent,
             rate=row["seen_rate"], roast=look.is_in_roast, adopted_from=adopted.order_id if adopted else "",
             runs_s=now_s + oracle.VETO_WINDOW_S if verdict.decision == "VETO" else None, decision=verdict.decision,
+            plan=plan_id,
         )  # fmt: skip
         if status in ("APPROVED", "REJECTED"):
             order.decided_s = now_s
@@ -237,7 +259,8 @@ class Play:
         self.model.orders[order.order_id] = order
         if status == "APPROVED":
             for rival in self.model.of_status("PENDING_APPROVAL", "APPROVED"):
-                if rival is not order and rival.control == order.control:
+                is_other = rival is not order and (not plan_id or rival.plan != plan_id)
+                if is_other and rival.control == order.control:
                     self._moved(rival, "ABORTED")
 
     def approve(self, name: str, order: Order, *, is_digest_right: bool = True) -> Act:
@@ -333,22 +356,26 @@ class Play:
             if not was_busy:
                 break
             self.house.pass_time(STEP_S)
+        self.house.disarm()
         before, self.seen = self.seen, self._look()
         rows = {row["id"]: row for row in self.watch.orders()}
-        self._follow_halts()
+        facts = self.watch.machine_facts()
+        self._follow_halts(facts)
         self._check_latch()
         moved = [order for order in self.model.orders.values() if rows[order.order_id]["status"] != order.status]
         for order in sorted(moved, key=lambda each: (rows[each.order_id]["settled_s"] or 0.0, each.order_id)):
             self._follow(order, rows[order.order_id], before)
+        self._follow_grants(facts)
         for order in self.model.of_status("PENDING_APPROVAL", "APPROVED"):
             self._check_standing(order)
         self._check_doubts()
+        self._check_breakers()
         self.watch.check()
         if not self._is_meddled():
             self.is_disturbed = False
 
     def _is_wire_busy(self) -> bool:
-        return self.house.loop is not None and self.house._has_orders("APPROVED", "EXECUTING")
+        return self.house.loop is not None and self.house.has_orders("APPROVED", "EXECUTING")
 
     def _is_meddled(self) -> bool:
         """Is a fault still at work, or was one a moment ago?"""
@@ -367,9 +394,8 @@ class Play:
             raise Broken("a halted machine heats")
         self.sometimes.met("law", "latch stands")
 
-    def _follow_halts(self) -> None:
+    def _follow_halts(self, facts: invariants.Facts) -> None:
         """Halts and pauses that the machine's side made must have a reason we gave; those we know of must stand."""
-        facts = self.watch.machine_facts()
         for kind in sorted(facts.halts - self.model.halts):
             if not self.is_disturbed:
                 raise Broken(f"a halt that nothing explains: {facts.halt_words}")
@@ -384,15 +410,36 @@ class Play:
         self.model.is_paused = facts.is_paused
         if facts.is_suspended != self.model.suspended:
             raise Broken(f"suspended is {facts.is_suspended}, expected {self.model.suspended}")
+
+    def _follow_grants(self, facts: invariants.Facts) -> None:
+        """Every grant that should be live is, and is worth what its agent's orders left of it."""
         for grant in self.model.grants.values():
             level = facts.levels.get(grant.grant_id)
             if (level is not None) != grant.is_live:
                 raise Broken(f"grant {grant.grant_id} is live: {level is not None}, expected {grant.is_live}")
             if level is not None and level != grant.level:
-                if level > grant.level or not self.is_disturbed:
-                    raise Broken(f"a grant of {grant.level} is worth {level}")
-                self.sometimes.met("breaker", level)
-                grant.level = level
+                self._follow_breaker(grant, level, facts.halts | self.was_halted)
+        self.was_halted |= facts.halts
+
+    def _follow_breaker(self, grant: oracle.Grant, level: str, halts: frozenset[str] | set[str]) -> None:
+        """A grant is worth less now: for what its agent's orders came to, or for a halt right after one."""
+        expected = oracle_breakers.lowered(grant, self.model.orders.values())
+        if expected is None or expected[0] != level:
+            if level != "L2" or "interlock" not in halts:
+                raise Broken(f"a grant of {grant.level} is worth {level}, expected {expected}")
+            expected = level, ("critical_incident", "")
+        self.sometimes.met("breaker", expected[1][0])
+        self.note(f"grant {grant.grant_id} {grant.level} {level}")
+        grant.level, grant.lowered_s, grant.told = level, self.now_s, grant.told | {expected[1]}
+
+    def _check_breakers(self) -> None:
+        """What must lower a grant has lowered it, as soon as the sweeper came round."""
+        for grant in self.model.grants.values():
+            expected = oracle_breakers.lowered(grant, self.model.orders.values()) if grant.is_live else None
+            if expected is None or self.house.loop is None:
+                self.unlowered_since.pop(grant.grant_id, None)
+            elif self.now_s - self.unlowered_since.setdefault(grant.grant_id, self.now_s) > SWEEP_LATE_S:
+                raise Broken(f"a grant of {grant.level} stands, expected {expected}")
 
     def _follow(self, order: Order, row: dict[str, Any], before: Look) -> None:
         """An order went on without a request: was it right?"""
@@ -404,6 +451,9 @@ class Play:
         self.sometimes.met("followed", f"{old} {new}")
         order.status = new
         order.settled_s = row["settled_s"]
+        order.outcome = row["outcome_code"]
+        if new in oracle.SETTLED and order.control:
+            order.actual, order.ran_from = row["actual_step"], self.watch.ran_from(order.order_id)
         if row["decided_s"] is not None and new in oracle.COUNTED:
             order.decided_s = row["decided_s"]
 
@@ -440,7 +490,12 @@ class Play:
 
     def _dispatch_verdict(self, order: Order, before: Look) -> oracle.Verdict:
         look = dataclasses.replace(self.seen, steps=before.steps, at_s=self.now_s)
-        return self.model.judge(self.who(order.proposer), order.asked, look, self.now_s, dispatched=order)
+        return self.model.judge(self.who(order.proposer), order.asked, look, self.now_s, dispatched=order,
+                                place=self._place(order, before.at_s))  # fmt: skip
+
+    def _place(self, order: Order, since_s: float) -> Place:
+        """Where it stands, to somebody who looked then: by itself."""
+        return oracle.ALONE
 
     def _why_wrong_on_wire(self, order: Order, row: dict[str, Any], before: Look) -> str:
         """Only what may go on the wire does, and it ends where the machine stands."""
@@ -461,8 +516,12 @@ class Play:
             return "" if new == "COMPLETED" else "nothing hindered it"
         if new != "COMPLETED":
             return "nothing hindered it"
-        reads = self.seen.steps.get(order.control)
+        reads = self._read_after(order, row)
         return "" if reads == order.target else f"{order.control} reads {reads}, not {order.target}"
+
+    def _read_after(self, order: Order, row: dict[str, Any]) -> int | None:
+        """Where its control stood when it was done: it stands there still."""
+        return self.seen.steps.get(order.control)
 
     def _why_wrong_resolution(self, order: Order, row: dict[str, Any]) -> str:
         """A doubt is resolved by what the machine reads and what the wire log holds, never by hope."""

@@ -228,13 +228,6 @@ def test_the_model_knows_who_may_approve() -> None:
     assert model.approve(OPERATOR, order, 1.0, is_digest_right=False).code == "stale_digest"
 
 
-def test_the_model_imports_nothing_of_the_product() -> None:
-    source = (ROOT / "simulation" / "oracle.py").read_text(encoding="utf-8")
-    rooms = ("commands", "kernel", "drivers", "roasts", "django", "simulation")
-    assert not [line for line in source.splitlines() if line.startswith(tuple(f"{word} {room}" for word in
-                ("from", "import") for room in rooms))]  # fmt: skip
-
-
 # -- the house --
 
 
