@@ -341,6 +341,8 @@ def test_grants_by_a_lead(signed_in, people, agent, machine, by_agent):
     assert by_agent.post("/v1/grants", body, format="json").status_code == 403
     lead = signed_in(people.lead)
     assert lead.post("/v1/grants", body | {"level": "L7"}, format="json").status_code == 400
+    for unknown in (["COOLING_CYCLE"], ["SET_POWER", "ABORT"]):  # the predecessor's whitelists named such
+        assert lead.post("/v1/grants", body | {"order_types": unknown}, format="json").status_code == 400
     first = lead.post("/v1/grants", body, format="json")
     assert first.status_code == 201
     lead.post("/v1/grants", body | {"level": "L2"}, format="json")

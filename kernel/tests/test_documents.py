@@ -57,8 +57,9 @@ def test_every_management_command_and_make_target_exists(document: Path) -> None
     assert set(shown) <= targets
 
 
-def test_the_life_of_a_command_names_what_the_code_defines() -> None:
-    text = text_of(ROOT / "docs" / "life-of-a-command.md")
+@pytest.mark.parametrize("document", ["life-of-a-command.md", "governor.md"])
+def test_a_page_that_names_functions_names_what_the_code_defines(document: str) -> None:
+    text = text_of(ROOT / "docs" / document)
     missing, count = [], 0
     for path, names in NAMED.findall(text):
         for name in re.findall(r"`([\w.]+)`", names):
