@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from commands import services as command_services
@@ -20,8 +20,8 @@ from commands.commissioning import services_commissioning
 from commands.models import Grant
 from drivers import keeper_config
 from kernel import audit, ids, principals
-from kernel.models import Agent, Membership, Organization, Role, Site
-from roastops import demo_roasts
+from kernel.models import Agent, Organization, Role, Site
+from roastops import demo_roasts, staff
 from roasts import services as roast_services
 from roasts.library import services_library
 from roasts.machines import START_LIMITS
@@ -39,21 +39,6 @@ PEOPLE: dict[str, tuple[Role, bool]] = {  # user name → role, may enter the ad
     "lead": (Role.LEAD, True),
     "judge": (Role.JUDGE, True),
 }
-#: role → what the admin lets them do; `change` on a proposal shows its approve and reject actions
-PERMISSIONS: dict[Role, tuple[str, ...]] = {
-    Role.OPERATOR: ("view_proposal", "change_proposal", "view_execution", "view_halt", "view_machine", "view_roast"),
-    Role.LEAD: (
-        "view_proposal", "change_proposal", "view_execution", "view_halt", "view_alarm", "view_suspension",
-        "view_machine", "add_machine", "change_machine", "view_controllimit", "change_controllimit", "add_controllimit",
-        "view_grant", "add_grant", "change_grant", "view_agent", "change_agent", "view_apikey", "view_roast",
-        "view_roastevent", "view_auditentry", "view_membership", "view_site", "view_proposaltransition",
-    ),
-    Role.JUDGE: (
-        "view_proposal", "view_proposaltransition", "view_execution", "view_halt", "view_roast", "view_roastevent",
-        "view_machine", "view_auditentry",
-    ),
-}  # fmt: skip
-_ROOMS = ("kernel", "roasts", "commands")
 
 
 class NotOurs(Exception):
@@ -104,7 +89,9 @@ def write_run_file(machine: Machine) -> Path:
         driver_options=machine.driver_options,
         silence_policy=machine.silence_policy,
         limits=keeper_config.Limits(
-            machine.max_bean_temp_c, machine.max_infrared_temp_c, float(machine.max_heat_time_s),
+            machine.max_bean_temp_c,
+            machine.max_infrared_temp_c,
+            float(machine.max_heat_time_s),
             machine.max_exhaust_temp_c,
         ),
         organization_id=machine.organization_id,
@@ -146,9 +133,7 @@ def _ensure_person(organization: Organization, username: str, password: str) -> 
         user.save()
     elif not user.memberships.filter(organization=organization).exists():  # type: ignore[attr-defined]
         raise NotOurs(f"There is a user {username!r} already who is not a member of the demo organisation.")
-    Membership.objects.get_or_create(organization=organization, user=user, role=role.value)
-    wanted = Permission.objects.filter(content_type__app_label__in=_ROOMS, codename__in=PERMISSIONS[role])
-    user.user_permissions.add(*wanted)
+    staff.give_role(organization, user, role)
     return user
 
 

@@ -36,13 +36,13 @@ from django.contrib.auth.models import Permission, User
 from django.db import transaction
 from kernel import clock
 from kernel.models import Agent, Membership, Organization
-from roastops import demo
+from roastops import staff
 other = Organization.objects.create(slug="other", name="Other", created_at=clock.now())
 for name, is_staff in (("stranger", False), ("staffstranger", True)):
     user = User.objects.create_user(name, password={STRANGER_PASSWORD!r}, is_staff=is_staff)
     for role in ("lead", "operator", "admin", "auditor", "judge"):
         Membership.objects.create(organization=other, user=user, role=role)
-wanted = {{name for names in demo.PERMISSIONS.values() for name in names}}
+wanted = {{name for names in staff.PERMISSIONS.values() for name in names}}
 user.user_permissions.set(Permission.objects.filter(codename__in=wanted))
 Agent.objects.create(organization=other, name="roastrunner", created_at=clock.now())
 """

@@ -119,3 +119,23 @@ def test_a_colleague_takes_over_by_pin_on_a_phone(house: Stack, browser: Browser
         page.locator("#have-it").click()
         expect(page.locator("#suspension")).to_contain_text("Agents may act here", timeout=4000)
     assert seen.complaints == []
+
+
+@pytest.mark.prove
+def test_every_page_fits_a_phone_and_complains_of_nothing(house: Stack, browser: Browser) -> None:
+    """Also the API's own page, which the browser draws from the schema."""
+    machine, order = f"/machines/{house.machine_id}/", house.get("/v1/proposals?limit=1").json()["results"]
+    pages = [
+        "/", machine, f"{machine}envelope/", f"{machine}commissioning/", f"{machine}drill/", "/orders/", "/alarms/",
+        "/analytics/", "/grants/", "/governor/", "/roasts/", "/profiles/", "/roasts/import/", "/me/", "/switch/",
+        "/v1/docs",
+        *(f"/orders/{each['proposal_id']}/" for each in order),
+    ]  # fmt: skip
+    narrow = {"width": 360, "height": 740}
+    with visit(browser, house, narrow, who="lead") as seen:
+        for path in pages:
+            answer = seen.page.goto(house.url(path))
+            assert answer is not None and answer.status == 200, path
+            seen.page.wait_for_timeout(600)  # its scripts have drawn; a complaint of theirs is waited for, not met
+            assert seen.page.evaluate("document.documentElement.scrollWidth") <= narrow["width"], path
+            assert seen.complaints == [], path

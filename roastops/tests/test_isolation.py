@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from kernel.models import Agent, Membership
-from roastops import demo
+from roastops import staff
 
 METHODS = ("get", "post", "put", "patch", "delete")
 #: Open by design: they name nobody.
@@ -94,7 +94,7 @@ def test_other_organisations_lead_sees_nothing(
     if is_staff:
         user.is_staff = True
         user.save()
-        names = {name for names in demo.PERMISSIONS.values() for name in names}
+        names = {name for names in staff.PERMISSIONS.values() for name in names}
         user.user_permissions.set(Permission.objects.filter(codename__in=names))
     for route in ROUTES:
         path = filled(route, demo_world["ids"])

@@ -57,6 +57,15 @@ def test_every_refusal_has_the_one_shape(schema: dict[str, Any]) -> None:
                     assert body == "#/components/schemas/Error", (path, method, status)
 
 
+def test_every_way_in_is_one_that_is_described(schema: dict[str, Any]) -> None:
+    """A bare name where an object belongs lets the offline API page fall over."""
+    known = set(schema["components"]["securitySchemes"])
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            for way in operation.get("security", []) if method != "parameters" else []:
+                assert isinstance(way, dict) and set(way) <= known, (path, method, way)
+
+
 def test_operation_ids_are_unique(schema: dict[str, Any]) -> None:
     ids = [op["operationId"] for item in schema["paths"].values() for op in item.values() if "operationId" in op]
     assert len(ids) == len(set(ids))
