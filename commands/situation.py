@@ -333,9 +333,7 @@ def _recent(
         "window": adapt(now - dt.timedelta(seconds=policy.failure_window_s)),
         "this": order.proposal_id,
     }
-    with prepared.cursor() as cursor:
-        cursor.execute(_RECENT, values)
-        last_at, *counts = cursor.fetchone()
+    ((last_at, *counts),) = prepared.run(_RECENT, values)
     return Recent(utc(last_at), *counts)
 
 

@@ -28,12 +28,16 @@ def random_bytes(count: int) -> bytes:
     return _random_bytes(count)
 
 
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+
+
 def _base32(number: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        number, digit = divmod(number, 32)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """An even number of digits, two at a time."""
+    pairs = []
+    for _ in range(length // 2):
+        number, pair = divmod(number, 1024)
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs))
 
 
 def new(prefix: str) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from django.db import connection
-from django.db.models import Field, Model, QuerySet
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.models import Field, JSONField, Model, QuerySet
 
 Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
 
@@ -34,30 +35,63 @@ class _Slot:
     name: str
 
 
-class _PlannedOnce(psycopg.Cursor[Any]):
+class _PlannedOnce(psycopg.RawCursor[Any]):
     """Binds on the server, where Django's own cursor puts the values into the text: so a plan can be kept."""
 
     def execute(self, query: Any, params: Any = None, **_options: Any) -> _PlannedOnce:
-        """Prepared at once, by this connection."""
-        return super().execute(query, params, prepare=True)
+        """Prepared at once, by this connection. ``params`` by place, or by name."""
+        numbered, names = _numbered(query)
+        values = [params[name] for name in names] if names else params
+        return super().execute(numbered, values, prepare=True)
 
 
-@contextmanager
-def cursor() -> Iterator[Any]:
-    """A cursor of Django's, counted and wrapped like any other, whose statements PostgreSQL plans once a connection."""
-    if connection.vendor != "postgresql":
-        with connection.cursor() as plain:
-            yield plain
-        return
-    connection.ensure_connection()
-    raw = connection.connection
+_PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|s|%)")
+
+
+@functools.lru_cache(maxsize=256)
+def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
+    """`%s` and `%(name)s` as PostgreSQL's own `$1`, and the names in that order. (psycopg does the same, but anew each
+    time where a statement is long or has many parameters.)"""
+    names: list[str] = []
+    count = 0
+
+    def place(found: re.Match[str]) -> str:
+        nonlocal count
+        if found.group() == "%%":
+            return "%"
+        if (name := found.group(1)) is not None:
+            if name not in names:
+                names.append(name)
+            return f"${names.index(name) + 1}"
+        count += 1
+        return f"${count}"
+
+    return _PLACEHOLDER.sub(place, statement), tuple(names)
+
+
+def run(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows of a statement (none where it gives none), which PostgreSQL plans once a connection. Seen by whoever
+    listens to Django's statements, like any other."""
+    link: Any = connections[DEFAULT_DB_ALIAS]
+    if link.vendor != "postgresql":
+        with link.cursor() as plain:
+            plain.execute(statement, params)
+            return plain.fetchall() if plain.description else []
+    link.ensure_connection()
+    raw = link.connection
     if raw.prepare_threshold is None:
         raw.prepare_threshold = 5
-    made = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    with connection.wrap_database_errors:
-        planned: Any = _PlannedOnce(raw)
-    with made(planned) as wrapped:
-        yield wrapped
+    planned: Any = _PlannedOnce(raw)
+    if link.execute_wrappers or link.queries_logged:
+        asking = (link.make_debug_cursor if link.queries_logged else link.make_cursor)(planned)
+        asking.execute(statement, params)
+    else:
+        link.validate_no_broken_transaction()
+        with link.wrap_database_errors:
+            planned.execute(statement, params)
+    link.health_check_done = True  # it has just answered: nobody need ask it `SELECT 1` in this request
+    with link.wrap_database_errors:
+        return planned.fetchall() if planned.description else []
 
 
 class Prepared:
@@ -80,10 +114,8 @@ class Prepared:
         if plan is None:
             plan = self._plans[connection.vendor] = self._compiled()
         params = [values[each.name] if isinstance(each, _Slot) else each for each in plan.params]
-        with cursor() as asking:
-            asking.execute(plan.sql, params)
-            rows = asking.fetchall()
-        return [tuple(_converted(row, plan.converters)) for row in rows] if plan.converters else list(rows)
+        rows = run(plan.sql, params)
+        return [tuple(_converted(row, plan.converters)) for row in rows] if plan.converters else rows
 
     def first(self, **values: str) -> tuple[Any, ...] | None:
         """The first row, or None."""
@@ -112,16 +144,17 @@ def insert(*rows: Model) -> None:
     model = type(rows[0])
     if any(type(row) is not model for row in rows):
         raise TypeError("rows of one model at a time")
-    fields, head, values, returning = _insertion(model, connection.vendor)
-    params = [_stored(field, row) for row in rows for field in fields]
+    link = connections[DEFAULT_DB_ALIAS]
+    fields, head, values, returning = _insertion(model, link.vendor)
+    given = _as_text if link.vendor == "postgresql" else _as_saved
+    params = [given(field, row) for row in rows for field in fields]
     is_keyed = bool(returning) and len(rows) == 1
     statement = head + ", ".join([values] * len(rows)) + (returning if is_keyed else "")
-    with cursor() as writing:
-        writing.execute(statement, params)
-        if is_keyed:
-            rows[0].pk = writing.fetchone()[0]
+    found = run(statement, params)
+    if is_keyed:
+        rows[0].pk = found[0][0]
     for row in rows:
-        row._state.adding, row._state.db = False, connection.alias
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 
 @functools.cache
@@ -137,8 +170,28 @@ def _insertion(model: type[Model], _vendor: str) -> tuple[tuple[Field[Any, Any],
     return fields, head, "(" + ", ".join(["%s"] * len(fields)) + ")", returning
 
 
-def _stored(field: Field[Any, Any], row: Model) -> Any:
-    return field.get_db_prep_save(field.pre_save(row, add=True), connection=connection)
+def _as_saved(field: Field[Any, Any], row: Model) -> Any:
+    """The value as ``save()`` would give it."""
+    return field.get_db_prep_save(field.pre_save(row, add=True), connection=connections[DEFAULT_DB_ALIAS])
+
+
+def _as_text(field: Field[Any, Any], row: Model) -> Any:
+    """The same as text, which PostgreSQL reads by its column's type: one plan whatever is null, small or large."""
+    value = row.__dict__.get(field.attname)
+    kind = type(value)
+    if kind is str and not isinstance(field, JSONField):
+        return value
+    if value is None and not getattr(field, "auto_now", False) and not getattr(field, "auto_now_add", False):
+        return None
+    if isinstance(field, JSONField):
+        return json.dumps(value, cls=field.encoder)
+    if kind is bool:
+        return "t" if value else "f"
+    if kind is int or kind is float:
+        return repr(value)
+    if kind is dt.datetime and value.tzinfo is not None and not getattr(field, "auto_now", False):
+        return value.isoformat()
+    return _as_saved(field, row)
 
 
 def _converted(row: Sequence[Any], converters: Converters) -> list[Any]:

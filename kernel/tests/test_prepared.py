@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
+from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
+from django.db.transaction import TransactionManagementError
 
 from kernel import clock
 from kernel.models import Agent, ApiKey, AuditEntry, Organization, StreamEvent
-from kernel.prepared import Prepared, insert, utc
+from kernel.prepared import Prepared, insert, run, utc
 
 
 def _agents(organization: str, name: str) -> QuerySet[Agent, tuple[object, ...]]:
@@ -108,3 +111,52 @@ def test_a_key_of_ones_own_is_kept(organization: Organization) -> None:
 def test_rows_of_two_models_are_an_error(organization: Organization) -> None:
     with pytest.raises(TypeError):
         insert(_event(organization, "a"), organization)
+
+
+@pytest.mark.django_db
+def test_every_kind_of_value_is_stored_as_save_would_store_it(organization: Organization, agent: Agent) -> None:
+    now = clock.now()
+    given = {
+        "organization": organization, "agent": agent, "digest": "d", "scopes": ["read", 'ü "quoted"', None, 1.5],
+        "created_at": now, "expires_at": None,
+    }  # fmt: skip
+    inserted, saved = ApiKey(prefix="one", **given), ApiKey(prefix="two", **given)
+    insert(inserted)
+    saved.save(force_insert=True)
+    first, second = (ApiKey.objects.filter(prefix=prefix).values().get() for prefix in ("one", "two"))
+    assert {**first, "id": 0, "prefix": ""} == {**second, "id": 0, "prefix": ""}
+    event = StreamEvent(organization=organization, kind="k", subject_id="", payload="text", at=now, number=2**40)
+    insert(event)
+    stored = StreamEvent.objects.get(pk=event.pk)
+    assert (stored.payload, stored.number, stored.at, stored.machine_id) == ("text", 2**40, now, "")
+
+
+@pytest.mark.django_db
+def test_a_handwritten_statement_takes_values_by_place_and_by_name_and_doubled_percent_signs() -> None:
+    assert run("SELECT %s, '100%%', %s", ["a", "b"]) == [("a", "100%", "b")]
+    assert run("SELECT %(b)s, %(a)s, %(b)s", {"a": "x", "b": "y"}) == [("y", "x", "y")]
+    assert run("UPDATE kernel_streamevent SET kind = %s WHERE id = -1", ["k"]) == []
+
+
+@pytest.mark.django_db
+def test_a_statement_in_a_broken_transaction_is_refused_like_any_other(organization: Organization) -> None:
+    with pytest.raises(TransactionManagementError), transaction.atomic():
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Organization.objects.create(slug=organization.slug, name="twice", created_at=clock.now())
+        transaction.set_rollback(True)
+        insert(_event(organization, "late"))
+    assert not StreamEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_whoever_listens_to_statements_hears_these_too(organization: Organization) -> None:
+    heard: list[str] = []
+
+    def listen(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        heard.append(sql.split(maxsplit=1)[0])
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(listen):
+        insert(_event(organization, "heard"))
+        assert run("SELECT %s", ["x"]) == [("x",)]
+    assert heard == ["INSERT", "SELECT"]
