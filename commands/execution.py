@@ -11,11 +11,11 @@ import logging
 from dataclasses import replace
 
 from commands import services, situation
-from commands.loop import order_aborts, reconcile
+from commands.loop import order_aborts, reconcile, waiting
 from commands.loop.keeper_side import KeeperSide
 from commands.loop.notes import View
 from commands.loop.orders_out import order_of
-from commands.models import Execution, Proposal
+from commands.models import Execution, Proposal, Status
 from commands.plans import services_plans
 from drivers.keeper_client import KeeperClient, KeeperRefused, KeeperUnreachable
 from drivers.keeper_config import KeeperConfig
@@ -30,6 +30,8 @@ STATE_DEADLINE_S = 4.0
 VERIFY_WITHIN_S = 3.0
 CLIENT_TIMEOUT_S = 2.0
 RESOLVE_EVERY_S = 0.3
+#: Nothing is on the wire while we look: who carried out what is EXECUTING is gone.
+UNCLEAR = frozenset({Status.EXECUTING.value, Status.IN_DOUBT.value})
 #: A situation gathered longer ago than this (a store that hung) is gathered again.
 DECIDE_WITHIN_S = 0.5
 #: A claim whose commit took longer than this is not sent.
@@ -52,14 +54,17 @@ class Executor:
         self._keeper_side = keeper_side
         self._client = KeeperClient(config.socket, CLIENT_TIMEOUT_S)
         self._resolve_at_s = float("-inf")
+        self.has_more_to_do = False  # an order waits for its turn, or a doubt for a reading
 
     def tick(self, now: dt.datetime) -> bool:
         """Resolve what is in doubt, then carry out the oldest approved order. DatabaseError."""
         now_s = clock.monotonic()
-        if now_s - self._resolve_at_s >= RESOLVE_EVERY_S:
+        standing = waiting.orders_to_carry_out(self.machine.pk)
+        self.has_more_to_do = bool(standing)
+        if standing & UNCLEAR and now_s - self._resolve_at_s >= RESOLVE_EVERY_S:
             self._resolve_at_s = now_s
             self._resolve(now, now_s)
-        if not self._may_execute():
+        if Status.APPROVED.value not in standing or not self._may_execute():
             return False
         ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
         looked = ready.select_related("proposer_agent", "proposer_user", "organization")[:READY_LOOKED_AT]

@@ -36,6 +36,8 @@ from roasts.recording.backlog import Backlog
 logger = logging.getLogger(__name__)
 STORE_EVERY_S = 0.1
 EXECUTE_EVERY_S = 0.1
+#: Where every approval is heard of at once and nothing waits, looking is only the net below.
+LISTEN_EVERY_S = 0.4
 BACKOFF_S = 0.5
 
 
@@ -162,7 +164,8 @@ class MachineLoop:
                 self._note_ids()
                 try:
                     if not self.executor.tick(clock.now()):
-                        waiter.wait(EXECUTE_EVERY_S)
+                        is_quiet = live.is_heard() and not self.executor.has_more_to_do
+                        waiter.wait(LISTEN_EVERY_S if is_quiet else EXECUTE_EVERY_S)
                 except DatabaseError as error:
                     logger.warning("%s: nothing is executed, the store is unreachable: %s", self.machine.pk, error)
                     connection.close()

@@ -73,6 +73,12 @@ def waiter(topic: str) -> Waiter:
     return sleeper
 
 
+def is_heard() -> bool:
+    """Whether nudges of other processes reach this one now, as far as is known. A sleeper that depends on them looks
+    more often while they do not."""
+    return not settings.IS_FLEET or fan_out.bridge().is_connected
+
+
 def wake(topic: str) -> None:
     """Nudge every sleeper on ``topic``, here and in other processes. Never blocks, never raises."""
     _wake_here(topic)

@@ -40,6 +40,14 @@ class LinkState:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FiledUpTo:
+    """Every reading of this keeper boot up to this number is recorded, or needed no record."""
+
+    connection_id: str
+    sequence: int
+
+
 def file_decisions(machine: Machine, filings: Sequence[Filing], *, now: dt.datetime) -> int:
     """Write what the recorder decided, in order; returns how many samples were new.
 
@@ -337,10 +345,11 @@ def write_latest(
     rate_of_rise_c_per_min: float | None,
     are_beans_proved: bool,
     interval_s: float | None = None,
+    filed: FiledUpTo | None = None,
     now: dt.datetime,
 ) -> None:
     """Rewrite the machine's one row of latest values (about 5 Hz). ``reading`` None: only the link. ``interval_s``:
-    how far apart its readings come, None where nobody said."""
+    how far apart its readings come, None where nobody said. ``filed``: see :func:`note_filed`."""
     values: dict[str, Any] = {
         "link": link.link,
         "link_code": link.code[:40],
@@ -351,6 +360,8 @@ def write_latest(
     }
     if reading is not None:
         values |= _latest_values(reading) | {"rate_of_rise_c_per_min": rate_of_rise_c_per_min}
+    if filed is not None:
+        values |= {"connection_id": filed.connection_id, "filed_sequence": filed.sequence}
     if MachineReading.objects.filter(pk=machine_id).update(**values) == 0:
         MachineReading.objects.update_or_create(machine_id=machine_id, defaults=values)
 

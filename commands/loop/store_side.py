@@ -14,7 +14,7 @@ from django.db.models import Q
 
 from commands import services
 from commands.commissioning import services_commissioning
-from commands.loop import lease
+from commands.loop import lease, waiting
 from commands.loop.interlocks import believed
 from commands.loop.keeper_side import KeeperSide
 from commands.loop.machine_facts import config_of, facts_of
@@ -28,6 +28,7 @@ from commands.loop.notes import (
     RaiseAlarm,
     View,
 )
+from commands.loop.waiting import AtMachine
 from commands.models import Halt
 from commands.records import halts
 from commands.stop import filing, journal
@@ -41,7 +42,7 @@ from roasts import services as roast_services
 from roasts.events import crack_store
 from roasts.models import Machine, Roast
 from roasts.recording.backlog import Backlog
-from roasts.services import LinkState
+from roasts.services import FiledUpTo, LinkState
 from roasts.store import summaries
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,8 @@ LATCH_GRACE_S = 1.5
 #: A halt stands in the store but the keeper is not latched: after this long it is latched again.
 RELATCH_AFTER_S = 3.0
 COLD_BEANS_C = 60.0
-ENVELOPE_EVERY_S = 1.0
-_BOUNDS = (
-    "max_bean_temp_c", "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s",
-)  # fmt: skip
+#: Samples alone wait so long to be filed together; what a roast turns on (its begin, a mark, its end) does not.
+FILE_EVERY_S = 0.5
 
 OPEN = ~Q(status__in=list(summaries.CLOSED))
 
@@ -95,8 +94,8 @@ class StoreSide:
         self._latch_seen_s = 0.0
         self._recorded_s = float("-inf")  # when an open halt for a latch was last there
         self._unlatched_since_s: float | None = None
-        self._envelope_at_s = float("-inf")
-        self._bounds = tuple(getattr(machine, name) for name in _BOUNDS)
+        self._filed_at_s = float("-inf")
+        self._bounds = tuple(getattr(machine, name) for name in waiting.BOUNDS)
         self.last_ok_s = clock.monotonic()
 
     def tick(self, now: dt.datetime) -> bool:
@@ -107,7 +106,10 @@ class StoreSide:
                 raise LeaseLost(self.machine.pk)
             self._renewed_at_s = now_s
         worked = self._apply_note(now)
-        worked = self._file(now) >= BATCH or worked
+        if self._backlog.is_urgent or now_s - self._filed_at_s >= FILE_EVERY_S:
+            is_more = self._file(now) >= BATCH
+            self._filed_at_s = float("-inf") if is_more else now_s
+            worked = worked or is_more
         self._write_latest(now, now_s)
         if now_s - self._halts_at_s >= HALTS_EVERY_S:
             self._halts_at_s = now_s
@@ -115,7 +117,6 @@ class StoreSide:
         if now_s - self._expected_at_s >= EXPECT_EVERY_S:
             self._expected_at_s = now_s
             self._look_back()
-        self._watch_envelope(now_s)
         self.last_ok_s = clock.monotonic()
         return worked
 
@@ -190,43 +191,38 @@ class StoreSide:
             return
         self._latest_at_s = now_s
         self._latest_view = view
+        # The view was taken before the backlog is looked at: what it counts as processed is filed or queued.
+        is_all_filed = bool(view.boot_id) and len(self._backlog) == 0
         roast_services.write_latest(
             self.machine.pk,
             LinkState(view.link, view.link_code, view.link_message),
             view.reading,
+            filed=FiledUpTo(view.boot_id, view.processed_sequence) if is_all_filed else None,
             rate_of_rise_c_per_min=view.rate_of_rise_c_per_min,
             are_beans_proved=view.are_beans_proved,
             interval_s=view.interval_s,
             now=now,  # from before the view was taken: what the loop streams of a later view is newer
         )
-        # The view was taken before the backlog is looked at: what it counts as processed is filed or queued.
-        if view.boot_id and len(self._backlog) == 0:
-            roast_services.note_filed(self.machine.pk, connection_id=view.boot_id, sequence=view.processed_sequence)
         if view.identity and view.identity != self._identity:
             roast_services.note_identity(self.machine.pk, view.identity)
             services_commissioning.meet_machine(self.machine, view.identity, now=now)
             self._identity = view.identity
             self._keeper_side.vouch(view.identity)
 
-    def _watch_envelope(self, now_s: float) -> None:
+    def _watch_envelope(self, found: AtMachine | None) -> None:
         """A lead who lowers a maximum in mid-roast is heard at once, by our interlocks and the keeper's."""
-        if now_s - self._envelope_at_s < ENVELOPE_EVERY_S:
-            return
-        self._envelope_at_s = now_s
-        row = Machine.objects.filter(pk=self.machine.pk).values_list("is_archived", "is_remote", *_BOUNDS).first()
-        if row is None or row[0] or row[1]:
+        if found is None or not found.is_ours:
             raise NotOurs(self.machine.pk)
-        bounds = row[2:]
-        if bounds == self._bounds:
+        if found.bounds == self._bounds:
             return
-        for name, value in zip(_BOUNDS, bounds, strict=True):
+        for name, value in zip(waiting.BOUNDS, found.bounds, strict=True):
             setattr(self.machine, name, value)
         run_dir = Path(self._keeper_side.config.lock_file).parent
         config = config_of(self.machine, run_dir)
         keeper_config.write(run_dir, config)
         self._keeper_side.set_limits(facts_of(self.machine), config)
-        self._bounds = bounds
-        logger.info("%s has new limits: %s", self.machine.pk, dict(zip(_BOUNDS, bounds, strict=True)))
+        self._bounds = found.bounds
+        logger.info("%s has new limits: %s", self.machine.pk, dict(zip(waiting.BOUNDS, found.bounds, strict=True)))
 
     # --- halts ---
 
@@ -254,11 +250,15 @@ class StoreSide:
 
     def _look_around(self, now: dt.datetime, now_s: float) -> None:
         self._look_for_people()
-        self._void_held(now)
-        services.release_due(machine_id=self.machine.pk, now=now)
         self._file_journalled(now)
-        view = self._keeper_side.view
-        open_halts = list(Halt.objects.filter(machine=self.machine, closed_at__isnull=True))
+        view = self._keeper_side.view  # before the store is asked: a latch that we see may have its halt there
+        found = waiting.at_machine(self.machine.pk)
+        self._watch_envelope(found)
+        if found is not None and found.has_held_orders:
+            self._void_held(now)
+            services.release_due(machine_id=self.machine.pk, now=now)
+        is_halted = found is not None and found.is_halted
+        open_halts = list(Halt.objects.filter(machine=self.machine, closed_at__isnull=True)) if is_halted else []
         self._file_latch(view, open_halts, now, now_s)
         self._latch_again(view, open_halts, now_s)
         self._note_cooling(view, open_halts, now, now_s)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from commands.console.order_words import order_steps
-from commands.loop import keeper_side, lease
+from commands.loop import keeper_side, lease, waiting
 from commands.loop.interlocks import Limits
 from commands.loop.keeper_side import KeeperSide, Resume
 from commands.loop.notes import MachineFacts, MovedAtMachine, PauseOrders
@@ -79,7 +79,7 @@ def test_a_lowered_maximum_reaches_both_interlocks_and_the_run_file_within_a_sec
     )
     store.tick(clock.now())
     Machine.objects.filter(pk=machine.pk).update(max_bean_temp_c=210.0)
-    store._watch_envelope(clock.monotonic() + 1.1)
+    store._watch_envelope(waiting.at_machine(store.machine.pk))
     assert side.facts.limits.max_bean_temp_c == 210.0
     assert keeper_config.read(keeper_config.config_path(tmp_path / "run", machine.pk)).limits.max_bean_temp_c == 210.0
     side._beat()

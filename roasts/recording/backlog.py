@@ -15,6 +15,7 @@ from pathlib import Path
 
 from roasts.recording import decision_json
 from roasts.recording.filing import Filing
+from roasts.recording.recorder import RecordSample
 
 logger = logging.getLogger(__name__)
 MEMORY_MAX = 600  # a minute at 10 Hz
@@ -34,6 +35,7 @@ class Backlog:
         self._offset = 0  # how much of the file is filed
         self._taken: tuple[str, int] = ("", 0)  # what the last `take` covered
         self.dropped = 0
+        self.is_urgent = False  # something other than samples waits: it is filed at once
 
     def __len__(self) -> int:
         with self._lock:
@@ -43,6 +45,7 @@ class Backlog:
         """Add one; goes to disk with the rest when memory is full. Never raises for a full disk: counts."""
         with self._lock:
             self._memory.append(filing)
+            self.is_urgent = self.is_urgent or not isinstance(filing.decision, RecordSample)
             if len(self._memory) >= self._memory_max:
                 self._spill()
 
@@ -77,6 +80,7 @@ class Backlog:
                     return batch
                 self._forget_file_to(self._taken[1])  # nothing but torn lines
             batch = [self._memory[n] for n in range(min(count, len(self._memory)))]
+            self.is_urgent = self.is_urgent and len(batch) < len(self._memory)
             self._taken = ("memory", len(batch))
             return batch
 

@@ -211,6 +211,22 @@ def test_the_backlog_keeps_order_over_memory_and_disk(tmp_path: Path, machine: M
     assert not path.exists() and len(backlog) == 0
 
 
+def test_what_a_roast_turns_on_is_urgent_until_it_is_taken_and_samples_alone_are_not(tmp_path: Path) -> None:
+    found, _ = filings(roast())
+    backlog = Backlog(tmp_path / "m.ndjson", memory_max=10_000)
+    samples = [each for each in found if isinstance(each.decision, recorder.RecordSample)]
+    backlog.put(samples[0])
+    assert not backlog.is_urgent
+    backlog.put(next(each for each in found if not isinstance(each.decision, recorder.RecordSample)))
+    backlog.put(samples[1])
+    assert backlog.is_urgent
+    backlog.take(2)
+    assert backlog.is_urgent, "the batch did not hold all there is"
+    backlog.take(3)
+    backlog.done()
+    assert not backlog.is_urgent
+
+
 def test_a_batch_not_done_comes_again_also_to_the_next_process(tmp_path: Path) -> None:
     found, _ = filings(roast())
     path = tmp_path / "m.ndjson"

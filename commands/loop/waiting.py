@@ -1,0 +1,66 @@
+"""What waits in the store for one machine's loop: asked several times a second, so one statement each, planned once.
+
+Most looks find nothing. Only where one finds something are the rows themselves read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import Exists, OuterRef
+
+from commands.models import Halt, Proposal, Status
+from kernel.prepared import Prepared
+from roasts.models import Machine
+
+#: The bounds of a machine that its loop and keeper make safe by.
+BOUNDS = (
+    "max_bean_temp_c", "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s",
+)  # fmt: skip
+#: What only the executor can bring to an end.
+TO_CARRY_OUT = (Status.APPROVED.value, Status.EXECUTING.value, Status.IN_DOUBT.value)
+
+_ORDERS = Prepared(
+    lambda machine: (
+        Proposal.objects.filter(machine_id=machine, status__in=TO_CARRY_OUT)
+        .order_by()
+        .values_list("status")
+        .distinct()
+    ),
+    "machine",
+)
+_HELD = Proposal.objects.filter(machine_id=OuterRef("pk"), status=Status.PENDING_APPROVAL.value)
+_HALTS = Halt.objects.filter(machine_id=OuterRef("pk"), closed_at__isnull=True)
+_MACHINE = Prepared(
+    lambda machine: (
+        Machine.objects.filter(pk=machine)
+        .order_by()
+        .annotate(has_held=Exists(_HELD), is_halted=Exists(_HALTS))
+        .values_list("is_archived", "is_remote", "has_held", "is_halted", *BOUNDS)
+    ),
+    "machine",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AtMachine:
+    """What the store says of a machine now. ``bounds``: the values of `BOUNDS`, in °C, °C/min and s."""
+
+    is_ours: bool  # there, not archived, and not fed by a bridge
+    has_held_orders: bool
+    is_halted: bool
+    bounds: tuple[float | None, ...]
+
+
+def orders_to_carry_out(machine_id: str) -> frozenset[str]:
+    """The statuses of `TO_CARRY_OUT` that orders of this machine stand at. DatabaseError."""
+    return frozenset(status for (status,) in _ORDERS.rows(machine=machine_id))
+
+
+def at_machine(machine_id: str) -> AtMachine | None:
+    """None: the machine is gone. DatabaseError."""
+    row = _MACHINE.first(machine=machine_id)
+    if row is None:
+        return None
+    is_archived, is_remote, has_held, is_halted, *bounds = row
+    return AtMachine(not is_archived and not is_remote, bool(has_held), bool(is_halted), tuple(bounds))
