@@ -119,6 +119,8 @@ INVARIANTS: dict[str, str] = {
 READS: dict[str, frozenset[str]] = {
     sentence: frozenset(re.findall(r"\b(?:FROM|JOIN) ([a-z_]+)", query)) for sentence, query in INVARIANTS.items()
 }
+#: All of them.
+READ = frozenset[str]().union(*READS.values())
 
 #: What the oracle replays of one machine, as rows (kind, a, b, c).
 PICTURE = f"""

@@ -22,6 +22,7 @@ from psycopg import errors as pg_errors
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from simulation.plan import Fault
+from simulation.sandbox import PREPARED_AT_MOST
 from simulation.virtual_clock import VirtualClock
 
 STEP_S = 0.0001
@@ -304,6 +305,7 @@ class Scheduler:
         connection: Any = connections["default"]
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+        connection.connection.prepared_max = PREPARED_AT_MOST
         connection.execute_wrappers.append(self._statement)
         commit, rollback = connection._commit, connection._rollback
         connection._commit = functools.partial(self._commit, connection, commit)

@@ -50,7 +50,8 @@ class World:
         self._ids_before = ids.install(self.chance.random_bytes)
         self.chance.restart(0)
         self.control = psycopg.connect(sandbox.address(place), autocommit=True)
-        self.control.execute("SET session_replication_role = replica")
+        self.control.prepared_max = sandbox.PREPARED_AT_MOST
+        self.control.execute("SET session_replication_role = replica; SET plan_cache_mode = force_generic_plan")
         self.cast = population.populate()
         self.broker = SimBroker(self.scheduler)
         self.keeper = SimKeeper("", self.scheduler, {})
@@ -146,7 +147,8 @@ class World:
     def look(self, written: frozenset[str] | None = None) -> tuple[Picture, list[tuple[str, str]]]:
         """The committed state, and (sentence, what) of every invariant that is broken. ``written``: the tables that
         were written since the last look; None looks at everything."""
-        looking, machine = race_invariants.statement(written), {"machine": self.machine.pk}
+        looked_at = None if written is None else written & race_invariants.READ
+        looking, machine = race_invariants.statement(looked_at), {"machine": self.machine.pk}
         rows = self.control.execute(looking, machine, prepare=True).fetchall()  # type: ignore[arg-type]
         broken = [(a, str(b)) for kind, a, b, _c in rows if kind == "broken"]
         return Picture.of(row for row in rows if row[0] != "broken"), broken
