@@ -136,10 +136,11 @@ class Prepared:
         return _Plan(sql, named, ordered)
 
 
-def insert(*rows: Model) -> None:
+def insert(*rows: Model, skips_known: bool = False) -> None:
     """New rows of one model in one statement, as ``save(force_insert=True)`` would write them.
 
     A single row learns its generated key. No signals are sent; call it in the transaction the rows belong to.
+    ``skips_known``: a row that is there already stays as it is, and no key is learnt.
     """
     model = type(rows[0])
     if any(type(row) is not model for row in rows):
@@ -148,13 +149,35 @@ def insert(*rows: Model) -> None:
     fields, head, values, returning = _insertion(model, link.vendor)
     given = _as_text if link.vendor == "postgresql" else _as_saved
     params = [given(field, row) for row in rows for field in fields]
-    is_keyed = bool(returning) and len(rows) == 1
-    statement = head + ", ".join([values] * len(rows)) + (returning if is_keyed else "")
+    is_keyed = bool(returning) and len(rows) == 1 and not skips_known
+    end = returning if is_keyed else " ON CONFLICT DO NOTHING" if skips_known else ""
+    statement = head + ", ".join([values] * len(rows)) + end
     found = run(statement, params)
     if is_keyed:
         rows[0].pk = found[0][0]
     for row in rows:
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+
+
+def update(model: type[Model], key: str, values: Mapping[str, Any]) -> int:
+    """Write these fields of the row with this primary key, as ``filter(pk=key).update(**values)`` would; how many
+    rows that were. No signals are sent."""
+    link = connections[DEFAULT_DB_ALIAS]
+    fields, statement = _updating(model, tuple(values), link.vendor)
+    given = _as_text if link.vendor == "postgresql" else _as_saved
+    row = model(**values)
+    return len(run(statement, [*(given(field, row) for field in fields), key]))
+
+
+@functools.cache
+def _updating(model: type[Model], names: tuple[str, ...], _vendor: str) -> tuple[tuple[Field[Any, Any], ...], str]:
+    """The fields in the order of the statement, and the statement, which returns a row for each that it wrote."""
+    by_name = {field.name: field for field in model._meta.concrete_fields}
+    fields = tuple(by_name[name] for name in names)
+    quote = connection.ops.quote_name
+    columns = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
+    key = quote(str(model._meta.pk.column))
+    return fields, f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {key} = %s RETURNING 1"
 
 
 @functools.cache

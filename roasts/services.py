@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from drivers.port import MachineState, Quality, Reading
-from kernel import audit, ids, live
+from kernel import audit, ids, live, prepared
 from kernel.errors import Conflict, Unprocessable
 from kernel.principals import Principal, system_principal
 from roasts import inference
@@ -27,6 +27,8 @@ MAX_EVENTS_PER_ROAST = 500
 MARK_SLACK_MS = 10_000
 #: A roast whose first sample lies within this of its charge was watched from the charge on.
 CHARGE_SEEN_MS = 2_000
+#: Samples in one statement: a few seconds at 10 Hz, and far fewer values than a statement may have.
+SAMPLES_AT_ONCE = 40
 #: Of an open roast, read back at most (an hour at 10 Hz).
 RESUMED_SAMPLES = 36_000
 
@@ -72,13 +74,14 @@ def file_decisions(machine: Machine, filings: Sequence[Filing], *, now: dt.datet
 
 def note_filed(machine_id: str, *, connection_id: str, sequence: int) -> None:
     """Remember up to which reading of which keeper boot everything is filed: where a restart resumes."""
-    MachineReading.objects.filter(pk=machine_id).update(connection_id=connection_id, filed_sequence=sequence)
+    prepared.update(MachineReading, machine_id, {"connection_id": connection_id, "filed_sequence": sequence})
 
 
 def _insert(samples: list[Sample]) -> int:
     if not samples:
         return 0
-    Sample.objects.bulk_create(samples, ignore_conflicts=True)
+    for begin in range(0, len(samples), SAMPLES_AT_ONCE):
+        prepared.insert(*samples[begin : begin + SAMPLES_AT_ONCE], skips_known=True)
     return len(samples)
 
 
@@ -362,7 +365,7 @@ def write_latest(
         values |= _latest_values(reading) | {"rate_of_rise_c_per_min": rate_of_rise_c_per_min}
     if filed is not None:
         values |= {"connection_id": filed.connection_id, "filed_sequence": filed.sequence}
-    if MachineReading.objects.filter(pk=machine_id).update(**values) == 0:
+    if prepared.update(MachineReading, machine_id, values) == 0:
         MachineReading.objects.update_or_create(machine_id=machine_id, defaults=values)
 
 

@@ -12,7 +12,7 @@ from django.db.transaction import TransactionManagementError
 
 from kernel import clock
 from kernel.models import Agent, ApiKey, AuditEntry, Organization, StreamEvent
-from kernel.prepared import Prepared, insert, run, utc
+from kernel.prepared import Prepared, insert, run, update, utc
 
 
 def _agents(organization: str, name: str) -> QuerySet[Agent, tuple[object, ...]]:
@@ -160,3 +160,30 @@ def test_whoever_listens_to_statements_hears_these_too(organization: Organizatio
         insert(_event(organization, "heard"))
         assert run("SELECT %s", ["x"]) == [("x",)]
     assert heard == ["INSERT", "SELECT"]
+
+
+@pytest.mark.django_db
+def test_update_writes_what_the_queryset_would_and_says_how_many_rows_there_were(
+    organization: Organization, agent: Agent
+) -> None:
+    now = clock.now()
+    key = ApiKey.objects.create(
+        organization=organization, agent=agent, prefix="p1", digest="d", scopes=["read"], created_at=now
+    )
+    assert update(ApiKey, key.pk, {"scopes": ["read", "propose"], "expires_at": now, "prefix": "p2"}) == 1
+    key.refresh_from_db()
+    assert (key.scopes, key.expires_at, key.prefix, key.digest) == (["read", "propose"], now, "p2", "d")
+    assert update(ApiKey, key.pk, {"expires_at": None}) == 1
+    key.refresh_from_db()
+    assert key.expires_at is None
+    assert update(ApiKey, "key_of_nobody" if isinstance(key.pk, str) else 0, {"prefix": "p3"}) == 0
+
+
+@pytest.mark.django_db
+def test_insert_leaves_a_row_that_is_there_as_it_is_where_told_to(organization: Organization) -> None:
+    other = Organization(id=organization.pk, slug="other", name="Other", created_at=clock.now())
+    more = Organization(slug="more", name="More", created_at=clock.now())
+    insert(other, more, skips_known=True)
+    assert set(Organization.objects.values_list("slug", flat=True)) == {organization.slug, "more"}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert(Organization(id=organization.pk, slug="again", name="Again", created_at=clock.now()))
