@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from commands.console.pages import members_only, page_context
@@ -42,7 +43,7 @@ def report(request: HttpRequest, principal: Principal, roast_id: str) -> HttpRes
         context |= {
             "shown": shown,
             "document": shown.document,
-            "figure": mark_safe(report_figure.draw(shown.document)),  # every text in it is escaped
+            "figure": mark_safe(report_figure.draw(shown.document, gettext)),  # every text in it is escaped
             "qr": qr_of(address),
             "address": address,
         }

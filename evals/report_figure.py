@@ -6,7 +6,7 @@ No script, no style attribute (the house's Content-Security-Policy allows none):
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 WIDTH, HEIGHT = 900, 420
@@ -29,23 +29,26 @@ EVENT_WORDS = {
 Values = Sequence[float | None]
 
 
-def draw(document: dict[str, Any]) -> str:
-    """An ``<svg>`` element (user units, no fixed size) of the document's curve; words only where there is none."""
+def draw(document: dict[str, Any], say: Callable[[str], str] = str) -> str:
+    """An ``<svg>`` element (user units, no fixed size) of the document's curve; words only where there is none.
+
+    ``say`` words a text in the reader's language.
+    """
     curve = document["curve"]
     times: list[float] = [t for t in curve.get("elapsed_s", []) if t is not None]
     if len(times) < 2:
-        return '<p class="report-no-curve">No curve was recorded.</p>'
+        return f'<p class="report-no-curve">{html.escape(say("No curve was recorded."))}</p>'
     end_s = max(times[-1], TICK_S)
     parts = [
-        f'<svg class="report-curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_label(document)}">',
+        f'<svg class="report-curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_label(document, say)}">',
         _grid(end_s),
         _line("rate", times, curve.get("rate_of_rise_c_per_min", []), end_s, LOW_RATE, HIGH_RATE),
         _line("infrared", times, curve.get("infrared_temp_c", []), end_s, LOW_C, HIGH_C),
         _line("environment", times, curve.get("environment_temp_c", []), end_s, LOW_C, HIGH_C),
         _line("golden", curve.get("golden_elapsed_s", []), curve.get("golden_c", []), end_s, LOW_C, HIGH_C),
         _line("bean", times, curve.get("bean_temp_c", []), end_s, LOW_C, HIGH_C),
-        *(_lane(word, top, times, curve.get(name, []), end_s) for name, word, top in LANES),
-        _marks(document["events"], end_s),
+        *(_lane((word, say(word)), top, times, curve.get(name, []), end_s) for name, word, top in LANES),
+        _marks(document["events"], end_s, say),
         "</svg>",
     ]
     return "".join(parts)
@@ -60,10 +63,11 @@ def _y(value: float, low: float, high: float) -> float:
     return BOTTOM - (BOTTOM - TOP) * share
 
 
-def _label(document: dict[str, Any]) -> str:
+def _label(document: dict[str, Any], say: Callable[[str], str]) -> str:
     roast = document["roast"]
     name = roast.get("title") or roast.get("bean") or roast.get("roast_id", "")
-    return html.escape(f"Roast curve of {name}: bean temperature, rate of rise and controls over time", quote=True)
+    words = say("Roast curve of {name}: bean temperature, rate of rise and controls over time")
+    return html.escape(words.replace("{name}", str(name)), quote=True)
 
 
 def _grid(end_s: float) -> str:
@@ -98,13 +102,13 @@ def _line(name: str, times: Values, values: Values, end_s: float, low: float, hi
     return f'<path class="line line-{name}" d="{"".join(commands)}"/>' if commands else ""
 
 
-def _lane(word: str, top: int, times: Values, values: Values, end_s: float) -> str:
-    """A control as steps; the number stands where it changes."""
+def _lane(names: tuple[str, str], top: int, times: Values, values: Values, end_s: float) -> str:
+    """A control (its name, and as it is said) as steps; the number stands where it changes."""
     known = [(t, v) for t, v in zip(times, values, strict=False) if t is not None and v is not None and t >= 0]
     if not known:
         return ""
     full = max(9.0, *(value for _, value in known))
-    parts = [f'<text class="tick" x="{LEFT - 6}" y="{top + 16}" text-anchor="end">{word}</text>']
+    parts = [f'<text class="tick" x="{LEFT - 6}" y="{top + 16}" text-anchor="end">{html.escape(names[1])}</text>']
     commands: list[str] = []
     last: float | None = None
     labelled_s = -LABEL_EVERY_S
@@ -119,15 +123,15 @@ def _lane(word: str, top: int, times: Values, values: Values, end_s: float) -> s
             parts.append(f'<text class="step-number" x="{x + 2:.1f}" y="{max(y - 2, top + 8):.1f}">{value:.0f}</text>')
         last = value
     commands.append(f"H{_x(known[-1][0], end_s):.1f}")
-    name = word.lower()
+    name = names[0].lower()
     return f'<path class="line line-{name}" d="{"".join(commands)}"/>' + "".join(parts)
 
 
-def _marks(events: list[dict[str, Any]], end_s: float) -> str:
+def _marks(events: list[dict[str, Any]], end_s: float, say: Callable[[str], str]) -> str:
     parts = []
     for index, event in enumerate(e for e in events if e["kind"] in EVENT_WORDS and e.get("is_standing", True)):
         x = _x(event["elapsed_ms"] / 1000, end_s)
-        word = html.escape(EVENT_WORDS[event["kind"]])
+        word = html.escape(say(EVENT_WORDS[event["kind"]]))
         parts.append(f'<path class="mark mark-{html.escape(event["source"])}" d="M{x:.1f} {TOP}V{HEIGHT - 14}"/>')
         anchor = "end" if x > RIGHT - 70 else "start"
         shift = -3 if anchor == "end" else 3

@@ -17,6 +17,8 @@ _KNOWN = frozenset(SAID)
 def spoken(code: object) -> str:
     """`SAFETY_CONCERN` as a person says it."""
     words = str(code or "").replace("_", " ").lower()
+    if ": " in words:  # `drum: max_step`
+        return ": ".join(spoken(part) for part in words.split(": "))
     return gettext(words) if words in _KNOWN else words
 
 

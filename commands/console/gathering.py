@@ -262,7 +262,7 @@ def gather_orders(principal: Principal, machine: Machine, now: dt.datetime) -> d
     """The latest orders of one machine with their whole timelines."""
     rows = (
         Proposal.objects.filter(machine=machine)
-        .select_related("proposer_agent", "proposer_user", "approver", "execution")
+        .select_related("machine", "proposer_agent", "proposer_user", "approver", "execution")
         .prefetch_related(
             Prefetch("transitions", ProposalTransition.objects.order_by("at", "id")),
             Prefetch("execution__stages", ExecutionStage.objects.order_by("at", "id")),

@@ -10,9 +10,10 @@ import datetime as dt
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import get_language, gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from commands.console.known_codes import SAID
 from commands.models import OrderType, Proposal, Status
 from commands.reasons import ADVISORY
 from kernel.principals import Principal
@@ -196,7 +197,7 @@ def asked_words(proposal: Proposal) -> str:
     """What was asked in the asker's own unit, when that is not already the native step."""
     if proposal.asked_value is None or proposal.asked_unit in ("", "step"):
         return ""
-    unit = {"percent": "%", "rpm": "rpm", "celsius": "°C"}.get(proposal.asked_unit, proposal.asked_unit)
+    unit = {"percent": "%", "rpm": gettext("rpm"), "celsius": "°C"}.get(proposal.asked_unit, proposal.asked_unit)
     return gettext("asked %(value)s %(unit)s") % {"value": f"{proposal.asked_value:g}", "unit": unit}
 
 
@@ -212,6 +213,7 @@ def evidence_lines(evidence: Any) -> tuple[str, ...]:
     return tuple(line[:300] for line in lines)
 
 
+_CODES = frozenset(SAID)
 #: `kind` comes first anyway; the machine's uptime tells a person nothing.
 _UNSAID = frozenset({"kind", "from_device_ms", "to_device_ms"})
 
@@ -220,7 +222,7 @@ def _pairs(item: dict[Any, Any]) -> str:
     """`rate of rise: rate 22.2 °C/min, bound 21.6 °C/min` from a mapping, its `kind` first."""
     said = [(key, value) for key, value in list(item.items())[:8] if key not in _UNSAID and value is not None]
     pairs = [_named_value(str(key), value) for key, value in said]
-    kind = str(item.get("kind", "")).replace("_", " ")
+    kind = _known(str(item.get("kind", "")).replace("_", " "))
     return f"{kind}: {', '.join(pairs)}" if kind else ", ".join(pairs)
 
 
@@ -236,6 +238,11 @@ _UNITS = (
 )
 
 
+def _known(words: str) -> str:
+    """What was measured, in the page's language where the catalog has it."""
+    return gettext(words) if words in _CODES else words
+
+
 def _named_value(name: str, value: Any) -> str:
     """`rate_of_rise_c_per_min: 16.8` → `rate of rise 16.8 °C/min`."""
     return " ".join(named_value(name, value))
@@ -244,21 +251,21 @@ def _named_value(name: str, value: Any) -> str:
 def named_value(name: str, value: Any) -> tuple[str, str]:
     """`rate_of_rise_c_per_min: 16.8` → (`rate of rise`, `16.8 °C/min`)."""
     if isinstance(value, bool):
-        return name.replace("_", " "), shown_value(value)
+        return _known(name.replace("_", " ")), shown_value(value)
     if name.endswith("_ms") and isinstance(value, int | float) and value >= MINUTES_FROM_MS:
         minutes, seconds = divmod(int(value) // 1000, 60)
-        return name.removesuffix("_ms").replace("_", " "), f"{minutes}:{seconds:02d}"
+        return _known(name.removesuffix("_ms").replace("_", " ")), f"{minutes}:{seconds:02d}"
     for suffix, unit in _UNITS:
         if name.endswith(suffix) and isinstance(value, int | float):
             words = name.removesuffix(suffix) + ("_temp" if suffix == "_temp_c" else "")
-            return words.replace("_", " "), f"{shown_value(value)} {unit}"
-    return name.replace("_", " "), shown_value(value)
+            return _known(words.replace("_", " ")), f"{shown_value(value)} {unit}"
+    return _known(name.replace("_", " ")), shown_value(value)
 
 
 def shown_value(value: Any) -> str:
     """A stored value as a person writes it: 0.31, 12.0 → 12, lists with commas."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if isinstance(value, float):
         return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.2f}"
     if isinstance(value, list | tuple):
@@ -302,6 +309,9 @@ _STAGE_WORDS = {
     "in_doubt": _("In doubt"),
     "effect": _("Effect seen"),
 }
+_ORDER_OF = {
+    "heater": OrderType.SET_POWER.value, "fan": OrderType.SET_FAN.value, "drum": OrderType.SET_DRUM.value,
+}  # fmt: skip
 _DETAIL_KEYS = ("message", "says", "text", "reason", "code", "writes", "value_after", "actual_step", "step", "took_ms")
 
 
@@ -310,8 +320,20 @@ def _write_words(writes: Any) -> str:
     count = len(writes) if isinstance(writes, list) else writes
     words = ngettext("%(count)s write", "%(count)s writes", count) % {"count": count}
     if isinstance(writes, list) and isinstance(writes[0], dict) and writes[0].get("meaning"):
-        words += f": {writes[0]['meaning'].replace('-', MINUS)}"
+        words += f": {meaning_words(writes[0]['meaning'])}"
     return words
+
+
+def meaning_words(meaning: object) -> str:
+    """What one write meant, as the codec words it (`heater -1`), with the control's own name."""
+    control, _space, rest = str(meaning).replace("-", MINUS).partition(" ")
+    word = str(ORDER_WORDS[_ORDER_OF[control]]) if control in _ORDER_OF and not is_english() else control
+    return f"{word} {rest}".strip()
+
+
+def is_english() -> bool:
+    """Whether the page shows the record's own words."""
+    return (get_language() or "en").startswith("en")
 
 
 def _detail_words(detail: dict[str, Any]) -> str:

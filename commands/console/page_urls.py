@@ -4,7 +4,7 @@ from django.urls import path
 
 from commands.alarms import pages as pages_alarms
 from commands.commissioning import pages as pages_commissioning
-from commands.console import pages, pages_governor, pages_limits, pages_orders, pages_people
+from commands.console import pages, pages_governor, pages_limits, pages_orders, pages_people, pages_words
 from commands.history import pages_analytics
 
 app_name = "console"
@@ -28,6 +28,7 @@ urlpatterns = [
     path("orders/export.csv", pages_orders.order_export, name="order_export"),
     path("orders/<str:proposal_id>/", pages_orders.order, name="order"),
     path("orders/<str:proposal_id>/story/", pages_orders.order_again, name="order_again"),
+    path("words/", pages_words.said, name="words"),
     path("stop-tokens/", pages.stop_tokens, name="stop_tokens"),
     path("me/", pages_people.me, name="me"),
     path("me/pin/", pages_people.me_pin, name="me_pin"),

@@ -83,6 +83,10 @@ class Cell:
     fault: str
     is_changed: bool
 
+    @property
+    def significance(self) -> str:
+        return self.name.partition(".")[2]
+
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
@@ -119,7 +123,7 @@ def _shown(
         "newest": newest,
         "version": newest.version if newest is not None else 0,
         "groups": [(title, [number_view(name, typed, standing, faults) for name in names]) for title, names in GROUPS],
-        "froms": [from_view(name, word, typed, faults) for name, word in FROM_WORDS.items()],
+        "froms": [from_view(name, str(word), typed, faults) for name, word in FROM_WORDS.items()],
         "lines": lines_of(typed.get("table", [])),
         "table_faults": [(place, message) for place, message in faults.items() if place.startswith("table")],
         "table": [{**row, "share": spelled(row.get("up_to_share"))} for row in standing.get("table", [])],
@@ -185,7 +189,7 @@ def matrix_view(typed: Any, standing: Any, faults: dict[str, str]) -> list[tuple
             )
             for each in LEVELS
         ]  # fmt: skip
-        found.append((level.value, LEVEL_WORDS[level.value], cells))
+        found.append((level.value, str(LEVEL_WORDS[level.value]), cells))
     return found
 
 

@@ -99,7 +99,7 @@ def gather_grants(principal: Principal, now: dt.datetime, *, is_all: bool) -> di
     for grant in grants:
         state = grant_state(grant, now)
         told, evidence = tuple(trips.get(grant.pk, ())), order_words.evidence_lines(grant.evidence)
-        views.append((GrantView(grant, state, STATE_WORDS[state], told, evidence), STATE_ICONS[state]))
+        views.append((GrantView(grant, state, str(STATE_WORDS[state]), told, evidence), STATE_ICONS[state]))
     in_force = {"live": 0, "lowered": 0, "expired": 1, "revoked": 2}
     views.sort(key=lambda pair: in_force[pair[0].state])
     return {

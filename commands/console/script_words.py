@@ -189,6 +189,16 @@ SAID_BY_SCRIPTS = (
     _("High alarms and new orders can be heard. M turns the sound off."),
     _("Sound off in this browser."),
     _("Sound on."),
+    _("batch mass"),
+    _("preheat"),
+    _("probe at charge"),
+    _("time since charge"),
+    _("heater"),
+    _("fan"),
+    _("drum"),
+    _("mains voltage"),
+    _("no usable reading for {seconds} s"),
+    _("{what} {value} is outside {range}"),
 )
 
 

@@ -14,17 +14,14 @@ from django.utils.translation import get_language, gettext
 
 from commands.console import code_words
 from commands.console.known_patterns import PATTERNS
+from commands.console.order_words import is_english
 
 _GAP = re.compile(r"\{(\w+)\}")
 #: Sentences remembered per process; figures make each new, so the oldest go.
 REMEMBERED = 4096
+SEPARATOR = " · "  # several said in one line
 MAX_CHARACTERS = 2000
-MAX_DEPTH = 3  # a sentence in a gap of a sentence
-
-
-def is_english() -> bool:
-    """Whether the page shows the record's own words."""
-    return (get_language() or "en").startswith("en")
+MAX_DEPTH = 6  # a sentence in a gap of a sentence
 
 
 def worded(text: object) -> str:
@@ -32,7 +29,8 @@ def worded(text: object) -> str:
     words = str(text)
     if not words or is_english() or len(words) > MAX_CHARACTERS:
         return words
-    return _worded(words, get_language() or "en", 0)
+    language = get_language() or "en"
+    return SEPARATOR.join(_worded(part, language, 0) if part else part for part in words.split(SEPARATOR))
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -56,8 +54,11 @@ def _filled(template: str, gaps: dict[str, str], language: str, depth: int) -> s
 
 def _gap(value: str, language: str, depth: int) -> str:
     """What stands in a gap: a code by its word, a known sentence translated, anything else as it is."""
-    if value.replace("_", "").isalpha():
-        return code_words.by_word(value)
+    if not value:
+        return value  # the empty text is the catalog's own heading
+    parts = value.split(", ")
+    if all(part.replace("_", "").isalpha() for part in parts):
+        return ", ".join(code_words.by_word(part) for part in parts)
     return _worded(value, language, depth + 1)
 
 
@@ -71,5 +72,5 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
 def _expression(template: str) -> re.Pattern[str]:
     parts = _GAP.split(template)
     return re.compile(
-        "".join(f"(?P<{part}>.+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts)), re.S
+        "".join(f"(?P<{part}>.*?)" if index % 2 else re.escape(part) for index, part in enumerate(parts)), re.S
     )

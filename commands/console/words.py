@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from commands.console.known_codes import SAID
 from commands.console.order_words import percent_of
 from commands.models import Halt, OrderType
 from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent, RoastStatus
@@ -209,7 +210,8 @@ def link_words(link: str, code: str, message: str) -> LinkWords:
     if link == MachineReading.Link.UP.value:
         return LinkWords(word, True)
     if code and code not in (link, "stale_reading"):
-        word = f"{word}: {code.replace('_', ' ')}"
+        said = code.replace("_", " ")
+        word = f"{word}: {gettext(said) if said in SAID else said}"
     if link == MachineReading.Link.KEEPER_LOST.value:
         message = f"{message} {KEEPER_LOST_ADVICE}".strip()
     return LinkWords(word, False, message, is_down=link == MachineReading.Link.DOWN.value)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from django import template
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 
 from evals import report, report_figure
 
 register = template.Library()
+#: What `report_figure` says, which knows no catalog itself.
+OF_THE_FIGURE = (
+    _("TP"),
+    _("FC end"),
+    _("Second crack"),
+    _("Cool end"),
+    _("No curve was recorded."),
+    _("Roast curve of {name}: bean temperature, rate of rise and controls over time"),
+)
 WORDS = {
     **report_figure.EVENT_WORDS,
-    "charge": "Charge",
-    "turning_point": "Turning point",
-    "first_crack_end": "First crack end",
-    "note": "Note",
-    "drying": "Drying",
-    "maillard": "Maillard",
-    "development": "Development",
-    "person": "a person",
-    "device": "the machine",
-    "inferred": "inferred",
+    "charge": _("Charge"),
+    "turning_point": _("Turning point"),
+    "first_crack_end": _("First crack end"),
+    "note": _("Note"),
+    "drying": _("Drying"),
+    "maillard": _("Maillard"),
+    "development": _("Development"),
+    "person": _("a person"),
+    "device": _("the machine"),
+    "inferred": _("inferred"),
 }
 
 
@@ -43,7 +54,7 @@ def share(ratio: float | None) -> str:
 @register.filter
 def plain_word(code: object) -> str:
     """A stored word as people read it."""
-    return WORDS.get(str(code), str(code).replace("_", " "))
+    return gettext(WORDS.get(str(code), str(code).replace("_", " ")))
 
 
 @register.filter

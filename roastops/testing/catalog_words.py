@@ -74,3 +74,9 @@ def of_everything() -> dict[str, set[str]]:
         for words, where in part.items():
             found.setdefault(words, set()).update(where)
     return found
+
+
+def inputs_of_templates() -> list[str]:
+    """What hidden fields say into the record (an order's reasoning)."""
+    paths = (BASE_DIR / "templates").rglob("*.html")
+    return [words for path in paths for words in re.findall(r'type="hidden"[^>]* value="([^"{]+)"', path.read_text())]

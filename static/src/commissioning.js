@@ -17,10 +17,13 @@
     return body;
   }
   function told(form, answer) {
-    if ("drill" in form.dataset) return roastops.notice(answer.message, !answer.is_passed);
+    if ("drill" in form.dataset) return tell(answer.message, !answer.is_passed);
     if (!form.dataset.code) return roastops.notice(form.dataset.done || t("Done."));
     var step = ((answer.under_way || {}).steps || []).find(function (each) { return each.code === form.dataset.code; });
-    if (step) roastops.notice(step.message, step.result !== "passed");
+    if (step) tell(step.message, step.result !== "passed");
+  }
+  function tell(text, isRefused) {
+    roastops.worded([text]).then(function (said) { roastops.notice(said[0], isRefused); });
   }
   document.addEventListener("submit", function (event) {
     var form = event.target;

@@ -81,7 +81,7 @@
     var bytes = crypto.getRandomValues(new Uint8Array(16));
     return Array.from(bytes, function (b) { return b.toString(16).padStart(2, "0"); }).join("");
   }
-  var ONE_TRY_MS = 8000, AGAIN_MS = 1500, GIVE_UP_AFTER_MS = 60000;
+  var WORDS_WAIT_MS = 1500, ONE_TRY_MS = 8000, AGAIN_MS = 1500, GIVE_UP_AFTER_MS = 60000;
   /** One POST. Where no answer comes it is sent again under the same key until one does: nothing is lost, nothing
       done twice. `options`: label (what was pressed), isWanted (asked before each further try). */
   roastops.post = function (path, body, options) {
@@ -114,14 +114,34 @@
           return settled(read(got.answer, got.json));
         });
     }
-    return attempt().catch(function (error) { settled(); throw error; });
+    return attempt().catch(function (error) { settled(); throw error; }).then(inOurWords, function (error) {
+      if (!error.said) throw error;
+      return roastops.worded(error.said).then(function (said) { error.message = said.join(" ").trim(); throw error; });
+    });
   };
+  /** What the API says in English, in the page's language: asked of the server, and as it stands where that is silent. */
+  roastops.worded = function (texts, orderId) {
+    if (document.documentElement.lang === "en" || !(texts.length || orderId)) return Promise.resolve(texts);
+    var query = texts.map(function (text) { return "t=" + encodeURIComponent(text); });
+    if (orderId) query.push("order=" + encodeURIComponent(orderId));
+    var abort = new AbortController(), timer = setTimeout(function () { abort.abort(); }, WORDS_WAIT_MS);
+    return fetch("/words/?" + query.join("&"), { headers: { "X-Console-Fetch": "1" }, cache: "no-store", signal: abort.signal })
+      .then(function (answer) { return answer.ok ? answer.json() : { texts: texts }; })
+      .then(function (found) { return found.texts; }, function () { return texts; })
+      .finally(function () { clearTimeout(timer); });
+  };
+  /** An order that came back refused, with its reasons in the page's language. */
+  function inOurWords(answer) {
+    if (!answer || answer.status !== "REJECTED" || !answer.proposal_id) return answer;
+    return roastops.worded([], answer.proposal_id).then(function (said) { if (said.length) answer.said = said; return answer; });
+  }
   function read(answer, json) {
     if (answer.ok) return json;
     var words = [json.message || t("The server answered {status}.", { status: answer.status }), json.how_to_fix || ""].join(" ").trim();
     var error = new Error(words);
     error.status = answer.status;
     error.code = json.error;
+    error.said = json.message ? [json.message, json.how_to_fix || ""] : null;
     throw error;
   }
   /** What stands on a button, without its key. */
@@ -144,6 +164,7 @@
   /** The words of a refusal that came as 201 REJECTED. */
   roastops.refusal = function (order) {
     if (!order || order.status !== "REJECTED") return "";
+    if (order.said) return t("Refused:") + " " + order.said.join(" ");
     var reasons = ((order.verdict && order.verdict.reasons) || order.reasons || []).filter(function (r) { return !r.decision || r.decision === "REFUSE"; });
     return t("Refused:") + " " + reasons.map(function (r) { return [r.message || r.code, r.how_to_fix || ""].join(" ").trim(); }).join(" ");
   };

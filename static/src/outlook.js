@@ -75,12 +75,23 @@
     showWhatIf();
   }
   function text(id, words) { var e = document.getElementById(id); if (e && e.textContent !== words) e.textContent = words; }
+  var MEASURES = {
+    "batch mass": t("batch mass"), "preheat": t("preheat"), "probe at charge": t("probe at charge"), "time since charge": t("time since charge"),
+    "heater": t("heater"), "fan": t("fan"), "drum": t("drum"), "mains voltage": t("mains voltage")
+  };
+  /** What the twin was not fitted on (roasts/twin/prediction.py), in the page's language. */
+  function whyWords(why) {
+    var silent = /^no usable reading for (\S+) s$/.exec(why);
+    if (silent) return t("no usable reading for {seconds} s", { seconds: silent[1] });
+    var found = /^(\D+?) ([-\d.]+(?: \S+)?) is outside (.+)$/.exec(why);
+    return found && MEASURES[found[1]] ? t("{what} {value} is outside {range}", { what: MEASURES[found[1]], value: found[2], range: found[3] }) : why;
+  }
   function showWhatIf() {
     document.querySelectorAll("[data-what-if]").forEach(function (line) {
       var found = outlook && outlook.orders && outlook.orders[line.dataset.whatIf];
       if (!found) { line.textContent = ""; return; }
       var last = found.times_s.length - 1, withC = found.with_c[last], without = found.without_c[last];
-      var values = { time: seconds(found.times_s[last] - found.times_s[0]), with_it: degrees(withC), without: degrees(without), spread: spread(found.within_c), why: (found.why_extrapolating || []).join(", ") };
+      var values = { time: seconds(found.times_s[last] - found.times_s[0]), with_it: degrees(withC), without: degrees(without), spread: spread(found.within_c), why: (found.why_extrapolating || []).map(whyWords).join(", ") };
       line.textContent = found.is_extrapolating ? t("Twin, in {time}: {with_it} with it, {without} without (±{spread}), extrapolating: {why}.", values) : t("Twin, in {time}: {with_it} with it, {without} without (±{spread}).", values);
     });
     var first = document.querySelector("[data-what-if]"), curve = roastops.live.curve();
