@@ -73,6 +73,16 @@ class NumberView:
     def unit(self) -> str:
         return "s" if self.name.endswith("_s") else "°C" if self.name.endswith("_c") else ""
 
+    @property
+    def long_words(self) -> str:
+        """`24 h` of 86400 s, `5 min` of 300 s; nothing of what is read as it stands."""
+        if self.unit != "s" or not isinstance(self.standing, int | float) or self.standing < 120:
+            return ""
+        for length_s, word in ((3600, "h"), (60, "min")):
+            if self.standing % length_s == 0:
+                return f"{self.standing / length_s:g} {word}"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
