@@ -45,10 +45,13 @@ MOVES: Mapping[str, frozenset[tuple[str, str]]] = {
     "stop": frozenset(_OFF),
     "suspend": frozenset(_OFF),
     "pause_orders": frozenset(_OFF),
+    "resolve": frozenset({(IN_DOUBT, COMPLETED), (IN_DOUBT, FAILED)}),
     "reconcile": frozenset({(EXECUTING, IN_DOUBT), (IN_DOUBT, COMPLETED), (IN_DOUBT, FAILED)}),
     **dict.fromkeys(("tick", "take_over", "work", "claim_again", "heal"), frozenset(_LOOP | {(HELD, TIMEOUT)})),
 }
-OWN = frozenset({"approve", "reject", "abort", "veto"})
+OWN = frozenset({"approve", "reject", "abort", "veto", "resolve"})
+#: Who has said that they are at the machine.
+PRESENT = frozenset({"lead"})
 #: kind of fact -> verbs that may change it.
 MAKERS = {
     "halt": frozenset({"stop", "reset"}),
@@ -398,13 +401,29 @@ def _kept(history: History, asked: Asked) -> str:
     return "" if (asked.subject == "True") in own else f"told {asked.subject}, and that was never so"
 
 
+def _resolved(history: History, asked: Asked) -> str:
+    who = str(asked.arguments.get("who", "operator"))
+    if asked.status == 200:
+        is_done = _moved(history, asked, COMPLETED) or _moved(history, asked, FAILED)
+        return ("" if who in PRESENT else "resolved from afar") if is_done else "told resolved, and nothing moved"
+    if asked.status in (403, 404):
+        return "forbidden, though this person may" if who in OPERATORS else ""
+    if asked.status != 409:
+        return "an answer nobody foresaw"
+    if asked.code == "not_in_doubt":
+        return "" if _statuses(history, asked) - {IN_DOUBT} else "told settled, and it was in doubt all along"
+    if asked.code == "not_attended":
+        return "told not to be there, and is" if who in PRESENT else ""
+    return "" if asked.code in ("still_under_way", "disagrees_with_reading") else "an answer nobody foresaw"
+
+
 def _worked(_history: History, asked: Asked) -> str:
     return "" if asked.status == 200 else "a sweeper's or a loop's own work was refused"
 
 
 _CHECKS: Mapping[str, Any] = {
     "approve": _decided(APPROVED), "reject": _decided(REJECTED), "abort": _aborted, "propose": _proposed,
-    "adopt": _proposed, "veto": _vetoed, "stop": _stopped, "grant": _granted,
+    "adopt": _proposed, "veto": _vetoed, "stop": _stopped, "grant": _granted, "resolve": _resolved,
     **dict.fromkeys(("suspend", "resume", "pause_orders", "resume_orders"), _switched(OPERATORS)),
     **dict.fromkeys(("reset", "revoke"), _switched(LEADS)),
     **dict.fromkeys(("take_over", "work"), _took), **dict.fromkeys(("renew", "give_up"), _kept),

@@ -21,6 +21,7 @@ REFUSABLE = (
     "revoke",
     "suspend",
     "reset",
+    "resolve",
     "resume_orders",
 )
 UNREFUSABLE = (

@@ -28,7 +28,7 @@ from simulation.virtual_clock import VirtualClock
 STEP_S = 0.0001
 MAX_STEPS = 4000
 #: Only one actor runs: whoever waits at all waits for a parked one. (Session setting of every actor's connection.)
-LOCK_TIMEOUT_MS = 2
+LOCK_TIMEOUT_MS = 1
 READY, BLOCKED, SLEEPING, DONE = "ready", "blocked", "sleeping", "done"
 #: Errors PostgreSQL may answer any statement with: kind -> SQLSTATE.
 ERRORS = {"deadlock": "40P01", "serialization": "40001", "statement_timeout": "57014"}

@@ -15,6 +15,7 @@ from commands import services, tasks
 from commands.execution import Executor
 from commands.loop import lease, order_aborts, reconcile, tending
 from commands.models import Execution, Grant, Halt, Proposal
+from commands.records import doubts
 from drivers.keeper_client import KeeperRefused
 from kernel import clock, errors
 from kernel.models import Agent
@@ -129,6 +130,15 @@ def _adopt(call: Call) -> str:
     made = services.adopt_proposal(call.who, call.order(), now=call.now)
     call.world.remember(made)
     return made.pk
+
+
+def _resolve(call: Call) -> str:
+    """A person at the machine says what it reads."""
+    call.world.show_reading()
+    return doubts.resolve_doubt(
+        call.who, call.order(), reads_step=call.argument("reads"), reads_state=None, evidence="Read it off the panel.",
+        now=call.now,
+    ).pk  # fmt: skip
 
 
 def _expire(call: Call) -> str:
@@ -298,7 +308,7 @@ def executions_of(order_id: str) -> int:
 
 VERBS: Mapping[str, Verb] = {
     "propose": _propose, "approve": _approve, "reject": _reject, "abort": _abort, "adopt": _adopt, "veto": _veto,
-    "release": _release, "expire": _expire,
+    "release": _release, "expire": _expire, "resolve": _resolve,
     "void": _void, "stop": _stop, "reset": _reset, "suspend": _suspend, "resume": _resume,
     "pause_orders": _pause_orders, "resume_orders": _resume_orders, "grant": _grant, "revoke": _revoke, "tick": _tick,
     "take_over": _take_over, "renew": _renew, "give_up": _give_up, "reconcile": _reconcile, "seal": _seal,

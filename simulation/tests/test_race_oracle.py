@@ -71,6 +71,13 @@ GOOD: dict[str, History] = {
         [picture(), picture("", (LEASE, "2"))],
         [asked("take_over", subject="2"), asked("take_over", number=2, subject="")],
     ),
+    "resolved by who looked, while a loop reads": history(
+        [picture("IN_DOUBT"), picture("COMPLETED")],
+        [
+            asked("reconcile", order_id="", subject="0/1"),
+            asked("resolve", number=2, status=409, code="not_in_doubt", arguments={"who": "lead"}),
+        ],
+    ),
     "fenced by a newer token": history([picture()], [asked("take_over", status=409, until=0, code="fenced")]),
     "renewed at the moment of a take-over": history(
         [picture("", OWN_LEASE), picture("", (LEASE, "2"))],
@@ -189,6 +196,27 @@ BAD: dict[str, tuple[str, History]] = {
     ),
     "told paused by this call, and it was not": (
         "was not so", history([picture()], [asked("pause_orders", subject="True", until=0)]),
+    ),
+    "resolved by a person, and nothing moved": (
+        "nothing moved", history([picture("IN_DOUBT")], [asked("resolve", until=0, arguments={"who": "lead"})]),
+    ),
+    "resolved by who was not there": (
+        "from afar",
+        history([picture("IN_DOUBT"), picture("FAILED")], [asked("resolve", arguments={"who": "second"})]),
+    ),
+    "told settled, and it was in doubt": (
+        "in doubt all along",
+        history(
+            [picture("IN_DOUBT")],
+            [asked("resolve", status=409, code="not_in_doubt", until=0, arguments={"who": "lead"})],
+        ),
+    ),
+    "told not to be at the machine, and is": (
+        "and is",
+        history(
+            [picture("IN_DOUBT")],
+            [asked("resolve", status=409, code="not_attended", until=0, arguments={"who": "lead"})],
+        ),
     ),
     "a sealer turned away": ("work was refused", history([picture()], [asked("seal", status=409, until=0)])),
     "held though halted all along": (
