@@ -328,4 +328,14 @@ def _plain_values(value: Literal) -> dict[str, Any]:
     """Numbers, text, and lists of them, by name: what a writer may put back."""
     if not isinstance(value, dict):
         return {}
-    return {name: item for name, item in list(value.items())[:MAX_CARRIED] if not isinstance(item, dict)}
+    items = list(value.items())[:MAX_CARRIED]
+    return {name: item for name, item in items if not isinstance(item, dict) and _may_be_written(item)}
+
+
+def _may_be_written(item: Literal) -> bool:
+    """Whether every number in it is one: JSON spells 1e999, and neither JSON nor a Python literal can give it back."""
+    if isinstance(item, list):
+        return all(map(_may_be_written, item))
+    if isinstance(item, dict):
+        return all(map(_may_be_written, item.values()))
+    return not isinstance(item, float) or math.isfinite(item)

@@ -157,7 +157,7 @@ def _described(above: Sequence[Sequence[str]], found: Findings) -> dict[str, Any
 
 
 def write_roastime_csv(roast: ImportedRoast) -> bytes:
-    """The report, from charge on, one row per second."""
+    """The report, one row per second from charge to drop, even where that is marked after the last reading."""
     fields = dictionary_of(roast, rate_hz=1.0)
     start = fields["roastStartIndex"] - 1
     end = fields["roastEndIndex"] or len(fields.get("beanTemperature", fields.get("drumTemperature", [])))
@@ -166,7 +166,8 @@ def write_roastime_csv(roast: ImportedRoast) -> bytes:
     rows = _head(roast, fields, start)
     for row in range(start, end):
         cells = [f"{column[row]:.2f}" if row < len(column) else "" for column in figures]
-        settings = [f"{steps[kind, row]:g}" if np.isfinite(steps[kind, row]) else "" for kind in (0, 2, 1)]
+        held = steps[:, row] if row < steps.shape[1] else np.full(len(steps), np.nan)
+        settings = [f"{held[kind]:g}" if np.isfinite(held[kind]) else "" for kind in (0, 2, 1)]
         rows.append(["", str(row - start), _short(row - start), *cells, *settings])
     return "".join(",".join(_quoted(cell) for cell in row) + "\n" for row in rows).encode("utf-8")
 

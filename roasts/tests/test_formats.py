@@ -280,6 +280,35 @@ def test_ten_thousand_mutated_files_never_crash_hang_or_fill_the_memory() -> Non
     _assert_within_bounds(_fuzz(10_000, 42), 10_000)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+@pytest.mark.parametrize("place", ["carried", "computed"])
+def test_a_number_beyond_all_numbers_in_our_own_file_is_not_carried_into_others(number: str, place: str) -> None:
+    """JSON spells it, no format can hold it: Artisan would refuse the whole log."""
+    roast = read_roast(real("26-03-09_gigesa_no26"))
+    odd = dataclasses.replace(roast, **{place: {"extratimex": [[0.5, 987654.25]], "flavors": [1.0]}})
+    damaged = write_roast(odd, "json").replace(b"987654.25", number.encode())
+    found = read_roast(damaged)
+    assert dict(getattr(found, place)) == {"flavors": [1.0]}
+    for name in ("alog", "artisan-csv", "json", "ndjson", "roastime-json", "roastime-csv"):
+        assert len(read_roast(write_roast(found, name)).curve) > 400
+
+
+def test_a_drop_marked_after_the_last_reading_is_written_all_the_same() -> None:
+    """The report's rows go on to the drop, with nothing in them."""
+    log = {
+        "mode": "C", "timex": [float(s) for s in range(60)], "temp1": [200.0] * 60, "temp2": [150.0] * 60,
+        "timeindex": [2, 0, 0, 0, 0, 0, 50, 0], "extradevices": [84], "extratimex": [[float(s) for s in range(60)]],
+        "extratemp1": [[70.0] * 60], "extratemp2": [[20.0] * 60],
+    }  # fmt: skip
+    roast = read_alog(repr(log).encode())
+    late = dataclasses.replace(roast, marks=(*roast.marks[:-1], dataclasses.replace(roast.marks[-1], elapsed_s=65.0)))
+    written = roastime_csv.write_roastime_csv(late)
+    assert written.splitlines()[-1].split(b",")[1] == b"65"
+    again = roastime_csv.read_roastime_csv(written)
+    assert len(again.curve) == 66 and first_of(again.marks, "drop") == 65.0
+    assert np.isnan(again.curve.bean_temp_c[58:]).all() and not np.isnan(again.curve.bean_temp_c[:58]).any()
+
+
 def test_the_errors_of_all_formats_are_one_tree() -> None:
     assert issubclass(TooLarge, FormatError) and issubclass(NoCurve, FormatError)
     assert roastime.is_roastime_json('{"beanTemperature": []}')
