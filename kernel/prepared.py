@@ -212,7 +212,7 @@ def _as_text(field: Field[Any, Any], row: Model) -> Any:
         return "t" if value else "f"
     if kind is int or kind is float:
         return repr(value)
-    if kind is dt.datetime and value.tzinfo is not None and not getattr(field, "auto_now", False):
+    if isinstance(value, dt.datetime) and value.tzinfo is not None and not getattr(field, "auto_now", False):
         return value.isoformat()
     return _as_saved(field, row)
 

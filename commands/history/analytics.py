@@ -141,18 +141,32 @@ def _bounded_ms(value: int | None) -> int:
 
 def joined(parts: Sequence[Orders]) -> Orders:
     """Several sets as one, under one set of names."""
+    # By their bytes: numpy compares the fields of every pair of arrays that it puts together.
+    records = np.frombuffer(bytearray(b"".join(part.records.tobytes() for part in parts)), dtype=RECORD)
+    if len({part.names for part in parts}) == 1:
+        return Orders(records, parts[0].names)
     names: dict[str, int] = {"": 0}
     for part in parts:
         for name in part.names:
             names.setdefault(name, len(names))
-    records = np.concatenate([part.records for part in parts]) if parts else np.empty(0, dtype=RECORD)
     at = 0
     for part in parts:
-        renamed = np.fromiter((names[name] for name in part.names), dtype=np.uint16, count=len(part.names))
+        renamed = np.array([names[name] for name in part.names], dtype=np.uint16)
         for column in _INDEXED:
             records[column][at : at + len(part.records)] = renamed[part.records[column]]
         at += len(part.records)
     return Orders(records, tuple(names))
+
+
+def sorted_names(orders: Orders) -> Orders:
+    """The same orders, their names in alphabetical order: hours with the same names are joined without renaming."""
+    names = ("", *sorted(set(orders.names) - {""}))
+    place = {name: index for index, name in enumerate(names)}
+    renamed = np.array([place[name] for name in orders.names], dtype=np.uint16)
+    records = orders.records.copy()
+    for column in _INDEXED:
+        records[column] = renamed[records[column]]
+    return Orders(records, names)
 
 
 # --- latencies
@@ -275,32 +289,51 @@ def _rate(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _tallied(orders: Orders, keys: np.ndarray, count: int) -> list[Figures]:
-    """Counts, without latencies, of each key from 0 to ``count`` - 1."""
-    records = orders.records
-    statuses = _crossed(keys, records["status"], count, len(STATUSES))
-    flags = records["flags"]
+#: Every combination of flags, and which of them say what.
+_FLAG_WORDS = np.arange(32)
+_IS_REFUSED, _IS_REJECTED, _IS_APPROVED = (_FLAG_WORDS & bit != 0 for bit in (REFUSED, REJECTED, APPROVED))
+_IS_PASSED = _FLAG_WORDS & (BY_AGENT | REFUSED) == BY_AGENT
+_IS_INTERVENED = _IS_PASSED & (_FLAG_WORDS & INTERVENED != 0)
+_IS_OPEN = np.isin(np.arange(len(STATUSES)), OPEN_INDICES)
 
-    def flagged(chosen: np.ndarray) -> list[int]:
-        return np.bincount(keys[chosen], minlength=count)[:count].tolist()
 
-    refused, rejected, approved = (flagged(flags & bit != 0) for bit in (REFUSED, REJECTED, APPROVED))
-    is_passed = (flags & (BY_AGENT | REFUSED) == BY_AGENT) & ~np.isin(records["status"], OPEN_INDICES)
-    passed, intervened = flagged(is_passed), flagged(is_passed & (flags & INTERVENED != 0))
-    was_refused = flags & REFUSED != 0
-    codes = _crossed(keys[was_refused], records["code"][was_refused], count, len(orders.names))
-    return [
-        Figures(
-            dict(zip(STATUSES, statuses[each].tolist(), strict=True)),
-            refused[each],
-            rejected[each],
-            approved[each],
-            passed[each],
-            intervened[each],
-            {orders.names[code]: int(codes[each, code]) for code in np.flatnonzero(codes[each])},
-        )
-        for each in range(count)
-    ]
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What is counted of each order, gathered once: its status and flags as one number; who was refused, and why."""
+
+    kinds: np.ndarray  # status * 32 + flags
+    refused: np.ndarray  # places of the refused
+    codes: np.ndarray  # of each of those
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, orders: Orders) -> _Marks:
+        flags = orders.records["flags"]
+        refused = np.flatnonzero(flags & REFUSED)
+        kinds = orders.records["status"].astype(np.int64) * len(_FLAG_WORDS) + flags
+        return cls(kinds, refused, orders.records["code"][refused], orders.names)
+
+    def tallied(self, keys: np.ndarray, count: int) -> list[Figures]:
+        """Counts, without latencies, of each key from 0 to ``count`` - 1."""
+        width = len(STATUSES) * len(_FLAG_WORDS)
+        table = _crossed(keys, self.kinds, count, width).reshape(count, len(STATUSES), len(_FLAG_WORDS))
+        statuses, flags, settled = table.sum(axis=2), table.sum(axis=1), table[:, ~_IS_OPEN].sum(axis=1)
+        asked = (_IS_REFUSED, _IS_REJECTED, _IS_APPROVED)
+        refused, rejected, approved = (flags[:, words].sum(axis=1) for words in asked)
+        passed, intervened = (settled[:, words].sum(axis=1) for words in (_IS_PASSED, _IS_INTERVENED))
+        codes = _crossed(keys[self.refused], self.codes, count, len(self.names))
+        return [
+            Figures(
+                dict(zip(STATUSES, statuses[each].tolist(), strict=True)),
+                int(refused[each]),
+                int(rejected[each]),
+                int(approved[each]),
+                int(passed[each]),
+                int(intervened[each]),
+                {self.names[code]: int(codes[each, code]) for code in np.flatnonzero(codes[each])},
+            )
+            for each in range(count)
+        ]
 
 
 def _crossed(keys: np.ndarray, values: np.ndarray, key_count: int, value_count: int) -> np.ndarray:
@@ -344,16 +377,18 @@ class _Grouping:
     """Orders whose latencies were put in order once, to be told apart in several ways."""
 
     orders: Orders
+    marks: _Marks
     approvals: Ordered
     executions: Ordered
 
     @classmethod
     def of(cls, orders: Orders) -> _Grouping:
-        return cls(orders, ordered(orders.records["approval_ms"]), ordered(orders.records["execution_ms"]))
+        times = (ordered(orders.records[column]) for column in ("approval_ms", "execution_ms"))
+        return cls(orders, _Marks.of(orders), *times)
 
     def figures(self, keys: np.ndarray, count: int) -> list[Figures]:
         """Figures with exact latencies of each key from 0 to ``count`` - 1 (one key per order)."""
-        tallied = _tallied(self.orders, keys, count)
+        tallied = self.marks.tallied(keys, count)
         latencies = self.approvals.by(keys, count), self.executions.by(keys, count)
         return [_with_latencies(*each) for each in zip(tallied, *latencies, strict=True)]
 
@@ -366,7 +401,7 @@ class _Grouping:
 def numbered(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The indices that occur, ascending, and for each row which of them it has (as ``np.unique``, by counting)."""
     present = np.flatnonzero(np.bincount(indices))
-    places = np.zeros(int(present[-1]) + 1 if len(present) else 0, dtype=np.uint16)
+    places = np.zeros(int(present[-1]) + 1 if len(present) else 0, dtype=np.int64)
     places[present] = np.arange(len(present))
     return present, places[indices]
 

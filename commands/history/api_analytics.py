@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -20,7 +20,7 @@ from commands.history.analytics import DAY_S, HOUR_S, WEEK_S, Bucket, Figures, M
 from commands.history.api_alerts import AlertSerializer, alert_urlpatterns, in_state
 from commands.history.questions import Filter
 from commands.lifecycle import ON_THE_WIRE, Status
-from commands.models import Alert, Proposal
+from commands.models import Alert, Proposal, ProposalQuerySet
 from commands.rules.conversion import OrderType
 from kernel import clock
 from kernel.errors import Malformed
@@ -215,10 +215,16 @@ def filter_of(principal: Principal, filters: dict[str, Any]) -> Filter:
     return Filter(filters.get("machine", ""), "" if agent == PEOPLE else agent, filters.get("order_type", ""))
 
 
-def _names(principal: Principal) -> dict[str, str]:
+def _named(principal: Principal) -> tuple[dict[str, str], dict[str, str]]:
+    """Names of the machines and of the agents, by id."""
     machines = Machine.objects.for_principal(principal).values_list("pk", "name")
     agents = Agent.objects.for_principal(principal).values_list("pk", "name")
-    return {**dict(machines), **dict(agents)}
+    return dict(machines), dict(agents)
+
+
+def _names(principal: Principal) -> dict[str, str]:
+    machines, agents = _named(principal)
+    return {**machines, **agents}
 
 
 def _keyed(parts: dict[str, Figures] | Any, names: dict[str, str]) -> list[dict[str, Any]]:
@@ -328,18 +334,23 @@ class AnalyticsSummary(APIView):
 
 def summary_of(principal: Principal, only: Filter, now: dt.datetime) -> dict[str, Any]:
     """The summary; one reading of the week's orders serves both windows."""
-    names = _names(principal)
+    machines, agents = _named(principal)
+    names = {**machines, **agents}
     day, week = order_history.recent_metrics(organization_id(principal), now, only)
-    mine = _unsettled(principal, only)
-    failures = _failures(principal, only, now)
+    mine = _orders_at(principal, [only.machine] if only.machine else list(machines), only)
+    failures = mine.filter(status=Status.FAILED.value, settled_at__gt=now - RECENT).order_by("-settled_at", "-id")
+    newest = list(failures.select_related("machine")[: MAX_LISTED + 1])
+    is_pending = Q(status=Status.PENDING_APPROVAL.value, expires_at__gt=now)
+    is_on_the_wire = Q(status__in=[status.value for status in ON_THE_WIRE])
     open_alerts = in_state(Alert.objects.for_principal(principal), "open", now)
     rows = open_alerts.select_related(*services_alerts.WITH_NAMES).order_by("-raised_at", "-id")[:MAX_LISTED]
     return {
         "generated_at": render_time(now),
-        "pending": mine.filter(status=Status.PENDING_APPROVAL.value, expires_at__gt=now).count(),
-        "executing": mine.filter(status__in=[status.value for status in ON_THE_WIRE]).count(),
-        "recent_failures": failures.count(),
-        "newest_failures": [_render_failure(row) for row in failures.select_related("machine")[:MAX_LISTED]],
+        **mine.unsettled().aggregate(
+            pending=Count("pk", filter=is_pending), executing=Count("pk", filter=is_on_the_wire)
+        ),
+        "recent_failures": len(newest) if len(newest) <= MAX_LISTED else failures.count(),
+        "newest_failures": [_render_failure(row) for row in newest[:MAX_LISTED]],
         "last_24_h": render_window(day, now - dt.timedelta(hours=24), now, names),
         "last_7_days": render_window(week, now - dt.timedelta(days=7), now, names),
         "alerts": [services_alerts.alert_document(row, now) for row in rows],
@@ -347,20 +358,12 @@ def summary_of(principal: Principal, only: Filter, now: dt.datetime) -> dict[str
     }
 
 
-def _unsettled(principal: Principal, only: Filter) -> QuerySet[Proposal]:
-    """By machine: the index of what is not settled is by machine."""
-    machines = (
-        [only.machine] if only.machine else list(Machine.objects.for_principal(principal).values_list("pk", flat=True))
-    )
+def _orders_at(principal: Principal, machines: list[str], only: Filter) -> ProposalQuerySet:
+    """By machine: the indexes of what is not settled, and of what failed lately, are by machine."""
     rows = Proposal.objects.for_principal(principal).filter(machine__in=machines)
     if only.agent is not None:
         rows = rows.filter(proposer_agent=only.agent or None)
     return rows.filter(order_type=only.order_type) if only.order_type else rows
-
-
-def _failures(principal: Principal, only: Filter, now: dt.datetime) -> QuerySet[Proposal]:
-    rows = _unsettled(principal, only).filter(status=Status.FAILED.value, settled_at__gt=now - RECENT)
-    return rows.order_by("-settled_at", "-id")
 
 
 def _render_failure(row: Proposal) -> dict[str, Any]:

@@ -36,7 +36,9 @@ from commands.history.sums import SUM, Sums
 from commands.lifecycle import Actor, Status
 from commands.models import OrderHour, Proposal, ProposalTransition
 from commands.reasons import Code, Decision
+from kernel import prepared
 from kernel.models import Organization
+from kernel.prepared import utc
 
 LONG_BUCKETS_S = (DAY_S, WEEK_S)
 SPANS_S = (HOUR_S, DAY_S, WEEK_S, 8 * WEEK_S)
@@ -166,6 +168,20 @@ def summed_until(organization_id: str, span_s: int = HOUR_S) -> dt.datetime | No
     return None if newest is None else newest + dt.timedelta(seconds=span_s)
 
 
+_NEWEST = (
+    f"SELECT max(hour_at) FROM {OrderHour._meta.db_table} "
+    "WHERE organization_id = %(organization)s AND machine_key = '' AND span_s = "
+)
+_NEWEST_OF_ALL = "SELECT " + ", ".join(f"({_NEWEST}{span_s})" for span_s in SPANS_S)
+
+
+def _all_summed_until(organization_id: str) -> dict[int, dt.datetime | None]:
+    """``summed_until`` of every length, in one statement."""
+    (newest,) = prepared.run(_NEWEST_OF_ALL, {"organization": organization_id})
+    ends = zip(SPANS_S, map(utc, newest), strict=True)
+    return {span_s: None if at is None else at + dt.timedelta(seconds=span_s) for span_s, at in ends}
+
+
 def _sum_closed(organization_id: str, now: dt.datetime) -> int:
     closed = floor_to(now - GRACE, HOUR_S)
     begin, done = summed_until(organization_id), 0
@@ -196,6 +212,7 @@ def _next_hour(organization_id: str, begin: dt.datetime | None, closed: dt.datet
 def sum_hour(organization_id: str, hour_at: dt.datetime, *, now: dt.datetime) -> None:
     """Sum one hour from its rows; again with the same answer, whoever else does it."""
     orders = orders_between(organization_id, hour_at, hour_at + dt.timedelta(seconds=HOUR_S))
+    orders = analytics.sorted_names(orders)
     _keep(
         OrderHour(
             organization_id=organization_id, span_s=HOUR_S, hour_at=hour_at, machine_key=ALL, names=list(orders.names),
@@ -271,12 +288,11 @@ def _hours(organization_id: str, begin: dt.datetime, end: dt.datetime) -> Orders
     rows = OrderHour.objects.filter(
         organization_id=organization_id, machine_key=ALL, span_s=HOUR_S, hour_at__gte=begin, hour_at__lt=end
     ).order_by("hour_at")
-    return analytics.joined(
-        [
-            Orders(np.frombuffer(bytes(counts), dtype=RECORD), tuple(names))
-            for names, counts in rows.values_list("names", "counts")
-        ]
-    )
+    alike: dict[tuple[str, ...], list[bytes]] = {}
+    for names, counts in rows.values_list("names", "counts"):
+        alike.setdefault(tuple(names), []).append(bytes(counts))
+    parts = [Orders(np.frombuffer(b"".join(each), dtype=RECORD), names) for names, each in alike.items()]
+    return parts[0] if len(parts) == 1 else analytics.joined(parts)
 
 
 def _span_rows(
@@ -334,7 +350,8 @@ def sums_in(
     parts = []
     for span_s, first, last in _cover(organization_id, begin, end):
         if span_s == 0:
-            parts.append(order_sums.sums_of(orders_in(organization_id, first, last, whole)))
+            orders = orders_in(organization_id, first, last, whole)
+            parts.append(order_sums.sums_of(orders, is_folded=False))
         else:
             rows = _span_rows(
                 organization_id, first, last, span_s, machine_key=only.machine or ALL, has_latencies=has_latencies
@@ -345,7 +362,8 @@ def sums_in(
 
 def _cover(organization_id: str, begin: dt.datetime, end: dt.datetime) -> list[tuple[int, dt.datetime, dt.datetime]]:
     """[begin, end) as runs of spans, each as long as possible: (span, from, to); span 0: order by order."""
-    return _covered(begin, end, [(span_s, summed_until(organization_id, span_s)) for span_s in reversed(SPANS_S[1:])])
+    until = _all_summed_until(organization_id)
+    return _covered(begin, end, [(span_s, until[span_s]) for span_s in reversed(SPANS_S[1:])])
 
 
 def _covered(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -27,8 +27,33 @@ def watch_orders(organization: Organization, *, now: dt.datetime) -> int:
     """Look at the newest orders, raise what stands, resolve what has gone; how many alerts changed."""
     seen = gather(organization, now)
     found = detect(seen, now)
-    raised = sum(raise_found(organization, each, now=now) is not None for each in found)
+    raised = sum(raise_found(organization, each, now=now) is not None for each in _untold(organization, found))
     return raised + _resolve_gone(organization, found, now)
+
+
+def _untold(organization: Organization, found: Sequence[Found]) -> list[Found]:
+    """Of what stands now, that which no alert tells yet, nor told when somebody resolved it: two questions for all."""
+    if not found:
+        return []
+    same = Alert.objects.filter(organization=organization, subject__in={each.subject for each in found})
+    standing = same.filter(resolved_at__isnull=True).values_list("kind", "subject", "trigger__newest_at")
+    told = {(kind, subject): newest_at or "" for kind, subject, newest_at in standing}
+    left = [each for each in found if told.get((each.kind.value, each.subject), "") < each.newest_at.isoformat()]
+    if not left:
+        return []
+    # What stands with older evidence is seen again; the rest may have been resolved since its evidence.
+    gone = same.filter(resolved_at__gte=min(each.newest_at for each in left)).order_by("resolved_at")
+    rows = gone.values_list("kind", "subject", "resolved_at")
+    resolved = {(kind, subject): resolved_at for kind, subject, resolved_at in rows}
+    return [each for each in left if _is_news(each, told, resolved)]
+
+
+def _is_news(
+    found: Found, told: Mapping[tuple[str, str], str], resolved: Mapping[tuple[str, str], dt.datetime | None]
+) -> bool:
+    key = (found.kind.value, found.subject)
+    at = resolved.get(key)
+    return key in told or at is None or found.newest_at > at
 
 
 def detect(seen: Seen, now: dt.datetime) -> list[Found]:
