@@ -498,9 +498,22 @@ class House:
                 "latched": latch.to_json() if latch else None,
                 "link": {"state": keeper.link_state, "code": keeper.link_code, "message": keeper.link_message},
             })  # fmt: skip
+            self._ask_who(side)
         found, self._index = events_after(process, self._index)
         for event in found:
             side._events.put(event)
+            if event["event"] == "link" and event.get("state") == "up":
+                self._ask_who(side)
+
+    def _ask_who(self, side: keeper_side.KeeperSide) -> None:
+        """Who the machine is, as the follower asks whenever it may be another one."""
+        client = side._make_client(side.config)
+        try:
+            side._events.put(keeper_side._identity_event(client.status()))
+        except (DriverError, OSError) as error:
+            side._events.put({"event": "keeper_gone", "message": str(error)})
+        finally:
+            client.close()
 
     # -- STOP --
 

@@ -106,7 +106,6 @@ class Model:
         self.is_paused = False
         self.attended_s: float | None = None
         self.attendances = 0
-        self.is_graded = True  # levels 4 and 5, significance, attendance and second approvals are built
 
     # -- what stands --
 
@@ -158,7 +157,7 @@ class Model:
         decision = max((decision for decision, _ in said), key=_RANK.__getitem__, default="REFUSE")
         refusals = tuple(dict.fromkeys(code for decision, code in said if decision == "REFUSE"))
         is_grave = self._rated(move, look, place) in ("critical", "severe")
-        is_second_needed = self.is_graded and decision == "HOLD" and who.is_agent and is_grave
+        is_second_needed = decision == "HOLD" and who.is_agent and is_grave
         return Verdict(decision, refusals, 2 if is_second_needed else 1)
 
     def _judge(
@@ -217,9 +216,6 @@ class Model:
             yield "REFUSE", "level_too_low"
         elif grant.level == "L2":
             yield "REFUSE", "level_recommends_only"
-        elif not self.is_graded:
-            yield "HOLD", "level"
-            return
         else:
             is_held = not self.is_attended(now_s) and (grant.level != "L3" or move.is_heat_up)
             yield "HOLD" if is_held else _BY_LEVEL[grant.level], "level"

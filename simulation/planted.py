@@ -163,12 +163,12 @@ _plant("expiry", "veto_window_ends_at_once", "an order at level 4 does not wait 
 
 # -- stop --
 _plant("stop", "halt_leaves_orders", "a halt does not call off what waits",
-       (_HALTS, "            _call_off_orders(machine, by, Code.HALTED, f\"{machine.name} was halted.\", now, agents_only=False)\n", ""))
+       (_HALTS, "        _call_off_orders(machine, by, Code.HALTED, f\"{machine.name} was halted.\", now, agents_only=False)\n", ""))
 _plant("stop", "pause_leaves_orders", "a lost link does not call off what waits",
        (_HALTS, "            _call_off_orders(machine, actor, Code.ORDERS_PAUSED, \"The link was lost.\", now, agents_only=False)\n", ""))
 _plant("stop", "suspension_leaves_orders", "agents' orders outlive \"I have it\"",
-       (_HALTS, "            _call_off_orders(\n                machine, principal, Code.SUSPENDED,",
-        "            _ = lambda: _call_off_orders(\n                machine, principal, Code.SUSPENDED,"))
+       (_HALTS, "        _call_off_orders(\n            machine, principal, Code.SUSPENDED,",
+        "        _ = lambda: _call_off_orders(\n            machine, principal, Code.SUSPENDED,"))
 _plant("stop", "reset_keeps_the_latch", "a reset closes the halt and leaves the keeper latched",
        ("commands.api.machines", "        release_keeper(machine, by=f\"{principal.name} ({principal.id})\")\n", ""))
 _plant("stop", "stop_does_not_latch", "STOP takes the heat off and latches nothing",
@@ -201,8 +201,8 @@ _plant("audit", "chain_forgets_its_predecessor", "every link names the first one
 _plant("audit", "grants_not_audited", "a grant leaves no entry in the trail",
        ("commands.records.grants", '    audit.record(grant.organization, principal, verb, "grant", grant.pk, document, now=now)\n', ""))
 _plant("audit", "no_transaction", "dropped atomic: who has the machine, and that it was said, are written apart",
-       (_HALTS, "    _require_operator(principal, machine)\n    try:\n        with transaction.atomic():\n            suspension =",
-        "    _require_operator(principal, machine)\n    try:\n        if True:\n            suspension ="))
+       ("kernel.standing", "            with transaction.atomic():\n                return make()",
+        "            if True:\n                return make()"))
 
 # -- reconciliation --
 _plant("reconciliation", "orphans_forgotten", "an order whose executor died stays on the wire for ever",

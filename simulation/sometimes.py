@@ -22,6 +22,17 @@ MOVES = (
     "APPROVED REJECTED", "APPROVED ABORTED", "EXECUTING COMPLETED", "EXECUTING FAILED",
     "EXECUTING IN_DOUBT", "IN_DOUBT COMPLETED", "IN_DOUBT FAILED",
 )  # fmt: skip
+#: Refusals and decisions of the governor that the rules reach.
+VERDICTS = (
+    "ALLOW", "HOLD", "VETO", "above_ceiling", "below_floor", "beans_not_proved", "change_too_large", "conflict",
+    "daily_count_reached", "failure_rate_too_high", "halted", "hand_act_countdown", "level_recommends_only",
+    "level_too_low", "link_down", "no_grant", "orders_paused", "plan_refused", "poor_quality", "ramp_too_steep",
+    "roast_count_reached", "stale_reading", "suspended", "target_missing", "target_not_supported", "too_soon",
+    "unit_does_not_fit", "wrong_state",
+)  # fmt: skip
+#: How plans end, or stand; and what lowered a grant.
+PLANS = ("PENDING_APPROVAL", "EXECUTING", "COMPLETED", "FAILED", "ABORTED", "REJECTED")
+BREAKERS = ("contradicted", "failures_of_type")
 #: Where somebody meddles.
 FAULTS = (
     "knob", "unplug", "nan", "silence", "nak", "dropped_step", "doubled_step", "garbled", "worker killed",
@@ -34,7 +45,7 @@ SITES = (
 #: Laws (simulation/invariants.py) with the thing they speak of really there.
 LAWS = (
     "executions", "approved executions", "wire writes", "moves", "halts", "leases", "seals", "audit of moves",
-    "stream of moves", "foreign rows", "latched writes",
+    "stream of moves", "foreign rows", "latched writes", "healed",
 )  # fmt: skip
 
 
@@ -60,7 +71,8 @@ class Sometimes:
                    if self.successes[name] < successes]
         lacking += [f"{name} was refused {self.refusals[name]} times, not {refusals}" for name in OPERATIONS
                     if name not in NEVER_REFUSED and self.refusals[name] < refusals]
-        wanted = {"move": MOVES, "fault": FAULTS, "death": SITES, "law": LAWS}
+        wanted = {"move": MOVES, "fault": FAULTS, "death": SITES, "law": LAWS, "verdict": VERDICTS, "plan": PLANS,
+                  "breaker": BREAKERS}  # fmt: skip
         lacking += [f"{kind} {what} was met {self.seen[kind, what]} times" for kind, names in wanted.items()
                     for what in names if self.seen[kind, what] < seen]
         if self.steps and self.idle_steps * 10 > self.steps:

@@ -13,7 +13,7 @@ from kernel import clock
 from simulation import oracle
 from simulation.house_people import LIMITS
 from simulation.oracle import Asked, Expected, Order
-from simulation.rules.play import Act, Play
+from simulation.rules.play import QUIET_AFTER_S, Act, Play
 
 T = TypeVar("T")
 AGENTS, OPERATORS = ("steady", "eager"), ("operator", "second", "owner", "lead")
@@ -22,6 +22,7 @@ UNFIT = ("viewer", "stranger", *AGENTS, "foreign")
 REASONS = ("SAFETY_CONCERN", "WRONG_TIMING", "OTHER")
 SHIFTS = (-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 5)
 WAITS_S = (0.4, 1.2, 1.9, 2.0, 2.0, 6.0, 6.0, 13.0, 13.0, 21.0, 46.0)
+HEALED_WITHIN = 26  # looks, 13 s apart: an order off a roast waits 300 s
 TROUBLE_STEPS = 3  # so long a halted, suspended, unplugged or ungranted machine is left as it is
 SETTINGS = st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"])
 number = st.sampled_from(range(64))  # the k-th of whatever there is
@@ -47,6 +48,7 @@ def a_step(method: Any) -> Any:
     @functools.wraps(method)
     def stepped(self: Stage, *arguments: Any, **named: Any) -> Any:
         self.play.sometimes.steps += 1
+        self.is_whole = False
         before = len(self.play.lines)
         found = method(self, *arguments, **named)
         self.play.settle()
@@ -56,6 +58,7 @@ def a_step(method: Any) -> Any:
         if self.trouble_steps > TROUBLE_STEPS:
             self.put_right()
             self.trouble_steps = 0
+        self.is_whole = True
         return found
 
     return stepped
@@ -66,6 +69,8 @@ class Stage(RuleBasedStateMachine):
 
     play: Play
     trouble_steps: int
+    is_whole = False  # no step went wrong
+    level: str  # what the lead trusts the steady agent with, as often as trust is lost
 
     # -- what stands --
 
@@ -107,8 +112,29 @@ class Stage(RuleBasedStateMachine):
             self._give_back("lead")
         grant = model.grant_of("steady")
         if grant is None or grant.level < "L3" or grant.order_types:
-            self._grant("lead", "steady", "L3", [], None)
+            self._grant("lead", "steady", self.level, [], None)
         play.settle()
+
+    def heal(self) -> None:
+        """Everything is put right: every order comes to its end, and a person's order is carried out again."""
+        play = self.play
+        self.put_right()
+        for _ in range(HEALED_WITHIN):
+            if not play.model.of_status("PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT"):
+                break
+            play.wait(13.0)
+        standing = play.model.of_status("PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT")
+        if standing:
+            raise AssertionError(f"all is well again, and {standing[0].order_id} is still {standing[0].status}")
+        play.wait(QUIET_AFTER_S)
+        if play.seen.state != "roasting" or not self.is_free() or play.is_disturbed:
+            return  # the roast is over, or a halt came of itself meanwhile
+        found = self._proposed(play.propose("operator", self._asked("SET_FAN", -1)))
+        play.settle()
+        order = play.model.orders[found.values[0]] if found.values else None
+        if order is not None and order.status != "COMPLETED":
+            raise AssertionError(f"all is well again, and a person's order ends {order.status}: {order.refusals}")
+        play.sometimes.met("law", "healed")
 
     def _asked(self, order_type: str, shift: int, unit: str = "step", **more: Any) -> Asked:
         """A setting ``shift`` steps from where the control stands, within its range."""

@@ -39,12 +39,13 @@ class HouseMachine(PlanRules):
     orders = PlanRules.orders
     grants = Bundle("grants")
 
-    @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L3", "L4", "L5"]),
-                is_attended=st.booleans())  # fmt: skip
+    @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L4", "L5"]),
+                is_attended=st.sampled_from([True, True, False]))  # fmt: skip
     def open_the_house(self, seed: int, level: str, is_attended: bool) -> None:
         self.play = PlanPlay(stage.house(), stage.SOMETIMES, seed)
         self.play.sometimes.examples += 1
         self.trouble_steps = 0
+        self.level = level
         self._grant("lead", "steady", level, [], None)
         if is_attended:
             self._attend("operator")
@@ -52,6 +53,8 @@ class HouseMachine(PlanRules):
 
     def teardown(self) -> None:
         if hasattr(self, "play"):
+            if self.is_whole:
+                self.heal()
             self.play.watch.finish()
 
     # -- proposing --
@@ -68,15 +71,19 @@ class HouseMachine(PlanRules):
 
     @precondition(lambda self: not self.is_in_trouble())
     @rule(target=orders, order_type=SETTINGS, shift=st.sampled_from([-2, -1, -1, 1, 1, 2, 4]),
-          verb=st.sampled_from(["approve", "approve", "approve twice", "reject", "veto", "abort", "adopt"]),
+          verb=st.sampled_from(["approve", "approve", "approve twice", "reject", "abort", "abort", "adopt"]),
           name=st.sampled_from(["operator", "second", "lead"]))  # fmt: skip
     @a_step
     def the_trusted_agent_asks_and_somebody_decides(self, order_type: str, shift: int, verb: str, name: str) -> Any:
         found = self._proposed(self.play.propose("steady", self._asked(order_type, shift)))
         self.play.settle()
         order = self.play.model.orders[found.values[0]] if found.values else None
+        if order is not None and self.play.model.is_reviewable(order):
+            self.play.act(self.play.review(name, order))
         if order is None or order.status != "PENDING_APPROVAL":
             return found
+        if order.decision == "VETO" and verb != "approve":
+            verb = "veto"
         if verb == "adopt":
             return multiple(*found.values, *self._proposed(self.play.adopt(name, order)).values)
         self.play.act(self._decision(verb, name, order))

@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from django.urls import NoReverseMatch, reverse
-
 from simulation import house_people, invariants, oracle, oracle_breakers, oracle_ways_back
 from simulation.house import Answer, House
 from simulation.oracle import Asked, Expected, Look, Model, Order, Person, Place
@@ -67,7 +65,6 @@ class Play:
         self.sometimes = sometimes
         house.reset(seed)
         self.model = Model(people(), limits())
-        self.model.is_graded = _has_page("machine-attend")
         self.watch = invariants.Watch(house, sometimes)
         self.is_disturbed = False  # in this step wire, machine or process was meddled with
         self.was_disturbed_at_s = float("-inf")
@@ -148,6 +145,8 @@ class Play:
         self.note(f"{act.name} {said.status} {said.code}")
         if said != act.expected:
             raise Broken(f"{act.name}: expected {act.expected}, got {said}: {_short(answer.body)}")
+        if answer.status >= 400 and not all(answer.body.get(word) for word in ("error", "message", "how_to_fix")):
+            raise Broken(f"{act.name}: a refusal that does not explain itself: {_short(answer.body)}")
         self.sometimes.op(act.name, is_refused=answer.status >= 400)
         if answer.status < 400:
             self.has_moved = True
@@ -565,14 +564,6 @@ class Play:
             why = "it was never carried out"
         if why:
             raise Broken(f"{order.order_id} is still {order.status}: {why}")
-
-
-def _has_page(name: str) -> bool:
-    try:
-        reverse(name, kwargs={"machine_id": "x"})
-    except NoReverseMatch:
-        return False
-    return True
 
 
 def _body(machine_id: str, asked: Asked) -> dict[str, Any]:

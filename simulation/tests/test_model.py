@@ -134,6 +134,17 @@ def test_a_later_order_has_the_time_of_those_before_it_and_its_own_distance() ->
     assert [place.expires_in_s for place in persons] == [20.0, 30.0]
 
 
+def test_an_order_of_a_plan_is_judged_from_where_the_machine_was_read() -> None:
+    model = _model()
+    first = _order("a", "COMPLETED", plan="n", target=6, settled_s=10.5)
+    second = _order("b", "APPROVED", plan="n", target=8)
+    model.orders = {"a": first, "b": second}
+    plan = Plan("n", "steady", ("a", "b"), "", "watch", is_by_agent=True)
+    assert oracle_plans.place_of(model, plan, second, 10.2).left == (("fan", 6),)  # read before it moved
+    assert oracle_plans.place_of(model, plan, second, 10.6).left == ()
+    assert oracle_plans.place_of(model, plan, second, 10.6).seen == (("fan", 6),)
+
+
 @pytest.mark.parametrize(
     ("statuses", "found"),
     [
