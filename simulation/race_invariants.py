@@ -36,6 +36,9 @@ _MACHINE, _AGENT, _READING = Machine._meta.db_table, Agent._meta.db_table, Machi
 _BEYOND_HELD = _listed(EXECUTED | {Status.APPROVED})
 _LEGAL = "(" + ", ".join(f"('{old}', '{new}')" for old, new in [*moves(), ("", "PROPOSED")]) + ")"
 
+#: Where looking at every order would be long: after a commit only those of the episode's machine are looked at.
+_HERE = "/* here */"
+
 #: sentence -> SELECT of one text column: what breaks it.
 INVARIANTS: dict[str, str] = {
     "no agent's held order goes on without an approver": f"""
@@ -58,7 +61,7 @@ INVARIANTS: dict[str, str] = {
     "an order stands where its last transition says": f"""
         SELECT p.id FROM {_PROPOSAL} p LEFT JOIN LATERAL (SELECT to_status FROM {_TRANSITION} t
          WHERE t.proposal_id = p.id ORDER BY t.id DESC LIMIT 1) t ON true
-         WHERE t.to_status IS DISTINCT FROM p.status""",
+         WHERE t.to_status IS DISTINCT FROM p.status {_HERE}""",
     "every transition is legal": f"""
         SELECT proposal_id FROM {_TRANSITION} WHERE (from_status, to_status) NOT IN {_LEGAL}""",
     "transitions of an order follow on each other": f"""
@@ -68,12 +71,13 @@ INVARIANTS: dict[str, str] = {
     "every move of an order has its audit entry": f"""
         SELECT p.id FROM {_PROPOSAL} p WHERE
          (SELECT count(*) FROM {_TRANSITION} t WHERE t.proposal_id = p.id AND t.from_status <> '')
-         > (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_kind = 'proposal' AND a.subject_id = p.id)""",
+         > (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_kind = 'proposal' AND a.subject_id = p.id) {_HERE}""",
     "every move of an order has its stream event": f"""
         SELECT p.id FROM {_PROPOSAL} p WHERE
          (SELECT count(*) FROM {_TRANSITION} t WHERE t.proposal_id = p.id AND t.from_status <> '')
          <> (SELECT count(*) FROM {_EVENT} v WHERE v.kind = 'proposal' AND v.subject_id = p.id)
-          - (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_id = p.id AND a.verb IN {_listed(TOLD_UNMOVED)})""",
+          - (SELECT count(*) FROM {_AUDIT} a WHERE a.subject_id = p.id AND a.verb IN {_listed(TOLD_UNMOVED)})
+         {_HERE}""",
     "every halt was told and audited": f"""
         SELECT h.id FROM {_HALT} h WHERE NOT EXISTS (SELECT 1 FROM {_AUDIT} a WHERE a.subject_id = h.id)
          OR NOT EXISTS (SELECT 1 FROM {_EVENT} v WHERE v.subject_id = h.id)""",
@@ -101,7 +105,7 @@ INVARIANTS: dict[str, str] = {
         SELECT e.id FROM {_EXECUTION} e JOIN {_LEASE} l ON l.machine_id = e.machine_id WHERE e.lease_token > l.token""",
     "an order belongs to the organisation of its machine": f"""
         SELECT p.id FROM {_PROPOSAL} p JOIN {_MACHINE} m ON m.id = p.machine_id
-         WHERE m.organization_id <> p.organization_id""",
+         WHERE m.organization_id <> p.organization_id {_HERE}""",
     "seals have no gaps and no doubles": f"""
         SELECT organization_id FROM {_SEAL} GROUP BY organization_id
          HAVING count(*) <> max(sequence) OR count(DISTINCT entry_id) <> count(*)
@@ -142,10 +146,12 @@ UNION ALL SELECT 'paused', machine_id, '', '' FROM {_READING} WHERE is_orders_pa
 @functools.cache
 def statement(written: frozenset[str] | None = None) -> str:
     """The picture of a machine (``%(machine)s``) and every breach, in one round trip: a breach is a row ('broken',
-    sentence, what, ''). ``written``: only what a transaction that wrote to these tables can have broken."""
+    sentence, what, ''). ``written``: only what a transaction at this machine that wrote to these tables can have
+    broken."""
     parts = [PICTURE]
     for sentence, query in INVARIANTS.items():
         if written is None or READS[sentence] & written:
             quoted = sentence.replace("'", "''")
-            parts.append(f"UNION ALL SELECT 'broken', '{quoted}', x.*, '' FROM ({query}) x")
+            looked = query.replace(_HERE, "" if written is None else "AND p.machine_id = %(machine)s")
+            parts.append(f"UNION ALL SELECT 'broken', '{quoted}', x.*, '' FROM ({looked}) x")
     return "\n".join(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,16 +28,6 @@ _PROPOSAL = Proposal._meta.db_table
 VACUUM_EVERY = 150
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Kept:
-    """A table of the beginning: its key's column, its sequence, and what the sequence stood at."""
-
-    key: str
-    has_rows: bool
-    sequence: str
-    value: int
-
-
 class World:
     """Installs the simulation's clock and ids; :meth:`close` gives the real ones back."""
 
@@ -60,7 +49,7 @@ class World:
         self.digests = dict(self._first_digests)
         self.machine = self.cast.machines["free"]
         self.control.execute(f"UPDATE {_PROPOSAL} SET expires_at = expires_at + {_LATER}, runs_at = runs_at + {_LATER}")  # type: ignore[arg-type]
-        self._kept = self._keep()
+        self._keep()
         self._left: set[str] = set()
         self._episodes = 0
 
@@ -75,51 +64,58 @@ class World:
 
     # -- the beginning, kept and put back ---------------------------------------------------------------------------
 
-    def _keep(self) -> dict[str, _Kept]:
-        """Copy every table's rows aside, and remember where its sequence stands."""
+    def _keep(self) -> None:
+        """Copy every table's rows aside, and write down how each is put back (planned once, by its own function)."""
         self.control.execute(f"DROP SCHEMA IF EXISTS {SHADOW} CASCADE; CREATE SCHEMA {SHADOW}")  # type: ignore[arg-type]
-        kept = {}
         for model in apps.get_models(include_auto_created=True):
             table, key = model._meta.db_table, model._meta.pk
-            column = str(key.column) if key is not None and getattr(key, "column", None) else ""
-            [[has_rows]] = self._ask(f"SELECT EXISTS (SELECT 1 FROM {table})")
-            if has_rows:
-                self.control.execute(f"CREATE TABLE {SHADOW}.{table} AS TABLE {table}")  # type: ignore[arg-type]
-            sequence = self._ask(f"SELECT pg_get_serial_sequence('{table}', '{column}')")[0][0] if column else None
-            value = (
-                self._ask(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")[0][0]
-                if (sequence)
-                else 0
-            )
-            kept[table] = _Kept(column, has_rows, sequence or "", value)
-        return kept
+            self.control.execute(f"CREATE TABLE {SHADOW}.{table} AS TABLE {table}")  # type: ignore[arg-type]
+            self.control.execute(self._putting_back(table, getattr(key, "column", None) or ""))  # type: ignore[arg-type]
+
+    def _putting_back(self, table: str, key: str) -> str:
+        """SQL of a function that gives a table its rows back, and its sequence: of one that ``is_changed``, rows that
+        are not as they were go, too, and come again; else only new ones go."""
+        everything = f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {SHADOW}.{table};"
+        if not key:  # of several columns
+            return self._function(table, everything)
+        sequence = self._ask(f"SELECT pg_get_serial_sequence('{table}', '{key}')")[0][0]
+        rewound = ""
+        if sequence:
+            [[last, is_called]] = self._ask(f"SELECT last_value, is_called FROM {sequence}")
+            rewound = f"PERFORM setval('{sequence}', {last}, {is_called});"
+        return self._function(
+            table,
+            f"""
+            IF is_changed THEN
+             DELETE FROM {table} now WHERE NOT EXISTS (SELECT 1 FROM {SHADOW}.{table} old
+              WHERE old.{key} = now.{key} AND old IS NOT DISTINCT FROM now);
+             INSERT INTO {table} SELECT * FROM {SHADOW}.{table} old
+              WHERE NOT EXISTS (SELECT 1 FROM {table} now WHERE now.{key} = old.{key});
+            ELSE
+             DELETE FROM {table} now WHERE now.{key} NOT IN (SELECT {key} FROM {SHADOW}.{table});
+            END IF;
+            {rewound}""",
+        )
+
+    def _function(self, table: str, body: str) -> str:
+        return (
+            f"CREATE FUNCTION {SHADOW}.put_back_{table}(is_changed boolean) RETURNS void LANGUAGE plpgsql AS "
+            f"$$ BEGIN {body} END $$"
+        )
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
         return self.control.execute(query).fetchall()  # type: ignore[arg-type]
 
     def reset(self, dirty: Mapping[str, bool]) -> None:
         """Every table that was written is as it was at the beginning, its sequence too."""
-        statements = []
-        dirty = {**dirty, _PROPOSAL: True}
-        for table, is_more_than_new in sorted(dirty.items()):
-            kept = self._kept[table]
-            if kept.has_rows and kept.key and not is_more_than_new:
-                statements.append(
-                    f"DELETE FROM {table} WHERE {kept.key} NOT IN (SELECT {kept.key} FROM {SHADOW}.{table})"
-                )
-            else:
-                statements.append(f"DELETE FROM {table}")
-                if kept.has_rows:
-                    statements.append(f"INSERT INTO {table} SELECT * FROM {SHADOW}.{table}")
-            if kept.sequence:
-                statements.append(f"SELECT setval('{kept.sequence}', {kept.value or 1}, {bool(kept.value)})")
-        if statements:
-            self.control.execute("; ".join(statements))  # type: ignore[arg-type]
+        changed = {**dirty, _PROPOSAL: True}
+        calls = ", ".join(f"{SHADOW}.put_back_{table}({is_more})" for table, is_more in sorted(changed.items()))
+        self.control.execute(f"SELECT {calls}")  # type: ignore[arg-type]
         self._episodes += 1
         if self._episodes % VACUUM_EVERY == 0:
             for table in sorted(self._left):
                 self.control.execute(f"VACUUM {table}")  # type: ignore[arg-type]
-        self._left |= set(dirty)
+        self._left |= set(changed)
 
     def begin(self, seed: int, machine: str, *, is_wired: bool = False) -> None:
         """An episode on one machine. ``is_wired``: of an order that was on the wire, bytes had left."""

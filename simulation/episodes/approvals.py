@@ -9,6 +9,9 @@ from simulation.plan import Operation
 
 MACHINES = ("held", "shared")
 PEOPLE = ("operator", "second", "third", "lead", "other_lead", "viewer", "stranger")
+#: Who owns the agent of which order: they may not approve it, and try.
+OWNERS = ("lead", "second")
+OWNERS_SHARE = 0.2
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
@@ -28,6 +31,8 @@ def _one(chance: random.Random) -> Operation:
         return Operation("void", {})
     if verb == "withdraw":
         return Operation("abort", {"order": order, "who": "agent_b" if order == 1 else "agent_a"}, at_ms)
+    if verb == "approve" and chance.random() < OWNERS_SHARE:
+        who = OWNERS[order]
     arguments: dict[str, object] = {"order": order, "who": who}
     if verb == "approve" and chance.random() < 0.08:
         arguments["is_right"] = False

@@ -115,6 +115,7 @@ def main(server: str) -> list[str]:
             _unguard(world.control, table)
         sound = world.look()[1]
         one = f"'{world.cast.orders['held'][0]}'"
+        world.machine = world.cast.machines["held"]
         for sentence in race_invariants.INVARIANTS:
             world.control.execute("BEGIN")
             broken = BREAK.get(sentence, "").format(one=one, **tables)
