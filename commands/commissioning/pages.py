@@ -22,7 +22,7 @@ from kernel.principals import Principal
 from roasts.models import Machine
 
 RESULT_SHAPES = {"passed": "✓", "failed": "✕", "open": "○"}
-RESULT_WORDS = {"passed": _("Passed"), "failed": _("Not passed"), "open": _("Open")}
+RESULT_WORDS = {"passed": _("Passed"), "failed": _("Not passed"), "open": _("To do")}
 JUDGE_WORDS = {
     commissioning.Judge.READINGS.value: _("judged by readings"),
     commissioning.Judge.ORDERS.value: _("judged by your orders on the wire"),

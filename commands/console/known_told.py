@@ -86,6 +86,7 @@ TOLD = (
     _("The digest is not this order's: you looked at something else."),
     _("Read the order again and approve the digest it shows now."),
     # said by the console itself
+    _("Demo: it may propose, a person decides."),
     _("machine loop"),
     _("order watch"),
     _("By hand in the console."),
@@ -213,6 +214,7 @@ TOLD = (
     _("Do them at the machine, then sign."),
     _("Review the limits again, then sign."),
     # alarms set aside
+    _("Over"),
     _("Stands, not acknowledged"),
     _("Stands, acknowledged"),
     _("Gone, not seen yet"),

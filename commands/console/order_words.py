@@ -162,7 +162,7 @@ class OrderView:
     def rejection_word(self) -> str:
         """The reason a person gave by its button; of a refusal, its code in small letters."""
         code = self.proposal.rejection_code
-        return str(REJECTION_WORDS.get(code, code.replace("_", " ").lower()))
+        return str(REJECTION_WORDS.get(code) or _known(code.replace("_", " ").lower()))
 
 
 def percent_of(step: int | None, full_scale_step: int) -> int | None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
 
 from commands.console import code_words, sentence_words
-from commands.console.order_words import is_english, proposer_name, shown_value
+from commands.console.order_words import is_english, proposer_name, reasons_of, shown_value
 from commands.models import Proposal
 from commands.reasons import Code, Decision
 
@@ -221,6 +221,14 @@ def reason_words(reason: dict[str, Any], order: Proposal) -> Said:
         return Said(sentence_words.worded(stored.message), sentence_words.worded(stored.how_to_fix))
     gaps = _gaps(reason, order)
     return Said(*(gettext(text).format_map(gaps) if text else "" for text in (said.message, said.how_to_fix)))
+
+
+def turned_down(order: Proposal) -> str:
+    """Why an order was turned down, in the page's language: by the governor's reason, or in a person's own words."""
+    reason = next((each for each in reasons_of(order) if each.get("code") == order.rejection_code), None)
+    if order.decision != "REFUSE" or reason is None or is_english():
+        return order.rejection_text
+    return reason_words(reason, order).message
 
 
 def _gaps(reason: dict[str, Any], order: Proposal) -> dict[str, str]:

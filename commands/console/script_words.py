@@ -199,6 +199,11 @@ SAID_BY_SCRIPTS = (
     _("mains voltage"),
     _("no usable reading for {seconds} s"),
     _("{what} {value} is outside {range}"),
+    _("shipped defaults: {what}, fitted on {count} recorded roasts"),
+    _("fitted on {count} roasts"),
+    _("Twin: {origin}."),
+    _("Batch weight not entered: {mass} g assumed."),
+    _("Extrapolating: {why}."),
 )
 
 

@@ -37,7 +37,7 @@ RANGES = {
 BUCKET_WORDS = {300: _("5 minutes"), 3600: _("hour"), 86_400: _("day")}
 DEFAULT_RANGE = "7d"
 ALERTS_SHOWN, TRIPS_SHOWN, OFFERED = 50, 10, 100
-STATES = {"open": _("Open"), "shelved": _("Shelved"), "resolved": _("Resolved")}
+STATES = {"open": _("Standing"), "shelved": _("Shelved"), "resolved": _("Resolved")}
 
 
 @dataclass(frozen=True, slots=True)

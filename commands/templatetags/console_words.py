@@ -10,7 +10,7 @@ from typing import Any
 from django import template
 
 from commands.console import code_words
-from commands.console.reason_words import reason_words
+from commands.console.reason_words import reason_words, turned_down
 from commands.models import Proposal
 
 register = template.Library()
@@ -20,6 +20,7 @@ register.filter("order_type_word", code_words.order_type_word)
 register.filter("state_word", code_words.state_word)
 register.filter("roast_status_word", code_words.roast_status_word)
 register.filter("significance_word", code_words.significance_word)
+register.filter("turned_down", turned_down)
 
 
 @register.filter

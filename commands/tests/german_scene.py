@@ -98,7 +98,10 @@ def _orders(scene: console_scene.Scene, now: dt.datetime) -> None:
                 significance=row.significance.value, significance_reason=row.reason,
                 outcome_message="The machine reads 6, as ordered.",
             )  # fmt: skip
-        _changed(console_scene.advise(scene, now), reasoning=WORDS, reasons=every_reason())
+        _changed(
+            console_scene.advise(scene, now), reasoning=WORDS, reasons=every_reason(), rejection_code="stale_reading",
+            rejection_text="Nobody has translated this.",
+        )  # fmt: skip
         _changed(
             console_scene.hold_order(scene, now), reasoning=WORDS, status="REJECTED", rejection_text=WORDS,
             rejection_code="SAFETY_CONCERN",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 #: Rooms whose sentences a page may show.
-ROOMS = ("agents", "commands", "drivers", "evals", "kernel", "roasts")
+ROOMS = ("agents", "commands", "drivers", "evals", "kernel", "roastops", "roasts")
 _GAP = re.compile(r"\{\w*\}")
 _FORMAT_GAP = re.compile(r"\{\w+\}")
 

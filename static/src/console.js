@@ -279,9 +279,10 @@
   // --- local times, countdowns, ages, title ------------------------------------------------------
   /** In the person's own zone where they chose one (and this browser knows it), else the device's. */
   function timeFormat(options) {
-    var zone = document.body.dataset.timeZone;
-    if (zone) try { return new Intl.DateTimeFormat([], Object.assign({ timeZone: zone }, options)); } catch (e) { return null; }
-    return new Intl.DateTimeFormat([], options);
+    var zone = document.body.dataset.timeZone, language = document.documentElement.lang;
+    var locales = language === "en" ? [] : [language];  // English: as the browser writes it, British or American
+    if (zone) try { return new Intl.DateTimeFormat(locales, Object.assign({ timeZone: zone }, options)); } catch (e) { return null; }
+    return new Intl.DateTimeFormat(locales, options);
   }
   var clockFormat = timeFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   var dateFormat = timeFormat({ dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });

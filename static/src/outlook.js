@@ -56,6 +56,16 @@
       return shown(low) + (high ? "-" + shown(high) : "") + " °F";
     }) : sentence;
   }
+  /** The same sentence (roasts/outlook.py) in the page's language; one of another form as it stands. */
+  function twinWords(sentence) {
+    var found = /^Twin: (.+?)\.(?: Batch weight not entered: (\S+) g assumed\.)?(?: Extrapolating: (.+)\.)?$/.exec(sentence);
+    if (!found) return sentence;
+    var shipped = /^shipped defaults: (.+), fitted on (\d+) recorded roasts$/.exec(found[1]), own = /^fitted on (\d+) roasts$/.exec(found[1]);
+    var origin = shipped ? t("shipped defaults: {what}, fitted on {count} recorded roasts", { what: shipped[1], count: shipped[2] })
+      : own ? t("fitted on {count} roasts", { count: own[1] }) : found[1];
+    return t("Twin: {origin}.", { origin: origin }) + (found[2] ? " " + t("Batch weight not entered: {mass} g assumed.", { mass: found[2] }) : "") +
+      (found[3] ? " " + t("Extrapolating: {why}.", { why: found[3].split("; ").map(whyWords).join("; ") }) : "");
+  }
   function etaWords(eta, elapsedS) {
     if (!eta || eta.elapsed_s === null) return "–";
     var left = eta.elapsed_s - elapsedS;
@@ -71,7 +81,7 @@
     text("eta-first-crack", isNow ? (outlook.first_crack ? etaWords(outlook.first_crack, elapsedS) : "–") : "–");
     text("eta-drop", isNow ? (outlook.drop ? etaWords(outlook.drop, elapsedS) : "–") : "–");
     text("eta-drop-label", isNow && outlook.drop ? t("plan: {plan}", { plan: planWords() }) : "");
-    text("outlook-line", outlook ? inUnits(outlook.says) : "");
+    text("outlook-line", outlook ? inUnits(twinWords(outlook.says)) : "");
     showWhatIf();
   }
   function text(id, words) { var e = document.getElementById(id); if (e && e.textContent !== words) e.textContent = words; }
