@@ -25,10 +25,10 @@ from simulation.plan import Fault, Operation, Plan, draw_schedule, stream
 
 #: name -> (module, how often it is drawn).
 EPISODES: Mapping[str, tuple[ModuleType, int]] = {
-    "adoptions": (adoptions, 2), "approvals": (approvals, 6), "claims": (claims, 5), "doubts": (doubts, 2),
+    "adoptions": (adoptions, 2), "approvals": (approvals, 7), "claims": (claims, 5), "doubts": (doubts, 2),
     "grants": (grants, 3), "halts": (halts, 7), "leases": (leases, 6), "messages": (messages, 1),
-    "proposals": (proposals, 5), "sealing": (sealing, 3), "switches": (switches, 3), "two_people": (two_people, 2),
-    "windows": (windows, 2),
+    "proposals": (proposals, 5), "sealing": (sealing, 3), "switches": (switches, 2), "two_people": (two_people, 5),
+    "windows": (windows, 3),
 }  # fmt: skip
 FAULTY_SHARE, HEALED_SHARE, SEALED_SHARE = 0.3, 0.4, 0.25
 #: kind -> (site, the nth time at most): what may befall an actor.

@@ -12,6 +12,8 @@ PEOPLE = ("operator", "second", "third", "lead", "other_lead", "viewer", "strang
 #: Who owns the agent of which order: they may not approve it, and try.
 OWNERS = ("lead", "second")
 OWNERS_SHARE = 0.2
+#: How often an approval names another digest than the order's.
+WRONG_SHARE = 0.15
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
@@ -34,6 +36,6 @@ def _one(chance: random.Random) -> Operation:
     if verb == "approve" and chance.random() < OWNERS_SHARE:
         who = OWNERS[order]
     arguments: dict[str, object] = {"order": order, "who": who}
-    if verb == "approve" and chance.random() < 0.08:
+    if verb == "approve" and chance.random() < WRONG_SHARE:
         arguments["is_right"] = False
     return Operation(verb, arguments, at_ms)

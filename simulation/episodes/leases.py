@@ -9,11 +9,15 @@ from simulation.plan import Operation
 
 MACHINES = ("flying", "doubt", "ready")
 RESOLVABLE_MS = 10_000
+#: How often two reach for the lease at the very moment it ends.
+RUSH_SHARE = 0.4
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
     """Three processes that could all be the loop."""
-    return [[_one(chance, index)] for index in range(3)]
+    rush = 2 if chance.random() < RUSH_SHARE else 0
+    rushing = [[Operation("take_over", {"times": 1}, LEASE_ENDS_MS)] for _ in range(rush)]
+    return rushing + [[_one(chance, index)] for index in range(rush, 3)]
 
 
 def _one(chance: random.Random, index: int) -> Operation:

@@ -17,7 +17,7 @@ def draw(chance: random.Random) -> list[list[Operation]]:
 
 
 def _one(chance: random.Random, order_type: str) -> Operation:
-    who = chance.choice(("agent_a", "agent_a", "agent_b", "operator", "viewer"))
+    who = chance.choice(("agent_a", "agent_a", "agent_b", "agent_b", "operator", "viewer"))
     return Operation("propose", {"who": who, "order_type": order_type, "target": chance.choice(TARGETS[order_type])})
 
 
