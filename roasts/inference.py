@@ -10,6 +10,7 @@ Times are the machine's (``device_ms``) unless the caller gives its own axis by 
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
 import math
 from collections.abc import Iterator
@@ -53,6 +54,9 @@ KEEP_AT_CRACK_S = BEND_BEFORE_S + BEND_AFTER_S + 10.0
 LEFT_FOR_MS = 10_000
 #: A roast joined this long after its charge has no turning point that we could see.
 LATE_MS = 60_000
+#: Of a whole file's curve, seconds on its axis (0: its charge, or where it begins). No roast is longer, and a file of
+#: sixteen hours that never comes to its crack would take five seconds to read.
+LOOKED_AT_S = (-3600.0, 10_800.0)
 #: A curve has no wall time, and nothing here asks for it.
 NO_TIME = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LEAVES = frozenset({MachineState.COOLING, MachineState.SHUTDOWN})
@@ -179,7 +183,8 @@ def finish(state: InferenceState) -> Step:
 def infer_roast(curve: Curve, expectation: Expectation | None = None) -> Marks:
     """The marks of a whole roast, as inference would have left them: for a file without marks.
 
-    Seconds are the curve's own axis. Marks of the machine's states are ``device``, all others ``inferred``.
+    Seconds are the curve's own axis. Marks of the machine's states are ``device``, all others ``inferred``. Readings
+    outside LOOKED_AT_S are not looked at.
     """
     state, standing = InferenceState(Known(expectation or Expectation())), list[Standing]()
     for reading, at_ms in _readings_of(curve):
@@ -299,7 +304,8 @@ def _told_roasting(known: Known, before: str, reading: Reading, now_ms: int, dec
 def _readings_of(curve: Curve) -> Iterator[tuple[Reading, int]]:
     """Row by row, with its time on the curve's axis in ms."""
     columns = (curve.bean_temp_c, curve.infrared_temp_c, curve.heater_step)
-    for row in range(len(curve)):
+    first, beyond = (bisect.bisect_left(curve.elapsed_s, edge_s) for edge_s in LOOKED_AT_S)
+    for row in range(first, beyond):
         bean_c, eye_c, heater = (_number(column, row) for column in columns)
         state = MachineState(curve.state[row]) if curve.state is not None else MachineState.UNKNOWN
         at_ms = round(1000 * float(curve.elapsed_s[row]))

@@ -6,12 +6,14 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.port import MachineState, Quality, Reading
 from roasts import inference
+from roasts.curve import Curve
 from roasts.inference import InferenceState
 from roasts.recording.recorder import RecorderState
 from roasts.telemetry import stream_state
@@ -161,6 +163,15 @@ def test_a_machine_away_for_a_moment_goes_on_with_its_roast_and_not_after_ten_se
         return kinds(play(readings)[1]).count("charge")
 
     assert (roasts(9), roasts(10)) == (1, 2)
+
+
+@pytest.mark.parametrize(("begins_s", "is_seen"), [(0.0, True), (9_000.0, True), (11_000.0, False), (-4_500.0, False)])
+def test_of_a_files_hours_three_are_looked_at_and_one_before(begins_s: float, is_seen: bool) -> None:
+    readings = list(made_up())
+    times_s = np.array([begins_s + one.device_ms / 1000 for one in readings])
+    bean_c = np.array([one.bean_temp_c for one in readings], dtype=float)
+    marks = inference.infer_roast(Curve(times_s, bean_c))
+    assert ("charge" in {mark.kind for mark in marks}) is is_seen
 
 
 def test_joining_late_takes_the_charge_from_the_machines_clock_and_makes_no_turn_up() -> None:
