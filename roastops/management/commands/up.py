@@ -24,7 +24,7 @@ from django.db import connection
 
 from drivers.virtual import playing
 from drivers.virtual.replay import UnreadableLog, expected_rows
-from kernel import clock, draining, log_files
+from kernel import clock, draining, log_files, priority
 from kernel.sealer import SealerThread
 from roastops import preparation
 from roastops.children import Child
@@ -150,6 +150,8 @@ class House:
                 number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
             ):  # nohup: goes on without a terminal
                 signal.signal(number, self._on_signal)
+        if not self.has_worker:
+            priority.go_first()  # STOP is asked for here; what works beside it can wait
         preparation.migrate()
         preparation.collect_static()
         preparation.compile_catalogs()
