@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -40,6 +41,7 @@ MEANINGS = {
     429: "Slow down",
     503: "Not now: try again shortly",
 }
+OWN_ADDRESS = re.compile(r"^`[A-Z/]+ /v1[^`]*`[.:;]?\s*")
 # Any endpoint may answer these; those with a body, also 413 and 415.
 COMMON = (400, 401, 403, 404, 405, 406, 503)
 COMMON_WITH_BODY = (413, 415)
@@ -106,7 +108,17 @@ def document_common_errors(result: dict[str, Any], generator: Any, request: Any,
         for method, operation in path_item.items():
             if method in ("get", "post", "put", "patch", "delete"):
                 _add_errors(operation, has_body=method in ("post", "put", "patch"))
+                _say_in_words(operation)
     return result
+
+
+def _say_in_words(operation: dict[str, Any]) -> None:
+    """A summary for the page's list; and a docstring that begins with its own address says nothing new beside it."""
+    name = re.sub("_(create|retrieve)$", "", str(operation["operationId"]))
+    words = name.replace("_", " ").capitalize()
+    operation.setdefault("summary", words)
+    said = OWN_ADDRESS.sub("", operation.get("description", ""))
+    operation["description"] = said[:1].upper() + said[1:] if said else f"{words}."
 
 
 def _add_errors(operation: dict[str, Any], *, has_body: bool) -> None:

@@ -210,6 +210,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "celery": {"level": "WARNING"},
         "uvicorn": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},  # a line for every batch that a bridge sends would bury the bridge's own words
     },
 }
 PROMETHEUS_EXPORT_MIGRATIONS = False

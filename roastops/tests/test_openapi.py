@@ -57,6 +57,15 @@ def test_every_refusal_has_the_one_shape(schema: dict[str, Any]) -> None:
                     assert body == "#/components/schemas/Error", (path, method, status)
 
 
+def test_every_operation_is_told_in_words(schema: dict[str, Any]) -> None:
+    """The list of the API's page shows summaries; an address stands beside each anyway."""
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                assert operation["summary"] and "_" not in operation["summary"], (path, method)
+                assert operation["description"] and not operation["description"].startswith(("`GET", "`POST")), path
+
+
 def test_every_way_in_is_one_that_is_described(schema: dict[str, Any]) -> None:
     """A bare name where an object belongs lets the offline API page fall over."""
     known = set(schema["components"]["securitySchemes"])
