@@ -128,6 +128,21 @@ def test_a_line_machine_is_recorded_ordered_in_percent_and_stopped_with_proof(ri
     assert latest(machine).identity["serial"] == "L-7"
 
 
+def test_a_source_of_one_line_a_second_is_known_as_such_and_its_heat_goes_up(settings: Any) -> None:
+    """Its readings are up to 1.1 s old: by a fast machine's bound, many an order for more heat would be refused."""
+    headers = anna()
+    with line_machine(settings, interval_ms=1000) as (peer, machine), tending(machine) as loop:
+        wait_for(lambda: latest(machine).interval_s == 1.0, what="its interval in the latest row")
+        wait_for(lambda: not Alarm.objects.filter(cleared_at=None).exists(), what="the alarm of the start to clear")
+        assert loop.keeper_side.view.interval_s == 1.0
+        shown = Client(headers=headers).get(f"/v1/machines/{machine.pk}").json()
+        assert shown["reading"]["interval_s"] == 1.0 and shown["link"] == "up"
+        for step in (60, 63, 66):
+            done = ordered(headers, machine, step)
+            assert (done["status"], done["actual_step"]) == ("COMPLETED", step), done
+        assert peer.status()["heater_step"] == 66
+
+
 def test_a_line_that_breaks_is_down_comes_back_and_marks_its_gap(rig: Any) -> None:
     peer, machine = rig
     with tending(machine):
