@@ -299,9 +299,7 @@ def _token_swapped(control: psycopg.Connection[Any]) -> None:
     executions._claim = claim  # type: ignore[assignment]
 
 
-@planted(
-    "claim_unlocked", "the claim looks at the lease without locking its row (dropped select_for_update)", within=1000
-)
+@planted("claim_unlocked", "the claim looks at the lease without locking its row (dropped select_for_update)")
 def _claim_unlocked(control: psycopg.Connection[Any]) -> None:
     _unlocked(MachineLease)
 

@@ -24,11 +24,11 @@ def draw(chance: random.Random) -> list[list[Operation]]:
 def _one(chance: random.Random) -> Operation:
     who, order = chance.choice(PEOPLE[:5] if chance.random() < 0.8 else PEOPLE), 1 if chance.random() < 0.2 else 0
     at_ms = chance.choice((0, 0, 0, DEADLINE_MS - 1, DEADLINE_MS))
-    verb = chance.choices(("approve", "reject", "abort", "withdraw", "expire", "adopt", "void"), (8, 3, 2, 2, 3, 1, 1))[
+    verb = chance.choices(("approve", "reject", "abort", "withdraw", "expire", "adopt", "void"), (8, 3, 2, 2, 4, 1, 1))[
         0
     ]
     if verb == "expire":
-        return Operation("expire", {}, chance.choice((0, DEADLINE_MS - 1, DEADLINE_MS, DEADLINE_MS)))
+        return Operation("expire", {}, chance.choice((0, DEADLINE_MS - 1, DEADLINE_MS - 1, DEADLINE_MS, DEADLINE_MS)))
     if verb == "void":
         return Operation("void", {})
     if verb == "withdraw":

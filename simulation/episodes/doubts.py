@@ -11,7 +11,7 @@ MACHINES = ("doubt", "doubt", "flying")
 #: From then on it may be settled: nothing of it can be leaving any more.
 RESOLVABLE_MS = 10_000
 #: The lead has said that they are at the machine; nobody else has.
-PEOPLE = ("lead", "lead", "lead", "operator", "viewer")
+PEOPLE = ("lead", "lead", "operator", "second", "third", "viewer")
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
@@ -32,4 +32,4 @@ def draw(chance: random.Random) -> list[list[Operation]]:
 def _look(chance: random.Random) -> Operation:
     """What the person says the heater reads: as ordered, or as before."""
     arguments = {"order": 0, "who": chance.choice(PEOPLE), "reads": STEPS["heater"] - chance.choice((0, 1))}
-    return Operation("resolve", arguments, chance.choice((0, RESOLVABLE_MS - 600, RESOLVABLE_MS, RESOLVABLE_MS)))
+    return Operation("resolve", arguments, chance.choice((0, RESOLVABLE_MS - 600, *(RESOLVABLE_MS,) * 6)))

@@ -9,6 +9,7 @@ from simulation.plan import Operation
 MACHINES = ("held", "held", "ready", "shared", "shared", "free")
 #: How often somebody goes on working as soon as it is stopped.
 AFTER_SHARE = 0.5
+APPROVING_SHARE = 0.5
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
@@ -23,7 +24,7 @@ def draw(chance: random.Random) -> list[list[Operation]]:
     )
     second = chance.choice(
         (
-            [Operation(first.verb, dict(first.arguments))],
+            *([Operation(first.verb, dict(first.arguments))] for _ in range(3)),
             [Operation("stop", {"who": "second"})],
             [Operation("suspend", {"who": "second"})],
             [Operation("reset", {"who": chance.choice(("lead", "operator"))})],
@@ -37,11 +38,12 @@ def draw(chance: random.Random) -> list[list[Operation]]:
 
 
 def _work(chance: random.Random) -> list[Operation]:
+    """Half of it is somebody's yes, at the moment of the stop."""
+    if chance.random() < APPROVING_SHARE:
+        approve = Operation("approve", {"order": chance.choice((0, 1, 1)), "who": "third"})
+        return [approve, Operation("tick", {"token": 1})] if chance.random() < 0.3 else [approve]
     return chance.choice(
         (
-            [Operation("approve", {"order": 0, "who": "third"})],
-            [Operation("approve", {"order": 1, "who": "third"})],
-            [Operation("approve", {"order": 0, "who": "third"}), Operation("tick", {"token": 1})],
             [Operation("propose", {"who": "agent_b", "order_type": "SET_DRUM", "target": 6})],
             [Operation("propose", {"who": "third", "order_type": "SET_FAN", "target": 5})],
             [

@@ -18,7 +18,7 @@ ON_SHARE = 0.6
 
 def draw(chance: random.Random) -> list[list[Operation]]:
     """Three actors with one switch between them: each presses it once or twice."""
-    switch = chance.choice(SWITCHES)
+    switch = chance.choices(SWITCHES, (2, 1, 1))[0]
     return [[_press(chance, switch) for _ in range(chance.choice((1, 1, 2)))] for _ in range(3)]
 
 
