@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Field, JSONField, Model, QuerySet
+from psycopg import pq
 
 Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
 
@@ -69,9 +70,10 @@ def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
     return _PLACEHOLDER.sub(place, statement), tuple(names)
 
 
-def run(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def run(statement: str, params: Sequence[Any] | Mapping[str, Any], *, is_binary: bool = False) -> list[tuple[Any, ...]]:
     """The rows of a statement (none where it gives none), which PostgreSQL plans once a connection. Seen by whoever
-    listens to Django's statements, like any other."""
+    listens to Django's statements, like any other. ``is_binary``: bytes come as they are, not spelt in hex twice as
+    long; a JSON column comes as its value then (from SQLite as text)."""
     link: Any = connections[DEFAULT_DB_ALIAS]
     if link.vendor != "postgresql":
         with link.cursor() as plain:
@@ -82,6 +84,7 @@ def run(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[tuple
     if raw.prepare_threshold is None:
         raw.prepare_threshold = 5
     planned: Any = _PlannedOnce(raw)
+    planned.format = pq.Format.BINARY if is_binary else pq.Format.TEXT
     if link.execute_wrappers or link.queries_logged:
         asking = (link.make_debug_cursor if link.queries_logged else link.make_cursor)(planned)
         asking.execute(statement, params)

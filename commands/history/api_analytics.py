@@ -337,43 +337,48 @@ def summary_of(principal: Principal, only: Filter, now: dt.datetime) -> dict[str
     machines, agents = _named(principal)
     names = {**machines, **agents}
     day, week = order_history.recent_metrics(organization_id(principal), now, only)
-    mine = _orders_at(principal, [only.machine] if only.machine else list(machines), only)
+    mine = _orders_of(principal, only)
+    # The index of what is not settled is by machine, that of what ended by time.
+    unsettled = mine.unsettled() if only.machine else mine.unsettled().filter(machine__in=list(machines))
     failures = mine.filter(status=Status.FAILED.value, settled_at__gt=now - RECENT).order_by("-settled_at", "-id")
-    newest = list(failures.select_related("machine")[: MAX_LISTED + 1])
+    newest = list(failures.values(*_FAILURE_COLUMNS)[: MAX_LISTED + 1])
     is_pending = Q(status=Status.PENDING_APPROVAL.value, expires_at__gt=now)
     is_on_the_wire = Q(status__in=[status.value for status in ON_THE_WIRE])
     open_alerts = in_state(Alert.objects.for_principal(principal), "open", now)
-    rows = open_alerts.select_related(*services_alerts.WITH_NAMES).order_by("-raised_at", "-id")[:MAX_LISTED]
+    # Nobody has resolved an open one, and its organisation is not shown.
+    rows = open_alerts.select_related("machine", "agent", "acknowledged_by", "shelved_by")
     return {
         "generated_at": render_time(now),
-        **mine.unsettled().aggregate(
-            pending=Count("pk", filter=is_pending), executing=Count("pk", filter=is_on_the_wire)
-        ),
+        **unsettled.aggregate(pending=Count("pk", filter=is_pending), executing=Count("pk", filter=is_on_the_wire)),
         "recent_failures": len(newest) if len(newest) <= MAX_LISTED else failures.count(),
-        "newest_failures": [_render_failure(row) for row in newest[:MAX_LISTED]],
+        "newest_failures": [_render_failure(row, names) for row in newest[:MAX_LISTED]],
         "last_24_h": render_window(day, now - dt.timedelta(hours=24), now, names),
         "last_7_days": render_window(week, now - dt.timedelta(days=7), now, names),
-        "alerts": [services_alerts.alert_document(row, now) for row in rows],
+        "alerts": [services_alerts.alert_document(row, now) for row in rows.order_by("-raised_at", "-id")[:MAX_LISTED]],
         "open_alerts": open_alerts.count(),
     }
 
 
-def _orders_at(principal: Principal, machines: list[str], only: Filter) -> ProposalQuerySet:
-    """By machine: the indexes of what is not settled, and of what failed lately, are by machine."""
-    rows = Proposal.objects.for_principal(principal).filter(machine__in=machines)
+def _orders_of(principal: Principal, only: Filter) -> ProposalQuerySet:
+    rows = Proposal.objects.for_principal(principal)
+    if only.machine:
+        rows = rows.filter(machine=only.machine)
     if only.agent is not None:
         rows = rows.filter(proposer_agent=only.agent or None)
     return rows.filter(order_type=only.order_type) if only.order_type else rows
 
 
-def _render_failure(row: Proposal) -> dict[str, Any]:
+_FAILURE_COLUMNS = ("id", "machine_id", "order_type", "outcome_code", "settled_at")
+
+
+def _render_failure(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {
-        "proposal_id": row.pk,
-        "machine_id": row.machine_id,
-        "machine": row.machine.name,
-        "order_type": str(row.order_type),
-        "outcome_code": row.outcome_code,
-        "settled_at": render_time(row.settled_at),
+        "proposal_id": row["id"],
+        "machine_id": row["machine_id"],
+        "machine": names[row["machine_id"]],
+        "order_type": row["order_type"],
+        "outcome_code": row["outcome_code"],
+        "settled_at": render_time(row["settled_at"]),
     }
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Case, Exists, OuterRef, Value, When
 from django.db.models.fields.json import JSONField
 
@@ -256,7 +258,7 @@ def _sum_span(organization_id: str, begin: dt.datetime, span_s: int, below_s: in
         sums |= {machine: order_sums.sums_of(orders.only(machine=machine)) for machine in machines}
     else:
         parts: dict[str, list[Sums]] = {}
-        for _at, machine_key, part in _span_rows(organization_id, begin, end, below_s, machine_key=None):
+        for machine_key, part in _every_span(organization_id, begin, end, below_s):
             parts.setdefault(machine_key, []).append(part)
         sums = {machine_key: order_sums.joined(each) for machine_key, each in parts.items()}
     with transaction.atomic():
@@ -283,50 +285,82 @@ def _sum_longer_again(organization_id: str, hour_at: dt.datetime, now: dt.dateti
 # --- reading
 
 
+_SUMMED = (
+    f" FROM {OrderHour._meta.db_table} WHERE organization_id = %(organization)s AND machine_key = %(machine)s AND "
+)
+_RUN = "span_s = {span_s} AND hour_at >= %({begin})s AND hour_at < %({end})s"
+Run = tuple[int, dt.datetime, dt.datetime]  # length of the spans, [from, to) of where they begin
+
+
+def _summed(columns: str, organization_id: str, machine_key: str, runs: Sequence[Run]) -> list[tuple[Any, ...]]:
+    """These columns of the summed spans of all the runs, of one machine or of all together (ALL), in one statement."""
+    at = connection.ops.adapt_datetimefield_value
+    values: dict[str, Any] = {"organization": organization_id, "machine": machine_key}
+    asked = []
+    for place, (span_s, begin, end) in enumerate(runs):
+        values |= {f"begin{place}": at(begin), f"end{place}": at(end)}
+        asked.append("(" + _RUN.format(span_s=int(span_s), begin=f"begin{place}", end=f"end{place}") + ")")
+    statement = f"SELECT names, counts, {columns}{_SUMMED}({' OR '.join(asked)}) ORDER BY hour_at"
+    return prepared.run(statement, values, is_binary=True)
+
+
+def _names_of(names: Any) -> tuple[str, ...]:
+    """A row's names: SQLite gives them as text."""
+    return tuple(json.loads(names) if isinstance(names, str) else names)
+
+
 def _hours(organization_id: str, begin: dt.datetime, end: dt.datetime) -> Orders:
     """The records of summed hours that begin in [begin, end)."""
-    rows = OrderHour.objects.filter(
-        organization_id=organization_id, machine_key=ALL, span_s=HOUR_S, hour_at__gte=begin, hour_at__lt=end
-    ).order_by("hour_at")
     alike: dict[tuple[str, ...], list[bytes]] = {}
-    for names, counts in rows.values_list("names", "counts"):
-        alike.setdefault(tuple(names), []).append(bytes(counts))
+    for names, counts, _ in _summed("open_orders", organization_id, ALL, [(HOUR_S, begin, end)]):
+        alike.setdefault(_names_of(names), []).append(bytes(counts))
     parts = [Orders(np.frombuffer(b"".join(each), dtype=RECORD), names) for names, each in alike.items()]
     return parts[0] if len(parts) == 1 else analytics.joined(parts)
 
 
-def _span_rows(
-    organization_id: str,
-    begin: dt.datetime,
-    end: dt.datetime,
-    span_s: int,
-    *,
-    machine_key: str | None,
-    has_latencies: bool = True,
-) -> Iterable[tuple[dt.datetime, str, Sums]]:
-    """Summed longer spans that begin in [begin, end): of one machine, of all together (ALL), or (None) of each."""
+def _spans(
+    organization_id: str, runs: Sequence[Run], machine_key: str, *, has_latencies: bool = True
+) -> list[tuple[dt.datetime, Sums]]:
+    """Where each summed longer span of the runs begins, and its sums."""
+    if not runs:
+        return []
+    columns = "hour_at, open_orders" + (", latencies" if has_latencies else "")
+    found = []
+    for names, counts, hour_at, open_orders, *latencies in _summed(columns, organization_id, machine_key, runs):
+        sums = _sums(counts, latencies[0] if latencies else b"", _names_of(names), open_orders)
+        begin = utc(hour_at)
+        if begin is not None:
+            found.append((begin, sums))
+    return found
+
+
+def _every_span(organization_id: str, begin: dt.datetime, end: dt.datetime, span_s: int) -> Iterable[tuple[str, Sums]]:
+    """Summed longer spans that begin in [begin, end): whose each is (ALL: all machines'), and its sums."""
     rows = OrderHour.objects.filter(
         organization_id=organization_id, span_s=span_s, hour_at__gte=begin, hour_at__lt=end
     ).order_by("hour_at", "machine_key")
-    if machine_key is not None:
-        rows = rows.filter(machine_key=machine_key)
-    columns = ["machine_key", "names", "open_orders", "counts", *(["latencies"] if has_latencies else [])]
-    for hour_at, key, names, open_orders, counts, *latencies in rows.values_list("hour_at", *columns):
-        yield (
-            hour_at,
-            key,
-            Sums(
-                np.frombuffer(bytes(counts), dtype=SUM),
-                np.frombuffer(bytes(latencies[0]) if latencies else b"", dtype=SUM),
-                tuple(names),
-                open_orders,
-            ),
-        )
+    for key, names, open_orders, counts, latencies in rows.values_list(
+        "machine_key", "names", "open_orders", "counts", "latencies"
+    ):
+        yield key, _sums(counts, latencies, tuple(names), open_orders)
 
 
-def orders_in(organization_id: str, begin: dt.datetime, end: dt.datetime, only: Filter = EVERYTHING) -> Orders:
-    """Orders proposed in [begin, end): closed hours as they were summed, the rest from rows. For up to a week."""
-    until = summed_until(organization_id) or begin
+def _sums(counts: Any, latencies: Any, names: tuple[str, ...], open_orders: int) -> Sums:
+    """A longer span's columns as its sums."""
+    return Sums(np.frombuffer(bytes(counts), dtype=SUM), np.frombuffer(bytes(latencies), dtype=SUM), names, open_orders)
+
+
+def orders_in(
+    organization_id: str,
+    begin: dt.datetime,
+    end: dt.datetime,
+    only: Filter = EVERYTHING,
+    *,
+    until: dt.datetime | None = None,
+) -> Orders:
+    """Orders proposed in [begin, end): closed hours as they were summed, the rest from rows. For up to a week.
+    ``until``: where the summed hours end, for one who has asked."""
+    until = until or summed_until(organization_id) or begin
     parts = []
     if begin < until:
         hours = _hours(organization_id, floor_to(begin, HOUR_S), min(end, until))
@@ -346,29 +380,21 @@ def sums_in(
 ) -> Sums:
     """Orders proposed in [begin, end), summed: the longest spans that fit, hours and rows at the edges. Of one machine
     when the filter names one; agent and type are chosen afterwards (``order_sums.measure``)."""
-    whole = Filter(machine=only.machine)
-    parts = []
-    for span_s, first, last in _cover(organization_id, begin, end):
-        if span_s == 0:
-            orders = orders_in(organization_id, first, last, whole)
+    whole, until = Filter(machine=only.machine), _all_summed_until(organization_id)
+    runs = _covered(begin, end, [(span_s, until[span_s]) for span_s in reversed(SPANS_S[1:])])
+    summed = [run for run in runs if run[0]]
+    parts = [part for _at, part in _spans(organization_id, summed, only.machine or ALL, has_latencies=has_latencies)]
+    for span_s, first, last in runs:
+        if span_s == 0:  # order by order
+            orders = orders_in(organization_id, first, last, whole, until=until[HOUR_S] or first)
             parts.append(order_sums.sums_of(orders, is_folded=False))
-        else:
-            rows = _span_rows(
-                organization_id, first, last, span_s, machine_key=only.machine or ALL, has_latencies=has_latencies
-            )
-            parts += [part for _at, _machine, part in rows]
     return order_sums.joined(parts, is_folded=False)
-
-
-def _cover(organization_id: str, begin: dt.datetime, end: dt.datetime) -> list[tuple[int, dt.datetime, dt.datetime]]:
-    """[begin, end) as runs of spans, each as long as possible: (span, from, to); span 0: order by order."""
-    until = _all_summed_until(organization_id)
-    return _covered(begin, end, [(span_s, until[span_s]) for span_s in reversed(SPANS_S[1:])])
 
 
 def _covered(
     begin: dt.datetime, end: dt.datetime, spans: Sequence[tuple[int, dt.datetime | None]]
 ) -> list[tuple[int, dt.datetime, dt.datetime]]:
+    """[begin, end) as runs of spans, each as long as possible: (span, from, to); span 0: order by order."""
     if begin >= end:
         return []
     if not spans:
@@ -431,8 +457,8 @@ def series_of(
 def _summed_figures(
     organization_id: str, begin: dt.datetime, end: dt.datetime, span_s: int, only: Filter
 ) -> dict[dt.datetime, Figures]:
-    rows = _span_rows(organization_id, begin, end, span_s, machine_key=only.machine or ALL, has_latencies=False)
-    return {at: order_sums.total(sums, agent=only.agent, order_type=only.order_type) for at, _machine, sums in rows}
+    rows = _spans(organization_id, [(span_s, begin, end)], only.machine or ALL, has_latencies=False)
+    return {at: order_sums.total(sums, agent=only.agent, order_type=only.order_type) for at, sums in rows}
 
 
 def _runs(pairs: Sequence[tuple[dt.datetime, dt.datetime]]) -> list[list[dt.datetime]]:

@@ -183,8 +183,8 @@ def test_no_day_is_summed_before_all_its_hours_are(machine: Machine, agent: Agen
     assert days.count() == 2  # 48 hours: the third day waits for the next turn
     order_history.sum_due(now=now)
     assert days.count() == 3
-    sums = [order_sums.total(each) for _, _, each in order_history._span_rows(
-        machine.organization_id, MONDAY, now, analytics.DAY_S, machine_key="")]  # fmt: skip
+    run = (analytics.DAY_S, MONDAY, now)
+    sums = [order_sums.total(each) for _, each in order_history._spans(machine.organization_id, [run], "")]
     assert [figures.orders for figures in sums] == [24, 24, 12]
 
 
