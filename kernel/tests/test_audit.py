@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 
-from kernel import append_only, audit, chain, clock, leases, principals, sealer, verification
+from kernel import append_only, audit, canonical, chain, clock, ids, leases, principals, sealer, verification
 from kernel.checks import append_only_stands
 from kernel.management.commands import verifyaudit
 from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, Organization, StreamEvent, WorkLease
@@ -88,6 +88,30 @@ def test_old_entry_that_was_committed_late_is_still_sealed(organization):
     record(organization, now=clock.now() - dt.timedelta(days=3))
     seal()
     assert AuditSeal.objects.count() == 1
+
+
+def test_an_entry_born_a_while_before_its_commit_is_sealed_too(organization):
+    """Its id is older than what every turn looks at; once a second more is looked at."""
+    one = seal()
+    AuditEntry.objects.create(
+        id=ids.first("aud", clock.now() - sealer.LOOK_BACK / 2), organization=organization, at=clock.now(),
+        actor_kind="system", actor_id="slow", actor_name="slow", verb="v", subject_kind="k", subject_id="i",
+        payload="{}", payload_digest=canonical.digest_text("{}"),
+    )  # fmt: skip
+    assert one.tick(clock.now())
+    assert AuditSeal.objects.count() == 1
+    assert verify()[0] == 0
+
+
+def test_who_lacks_the_lease_does_not_ask_for_it_at_every_nudge(organization, django_assert_num_queries):
+    first, second, now = sealer.Sealer("first"), sealer.Sealer("second"), clock.now()
+    first.tick(now)
+    assert not second.tick(now)
+    with django_assert_num_queries(0):
+        assert not second.tick(now + sealer.ASK_AGAIN - dt.timedelta(milliseconds=1))
+    first.let_go(now)
+    record(organization)
+    assert second.tick(now + sealer.ASK_AGAIN)
 
 
 def test_unsealed_tail_is_reported_and_is_no_fault(organization):

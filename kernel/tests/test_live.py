@@ -2,10 +2,11 @@
 
 import threading
 import time
+import types
 
 import pytest
 
-from kernel import fan_out, live, work
+from kernel import clock, fan_out, live, work
 from roastops.testing import servers
 
 
@@ -37,6 +38,34 @@ def test_latest_reading_is_the_last_published():
     live.publish_reading("org_1", "mch_1", {"n": 2})
     assert live.latest_reading("mch_1") == {"n": 2}
     assert live.readings_of("org_2", None) == []
+
+
+class Standing(clock.SystemClock):
+    """A clock that moves when it is told to."""
+
+    at_s = 1000.0
+
+    def monotonic(self):
+        return self.at_s
+
+
+def test_other_processes_hear_one_nudge_of_the_sealer_for_many_commits(settings, monkeypatch):
+    settings.IS_FLEET = True
+    sent, standing = [], Standing()
+    monkeypatch.setattr(live, "_nudged_at_s", float("-inf"))
+    monkeypatch.setattr(fan_out, "bridge", lambda: types.SimpleNamespace(send=sent.append, start_listening=id))
+    previous = clock.install(standing)
+    try:
+        with live.waiter(live.SEALER_TOPIC) as sleeper:
+            for _ in range(5):
+                live.wake_sealer()
+                assert sleeper._event.is_set()  # here each one wakes
+        assert sent == [{"wake": live.SEALER_TOPIC}]
+        standing.at_s += live.NUDGE_EVERY_S * 1.01
+        live.wake_sealer()
+        assert len(sent) == 2
+    finally:
+        clock.install(previous)
 
 
 def collect(bridge):
