@@ -50,7 +50,9 @@ _HAPPENED = """
 import json
 from django.db import transaction
 from django.contrib.auth.models import User
-from commands import services_alerts, services_halts, services_plans
+from commands.history import services_alerts
+from commands.plans import services_plans
+from commands.records import halts
 from commands.history.alerts import Found, Kind, Severity
 from commands.rules.conversion import OrderType
 from commands.models import Grant
@@ -60,7 +62,7 @@ from roasts.models import Machine, Roast
 machine = Machine.objects.get(organization__slug="demo")
 roast = Roast.objects.filter(machine=machine).order_by("id").first()
 with transaction.atomic():
-    alarm = services_halts.raise_alarm(
+    alarm = halts.raise_alarm(
         machine, code="test", cause="demo-secret-cause", consequence="c", action="a", now=clock.now())
 person = principals.for_user(User.objects.get(username="operator"))
 plan = services_plans.propose_plan(
