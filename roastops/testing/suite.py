@@ -204,7 +204,25 @@ def prove(given_url: str, extra: list[str], *, is_short: bool) -> tuple[list[str
         return play(jobs), f"loops on PostgreSQL: {reason}"
 
 
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """What tests, servers and browsers leave in the temporary folder lies in one of ours, which goes with the suite."""
+    with tempfile.TemporaryDirectory(prefix="rs-", ignore_cleanup_errors=True) as folder:  # short: sockets lie in it
+        Path(folder).chmod(0o711)  # a database server runs as a user of its own
+        before, os.environ["TMPDIR"] = tempfile.tempdir, folder
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def main() -> int:
+    with own_temporary_folder():
+        return _main()
+
+
+def _main() -> int:
     is_ci = os.environ.get("CI", "").lower() in ("1", "true")
     started_s = time.monotonic()
     given_url = os.environ.pop("DATABASE_URL", "")
