@@ -95,6 +95,7 @@ def test_createkey_prints_the_key_alone_and_makes_the_agent(organization, api):
         (("--org", "demo", "--user", "operater"), "operator"),
         (("--org", "demo", "--user", "stranger"), "not a member"),
         (("--org", "demo", "--agent", "a", "--scopes", "aprove"), "approve"),
+        (("--org", "demo", "--agent", "x" * 101), "at most 100"),
     ],
 )
 def test_createkey_names_the_nearest(people, arguments, named):

@@ -103,6 +103,12 @@ def test_it_serves_streams_and_leaves_cleanly_and_starts_again_quickly(tmp_path:
 
 
 @pytest.mark.prove
+def test_the_demo_may_be_the_first_command_of_all(tmp_path: Path) -> None:
+    made = json.loads(Fleet(tmp_path).manage("demo", "--json", timeout_s=120))
+    assert made["organization"] == "demo" and "lead" in made["users"]
+
+
+@pytest.mark.prove
 @pytest.mark.timeout(180)
 def test_closing_the_terminal_ends_it_all(tmp_path: Path) -> None:
     """As a window closes: a session leader that waits (make), and we in a group of our own before its terminal."""

@@ -13,6 +13,8 @@ from kernel import audit, clock, keys, principals
 from kernel.models import Agent, Membership, Organization
 from kernel.serializers import nearest_hint
 
+MAX_NAME = 100  # of an agent: `kernel.models.Agent`
+
 
 class Command(BaseCommand):
     help = "Make an API key and print it. It is shown this once. An unknown agent is created, without a grant."
@@ -68,6 +70,8 @@ def _organization(slug: str) -> Organization:
 def _agent(organization: Organization, name: str, now: dt.datetime) -> Agent:
     if not name.strip():
         raise CommandError("--agent needs a name.")
+    if len(name) > MAX_NAME:
+        raise CommandError(f"--agent has at most {MAX_NAME} characters.")
     agent, _is_new = Agent.objects.get_or_create(organization=organization, name=name, defaults={"created_at": now})
     return agent
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from kernel import clock
-from roastops import demo, demo_reset
+from roastops import demo, demo_reset, preparation
 
 
 class Command(BaseCommand):
@@ -19,6 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        preparation.migrate()  # the first command of all may be this one
         try:
             machine_id = demo_reset.reset() if options["reset"] else None
             made = demo.ensure(now=clock.now(), machine_id=machine_id)
