@@ -153,10 +153,13 @@ class Stage(RuleBasedStateMachine):
                    if order.is_by_agent and order.control == control and order.decided_s is not None]  # fmt: skip
         bound_s = max(limit.interval_s, abs(shift) / limit.ramp if limit.ramp else 0.0)
         at_s = max(moments, default=-bound_s) + bound_s - early_s
-        left_s = at_s - play.now_s
-        if not 0 < left_s < 6:
-            return
-        play.house.pass_time(max(0.0, left_s - 0.2))
+        if 0 < at_s - play.now_s < 6:
+            self._wait_until(at_s)
+
+    def _wait_until(self, at_s: float) -> None:
+        """Let time pass until exactly then, the last reading being young."""
+        play = self.play
+        play.house.pass_time(max(0.0, at_s - play.now_s - 0.2))
         play.settle_rows()
         play.house.clock.advance_to_ms(at_s * 1000)
 

@@ -29,7 +29,7 @@ from simulation.rules.base import (
     pick,
 )
 from simulation.rules.plans import PlanRules
-from simulation.rules.play import Act
+from simulation.rules.play import SWEEP_LATE_S, Act
 from simulation.rules.play_plans import PlanPlay
 
 
@@ -114,6 +114,16 @@ class HouseMachine(PlanRules):
                 self.play.act(self.play.approve("lead", order))
                 self.play.settle()
         return multiple(*found)
+
+    @precondition(lambda self: not self.is_in_trouble())
+    @rule(target=orders, order_type=SETTINGS, shift=st.sampled_from([-1, 1]), expires_in_s=st.sampled_from([2.0, 5.0]))
+    @a_step
+    def nobody_decides(self, order_type: str, shift: int, expires_in_s: float) -> Any:
+        """What nobody decides is over at its deadline."""
+        found = self._proposed(self.play.propose("steady", self._asked(order_type, shift, expires_in_s=expires_in_s)))
+        self.play.settle()
+        self.play.house.pass_time(expires_in_s + SWEEP_LATE_S)
+        return found
 
     @rule(target=orders, name=st.sampled_from(OPERATORS), order_type=SETTINGS,
           shift=st.sampled_from(SHIFTS))  # fmt: skip
@@ -247,6 +257,18 @@ class HouseMachine(PlanRules):
     @a_step
     def somebody_grants(self, name: str, level: str, types: list[str], lasts_s: float | None) -> Any:
         return self._grant(name, "eager", level, types, lasts_s)
+
+    @precondition(lambda self: not self.is_in_trouble() and not self.play.is_disturbed)
+    @rule(target=orders, level=st.sampled_from(["L3", "L4", "L5"]), early_s=st.sampled_from([0.0, 0.0, 0.001]),
+          types=st.sampled_from([[], ["SET_FAN"], ["SET_DRUM"]]))  # fmt: skip
+    @a_step
+    def an_agent_comes_when_its_grant_runs_out(self, level: str, early_s: float, types: list[str]) -> Any:
+        """At its end a grant is over; a millisecond before it is not."""
+        self._grant("lead", "eager", level, types, 3.0)
+        grant = self.play.model.grant_of("eager")
+        if grant is not None and grant.expires_s is not None:
+            self._wait_until(grant.expires_s - early_s)
+        return self._proposed(self.play.propose("eager", self._asked("SET_FAN", 1)))
 
     @rule(target=grants, name=st.sampled_from(["lead", "lead", "operator"]), level=st.sampled_from(["L3", "L4", "L5"]))
     @a_step
