@@ -27,6 +27,8 @@ ASK_AGAIN = dt.timedelta(seconds=0.2)
 POLL_S = 0.2
 #: After a nudge: what is decided together is sealed together, and the request that nudged answers first.
 GATHER_S = 0.02
+#: Where there is much, it rests so many times as long as it worked, at most so long: it takes a fifth of one core.
+REST, MAX_REST_S = 4.0, 0.1
 BATCH = 500
 # Entries are looked for among those born so lately (their ids sort by birth, so that a long trail costs nothing): at
 # every turn what is new, each second what a slow transaction may have committed late, and what is older than any
@@ -219,11 +221,14 @@ class SealerThread:
         sealer = Sealer()
         with live.waiter(live.SEALER_TOPIC) as sleeper:
             while True:
-                is_last = self._stop.is_set()
+                is_last, begun_s = self._stop.is_set(), clock.monotonic()
                 has_worked = self._tick(sealer)
+                took_s = clock.monotonic() - begun_s
                 if is_last:
                     break
-                if has_worked or sleeper.wait(POLL_S):
+                if has_worked:
+                    clock.wait(self._stop, min(MAX_REST_S, max(GATHER_S, REST * took_s)))
+                elif sleeper.wait(POLL_S):
                     clock.wait(self._stop, GATHER_S)
         try:
             sealer.let_go(clock.now())
