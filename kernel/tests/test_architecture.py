@@ -112,6 +112,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.benches.floor": "benches speak HTTP to a real server",
         "roastops.benches.crowd": "three hundred viewers of a real server",
         "roastops.benches.viewers": "three hundred viewers of a real server",
+        "roastops.benches.fanout": "names what a server under load answers, to say what was not measured",
         "roastops.bridging": "a bridge sends to a server elsewhere",
         "roastops.management.commands.bridge": "a bridge sends to a server elsewhere",
         "agents.client": "the agents' HTTP client: the one door an agent has",
