@@ -31,6 +31,8 @@ UNREFUSABLE = (
 )  # fmt: skip
 #: Those whose refusals need a rarer coincidence than five in two thousand.
 SELDOM_REFUSED = frozenset({"suspend", "revoke", "resume_orders", "reset"})
+#: Done less often: a loop that reads is mostly first where a person would have settled a doubt.
+SELDOM_DONE, SELDOM_ENOUGH = frozenset({"resolve"}), 5
 MOVES = (
     "> PENDING_APPROVAL", "> APPROVED", "> REJECTED", "PENDING_APPROVAL > APPROVED", "PENDING_APPROVAL > REJECTED",
     "PENDING_APPROVAL > ABORTED", "PENDING_APPROVAL > TIMEOUT", "APPROVED > EXECUTING", "APPROVED > REJECTED",
@@ -53,8 +55,9 @@ def missing(met: Mapping[str, int], episodes: int) -> list[str]:
     if episodes < FULL_FROM:
         return found
     for verb in (*REFUSABLE, *UNREFUSABLE):
-        if met.get(f"{verb} ok", 0) < ENOUGH_OK:
-            found.append(f"{verb}: {met.get(f'{verb} ok', 0)} times done, {ENOUGH_OK} asked for")
+        enough = SELDOM_ENOUGH if verb in SELDOM_DONE else ENOUGH_OK
+        if met.get(f"{verb} ok", 0) < enough:
+            found.append(f"{verb}: {met.get(f'{verb} ok', 0)} times done, {enough} asked for")
     for verb in REFUSABLE:
         if verb not in SELDOM_REFUSED and met.get(f"{verb} refused", 0) < ENOUGH_REFUSED:
             found.append(f"{verb}: {met.get(f'{verb} refused', 0)} times refused, {ENOUGH_REFUSED} asked for")
