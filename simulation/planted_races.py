@@ -20,7 +20,7 @@ from django.db.models import F, QuerySet
 from commands import services
 from commands.loop import lease
 from commands.models import Execution, Grant, Halt, MachineLease, Proposal, Suspension
-from commands.records import doubts, executions, grants, halts, moves, order_guards
+from commands.records import executions, grants, halts, moves, order_guards
 from kernel import audit, leases, live, prepared, sealer, standing
 from kernel.models import AuditSeal, StreamEvent, WorkLease
 
@@ -372,11 +372,6 @@ def _sent_again(control: psycopg.Connection[Any]) -> None:
         return plain(proposal, client, view, **more)
 
     reconcile._resolve = resolve
-
-
-@planted("resolved_from_afar", "a doubt is settled by whoever says so, at the machine or not")
-def _resolved_from_afar(control: psycopg.Connection[Any]) -> None:
-    doubts._require_presence = lambda *_arguments: None  # type: ignore[assignment]
 
 
 # -- halts, suspensions, pauses ------------------------------------------------------------------------------------
