@@ -255,6 +255,10 @@ class Watch:
         receipt = json.loads(rows[0][1]) if isinstance(rows[0][1], str) else rows[0][1]
         return (receipt or {}).get("value_before", rows[0][0])
 
+    def claimed_s(self, order_id: str) -> float | None:
+        """When it was claimed for the wire."""
+        return seconds(self._scalar(f"SELECT claimed_at FROM {_E} WHERE proposal_id = %s", order_id))
+
     def writes_of(self, order_id: str) -> int:
         """Bytes of this order that may have left, by the keeper's wire log."""
         keeper = self._house.keeper

@@ -44,7 +44,8 @@ LEGACY = {
     "level_too_low": "AUTONOMY_LEVEL_TOO_LOW", "level_recommends_only": "AGENT_COMMANDS_NOT_ALLOWED",
     "no_grant": "AGENT_COMMANDS_NOT_ALLOWED", "hand_act_countdown": "AGENT_COMMANDS_NOT_ALLOWED",
     "above_ceiling": "CONSTRAINT_VIOLATION", "below_floor": "CONSTRAINT_VIOLATION",
-    "change_too_large": "CONSTRAINT_VIOLATION", "target_missing": "CONSTRAINT_VIOLATION",
+    "change_too_large": "CONSTRAINT_VIOLATION",
+    "ramp_too_steep": "CONSTRAINT_VIOLATION", "target_missing": "CONSTRAINT_VIOLATION",
     "target_not_supported": "CONSTRAINT_VIOLATION", "unit_does_not_fit": "CONSTRAINT_VIOLATION",
     "failure_rate_too_high": "HIGH_FAILURE_RATE", "session_limit_reached": "SESSION_COMMAND_LIMIT",
 }  # fmt: skip

@@ -487,9 +487,11 @@ class Play:
             return "" if code in verdict.refusals[:1] or self.is_disturbed else f"expected {verdict}"
         return "nothing calls it off"
 
-    def _dispatch_verdict(self, order: Order, before: Look) -> oracle.Verdict:
-        look = dataclasses.replace(self.seen, steps=before.steps, at_s=self.now_s)
-        return self.model.judge(self.who(order.proposer), order.asked, look, self.now_s, dispatched=order,
+    def _dispatch_verdict(self, order: Order, before: Look, claimed_s: float | None = None) -> oracle.Verdict:
+        """As of its claim: a grant that ran out a moment later was good then."""
+        at_s = self.now_s if claimed_s is None else claimed_s
+        look = dataclasses.replace(self.seen, steps=before.steps, at_s=at_s)
+        return self.model.judge(self.who(order.proposer), order.asked, look, at_s, dispatched=order,
                                 place=self._place(order, before.at_s))  # fmt: skip
 
     def _place(self, order: Order, since_s: float) -> Place:
@@ -502,7 +504,7 @@ class Play:
         if order.status == "PENDING_APPROVAL" and not (order.runs_s is not None and self.now_s >= order.runs_s):
             return "nobody approved it"
         if order.status == "APPROVED" and not self.is_disturbed:
-            verdict = self._dispatch_verdict(order, before)
+            verdict = self._dispatch_verdict(order, before, self.watch.claimed_s(order.order_id))
             if verdict.decision == "REFUSE" and not self.model.is_unsure(order, self.seen):
                 return f"the governor must refuse it: {verdict.refusals}"
         if order.status in oracle.ON_WIRE and new in oracle.SETTLED:
