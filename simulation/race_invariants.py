@@ -103,6 +103,9 @@ INVARIANTS: dict[str, str] = {
          GROUP BY adopted_from_id HAVING count(*) > 1""",
     "no execution is newer than its machine's lease": f"""
         SELECT e.id FROM {_EXECUTION} e JOIN {_LEASE} l ON l.machine_id = e.machine_id WHERE e.lease_token > l.token""",
+    "an order is claimed within its time": f"""
+        SELECT p.id FROM {_PROPOSAL} p JOIN {_EXECUTION} e ON e.proposal_id = p.id
+         WHERE e.claimed_at >= p.expires_at""",
     "an order belongs to the organisation of its machine": f"""
         SELECT p.id FROM {_PROPOSAL} p JOIN {_MACHINE} m ON m.id = p.machine_id
          WHERE m.organization_id <> p.organization_id {_HERE}""",

@@ -8,10 +8,11 @@ from simulation.beginning import DEADLINE_MS, LEASE_ENDS_MS
 from simulation.plan import Operation
 
 MACHINES = ("ready", "shared")
+LATE_SHARE = 0.3
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
-    """The loop that holds the machine, another process, and somebody who objects."""
+    """The loop that holds the machine, another process, and somebody who objects; or a loop that comes late."""
     second = chance.choice(
         (
             Operation("tick", {"token": 1}),
@@ -20,7 +21,11 @@ def draw(chance: random.Random) -> list[list[Operation]]:
             Operation("take_over", {"times": 2}, LEASE_ENDS_MS),
         )
     )
-    return [[Operation("tick", {"token": 1})], [second], [_objection(chance)]]
+    objection = _objection(chance)
+    if chance.random() < LATE_SHARE:  # its time is over, and the sweeper comes at that moment or not at all
+        late = chance.choice((Operation("expire", {}, DEADLINE_MS), Operation("reconcile", {})))
+        return [[Operation("tick", {"token": 1}, DEADLINE_MS)], [late]]
+    return [[Operation("tick", {"token": 1})], [second], [objection]]
 
 
 def _objection(chance: random.Random) -> Operation:

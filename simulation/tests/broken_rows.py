@@ -62,6 +62,7 @@ BREAK: dict[str, str] = {
     ),
     "advice is adopted once": ("UPDATE {p} SET adopted_from_id = {one} WHERE id <> {one}"),
     "no execution is newer than its machine's lease": "UPDATE {e} SET lease_token = 99",
+    "an order is claimed within its time": "UPDATE {e} SET claimed_at = claimed_at + interval '9 days'",
     "an order belongs to the organisation of its machine": (
         "UPDATE {p} SET organization_id = (SELECT id FROM {o} WHERE slug = 'other') WHERE id = {one}"
     ),
