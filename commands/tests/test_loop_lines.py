@@ -132,7 +132,7 @@ def test_a_source_of_one_line_a_second_is_known_as_such_and_its_heat_goes_up(set
     """Its readings are up to 1.1 s old: by a fast machine's bound, many an order for more heat would be refused."""
     headers = anna()
     with line_machine(settings, interval_ms=1000) as (peer, machine), tending(machine) as loop:
-        wait_for(lambda: latest(machine).interval_s == 1.0, what="its interval in the latest row")
+        wait_for(lambda: latest(machine).interval_s == 1.0 and latest(machine).at, what="its interval, and a reading")
         wait_for(lambda: not Alarm.objects.filter(cleared_at=None).exists(), what="the alarm of the start to clear")
         assert loop.keeper_side.view.interval_s == 1.0
         shown = Client(headers=headers).get(f"/v1/machines/{machine.pk}").json()

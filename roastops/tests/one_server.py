@@ -94,7 +94,7 @@ def one_server() -> Iterator[Stack]:
             environment["DATABASE_URL"] = held.enter_context(servers.running(servers.start_postgres)).url
         stack = Stack(Path(name), environment, None, None, port)
         try:
-            stack.manage("migrate", "--verbosity", "0")
+            stack.migrate()
             stack.manage("collectstatic", "--no-input", "--verbosity", "0")
             stack.demo = json.loads(stack.manage("demo", "--json").stdout)
             stack.manage("shell", "--no-imports", "-c", _NEIGHBOURS)

@@ -140,6 +140,22 @@ def test_an_order_in_doubt_is_settled_by_the_operator_who_looked(house: Stack, b
     assert seen.complaints == []
 
 
+def held_plan(house: Stack, body: dict[str, Any]) -> dict[str, Any]:
+    """An agent's plan that waits for a yes; proposed again while its last order on a control is too near."""
+    found: dict[str, Any] = {}
+
+    def is_held() -> bool:
+        answer = house.post("/v1/plans", body, "agent")
+        assert answer.status_code == 201, answer.text
+        found.update(answer.json())
+        refusals = {reason["code"] for reason in found["reasons"] if reason["decision"] == "REFUSE"}
+        assert found["status"] == "PENDING_APPROVAL" or "too_soon" in refusals, found["reasons"]
+        return bool(found["status"] == "PENDING_APPROVAL")
+
+    wait_for(is_held, "a held plan", 40)
+    return found
+
+
 def test_a_running_plan_is_called_off_and_taken_back_by_key_on_a_phone(house: Stack, browser: Browser) -> None:
     fan, drum = int(house.reading()["fan_step"]), int(house.reading()["drum_step"])
     body = {
@@ -153,10 +169,7 @@ def test_a_running_plan_is_called_off_and_taken_back_by_key_on_a_phone(house: St
     with visit(browser, house, PHONE) as seen:
         page = seen.page
         open_machine(page)
-        answer = house.post("/v1/plans", body, "agent")
-        assert answer.status_code == 201, answer.text
-        plan = answer.json()
-        assert plan["status"] == "PENDING_APPROVAL", plan["reasons"]
+        plan = held_plan(house, body)
         expect(page.locator(f'[data-held="{plan["orders"][0]["proposal_id"]}"]')).to_be_visible(timeout=6000)
         page.wait_for_timeout(APPROVE_AFTER_MS)
         page.keyboard.press("a")

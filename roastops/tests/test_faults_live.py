@@ -220,8 +220,8 @@ def ready(house: House) -> None:
     [
         ("nak", 2.7, "does not take"),
         ("late_reply:delay_s=2.7", 0.0, "does not answer"),
-        ("short_read:count=75", 0.0, "cannot be read"),
-        ("garbage:count=160", 0.0, "cannot be read"),
+        pytest.param("short_read:count=75", 0.0, "cannot be read", marks=pytest.mark.prove),
+        pytest.param("garbage:count=160", 0.0, "cannot be read", marks=pytest.mark.prove),
     ],
 )
 def test_a_wire_that_goes_bad_is_said_and_moves_nothing(house: House, fault: str, wall_s: float, said: str) -> None:
@@ -238,7 +238,10 @@ def test_a_wire_that_goes_bad_is_said_and_moves_nothing(house: House, fault: str
     house.assert_well_again()
 
 
-@pytest.mark.parametrize("fault", ["slipped_frame", "short_read", "garbage:count=1"])
+@pytest.mark.parametrize(
+    "fault",
+    ["slipped_frame", *(pytest.param(each, marks=pytest.mark.prove) for each in ("short_read", "garbage:count=1"))],
+)
 def test_one_bad_transfer_is_healed_before_anybody_must_know(house: House, fault: str) -> None:
     """The driver resynchronises within two polls: no hole, no strange value, nothing moved."""
     before, mark = house.samples(), house.mark()
@@ -314,7 +317,7 @@ def test_a_probe_that_stands_still_is_said(house: House) -> None:
     [
         ("dropped_step", 5, 2, 4, "partial"),
         ("doubled_step", 5, 1, 5, "contradicted"),
-        ("doubled_step", 4, 1, 5, "contradicted"),
+        pytest.param("doubled_step", 4, 1, 5, "contradicted", marks=pytest.mark.prove),
     ],
 )
 def test_steps_that_are_dropped_or_doubled_end_honestly(

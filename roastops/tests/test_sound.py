@@ -18,7 +18,7 @@ PAGE = """<!doctype html><body>
 <header class="top"><div class="who"><button id="help-open">Keys</button>
 <span class="person"><a href="#"><span>You: </span>otto</a></span></div></header>
 <main><p data-heard>An alarm.</p></main>
-<script>window.roastops = { refreshListeners: [], keys: {}, say: function () {} };
+<script>window.roastops = { refreshListeners: [], keys: {}, say: function () {}, t: function (text) { return text; } };
 document.addEventListener("keydown", function (event) { var act = roastops.keys[event.key]; if (act) act(); });</script>
 <script src="/sound.js"></script></body>"""
 
