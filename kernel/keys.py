@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, models
 from kernel import ids
 from kernel.models import Agent, ApiKey, Organization
 from kernel.prepared import Prepared
-from kernel.principals import BOUND_SCOPES, SCOPES
+from kernel.principals import AGENT_SCOPES, BOUND_SCOPES, SCOPES
 
 PREFIX_CHARACTERS = 10
 MAX_KEY_CHARACTERS = 200
@@ -22,12 +22,26 @@ _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 _LAST_USED_EVERY = dt.timedelta(seconds=60)
 
 
-class UnknownScope(ValueError):
+class BadScope(ValueError):
+    """A scope that this key cannot have; the words say which it could."""
+
+
+class UnknownScope(BadScope):
     """A scope that no key can have; names the known ones."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(
             f"{scope!r} is not a scope. Known: {', '.join(SCOPES)}; {', '.join(BOUND_SCOPES)}:<id> for one thing alone."
+        )
+
+
+class ScopeOfPeople(BadScope):
+    """A scope that an agent could never use; names those it may have."""
+
+    def __init__(self, scope: str) -> None:
+        bound = ", ".join(f"{name}:<id>" for name in BOUND_SCOPES)
+        super().__init__(
+            f"{scope!r} is for people: an agent's key may have {', '.join(AGENT_SCOPES)} and {bound}, nothing else."
         )
 
 
@@ -49,12 +63,17 @@ def create_key(
     agent: Agent | None = None,
     expires_at: dt.datetime | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key of one person or one agent, and its plain text ``ro_<prefix>_<secret>``, which is not kept."""
+    """A new key of one person or one agent, and its plain text ``ro_<prefix>_<secret>``, which is not kept.
+
+    UnknownScope; ScopeOfPeople: it would promise an agent what no agent may do.
+    """
     wanted = sorted({scope.strip() for scope in scopes if scope.strip()})
     for scope in wanted:
         name, colon, subject_id = scope.partition(":")
         if scope not in SCOPES and not (colon and name in BOUND_SCOPES and _ID.fullmatch(subject_id)):
             raise UnknownScope(scope)
+        if agent is not None and name not in AGENT_SCOPES:
+            raise ScopeOfPeople(scope)
     prefix = ids.secret()[:PREFIX_CHARACTERS]
     plain = f"ro_{prefix}_{ids.secret()}"
     key = ApiKey.objects.create(

@@ -44,6 +44,8 @@ SCOPES_FOR = {
     "admin": frozenset({"admin"}),
 }
 AGENT_CAPABILITIES = frozenset({"view", "propose", "telemetry"})  # telemetry: a bridge is an agent, too
+#: Scopes a key of an agent may have: looking, and what an agent can do at all.
+AGENT_SCOPES = tuple(scope for scope in SCOPES if scope == "read" or scope in AGENT_CAPABILITIES)
 
 Kind = Literal["person", "agent", "system"]
 Via = Literal["session", "key", "stop_token", "system"]

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 
 from kernel import clock, keys
 from kernel.models import Agent, ApiKey, AuditEntry
+from kernel.principals import SCOPES
 
 
 @pytest.fixture
@@ -96,9 +97,26 @@ def test_createkey_prints_the_key_alone_and_makes_the_agent(organization, api):
         (("--org", "demo", "--user", "stranger"), "not a member"),
         (("--org", "demo", "--agent", "a", "--scopes", "aprove"), "approve"),
         (("--org", "demo", "--agent", "x" * 101), "at most 100"),
+        (("--org", "demo", "--agent", "a", "--scopes", "read,approve"), "'approve' is for people.*read, propose, tele"),
     ],
 )
 def test_createkey_names_the_nearest(people, arguments, named):
     with pytest.raises(CommandError, match=named):
         run(*arguments)
+    assert not ApiKey.objects.exists()
+    assert not Agent.objects.exists(), "what is refused leaves no agent behind"
+
+
+MACHINE = "mch_" + "0" * 26
+
+
+@pytest.mark.parametrize("scope", sorted({*SCOPES, f"telemetry:{MACHINE}"}))
+def test_an_agents_key_has_a_scope_just_when_the_agent_could_use_it(organization, scope):
+    agent = Agent.objects.create(organization=organization, name="runner", created_at=clock.now())
+    is_of_use = scope in ("read", "propose", "telemetry", f"telemetry:{MACHINE}")
+    if is_of_use:
+        assert keys.create_key(organization, agent=agent, scopes=[scope], now=clock.now())[0].scopes == [scope]
+        return
+    with pytest.raises(keys.ScopeOfPeople, match="read, propose, telemetry and telemetry:<id>"):
+        keys.create_key(organization, agent=agent, scopes=["read", scope], now=clock.now())
     assert not ApiKey.objects.exists()

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from kernel import clock, keys
-from kernel.models import Agent, Membership, Organization, Site
+from kernel.models import Agent, ApiKey, Membership, Organization, Site
 from roasts import services
 from roasts.models import Machine, MachineReading, Roast
 from roasts.tests.test_recorder import roast
@@ -36,7 +36,8 @@ class Caller:
         now = clock.now()
         if role is None:
             agent = Agent.objects.create(organization=organization, name=name, created_at=now)
-            self.key = keys.create_key(organization, scopes=["propose", "operate"], agent=agent, now=now)[1]
+            self.key = keys.create_key(organization, scopes=["propose"], agent=agent, now=now)[1]
+            ApiKey.objects.filter(agent=agent).update(scopes=["propose", "operate"])  # a key from before agents' scopes were bounded
         else:
             user = User.objects.create_user(name, password="x")
             Membership.objects.create(organization=organization, user=user, role=role)

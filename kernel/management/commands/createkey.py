@@ -24,7 +24,11 @@ class Command(BaseCommand):
         holder = parser.add_mutually_exclusive_group(required=True)
         holder.add_argument("--agent", help="name of an agent")
         holder.add_argument("--user", help="user name of a member")
-        parser.add_argument("--scopes", default="read", help=f"comma-separated: {', '.join(principals.SCOPES)}")
+        parser.add_argument(
+            "--scopes",
+            default="read",
+            help=f"comma-separated: {', '.join(principals.SCOPES)}; an agent's: {', '.join(principals.AGENT_SCOPES)}",
+        )
         parser.add_argument("--expires-in-days", type=int, help="1 to 3650; never when left out")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,7 +49,7 @@ class Command(BaseCommand):
                     agent=agent,
                     expires_at=now + dt.timedelta(days=days) if days else None,
                 )
-            except keys.UnknownScope as error:
+            except keys.BadScope as error:
                 raise CommandError(str(error)) from error
             audit.record(
                 organization,
