@@ -13,6 +13,7 @@ state once.
 - beans still in the drum: after a drop, no infrared jump of at least 10 °C within 20 s;
 - cool end: the machine leaves *cooling*; the roast is finished;
 - a machine that leaves *roasting* for anything else for 10 s: the roast is aborted;
+- a machine that is *roasting* after an absence, its own roast clock behind where it was: it began another roast;
 - a machine that never tells a state: charge, drop and the end of the roast are inferred, too. What was read between
   the charge and the moment it was understood is recorded then.
 """
@@ -168,6 +169,7 @@ class OpenState:
     drop_infrared_c: float | None = None  # lowest infrared since the drop
     is_jump_settled: bool = False
     left_ms: int | None = None  # since when the machine is neither roasting nor cooling
+    left_clock_s: int | None = None  # its roast clock before that
     is_inferred: bool = False  # the machine tells no states: charge and drop are inferred
     axis_ms: int = 0  # inference's time = elapsed + axis
 
@@ -224,6 +226,7 @@ def step(state: RecorderState, reading: Reading, connection_id: str = "") -> Ste
         return Step(state, (), state.rate.rate)
     decisions: list[Decision] = []
     state = _outlasted(state, reading, connection_id, decisions)
+    state = _begun_anew(state, reading, connection_id, decisions)
     state = _continued(state, reading, connection_id, decisions)
     state = _moved(state, reading, decisions)
     rate = state.rate.step(reading.device_ms, believed(reading, "bean_temp_c"))
@@ -276,6 +279,39 @@ def _outlasted(state: RecorderState, reading: Reading, connection_id: str, decis
     status = "finished" if roast.dropped_ms is not None else "aborted"
     decisions.append(CloseRoast(status, state.last_at or reading.at))
     return replace(state, roast=None, last_state=None, watch=_fresh_watch(state), recent=())
+
+
+def _begun_anew(state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]) -> RecorderState:
+    """Close a roast that ended unseen, as of its last reading: the machine's roast clock says that this is another."""
+    roast = state.roast
+    if roast is None or roast.dropped_ms is not None or reading.state is not MachineState.ROASTING:
+        return state
+    if not _was_away(state, reading, connection_id) or not _is_clock_back(state, roast, reading):
+        return state
+    decisions.append(CloseRoast("aborted", state.last_at or reading.at))
+    is_charge_unseen = state.is_resumed or state.last_state is MachineState.ROASTING
+    last_state = None if is_charge_unseen else state.last_state
+    return replace(state, roast=None, last_state=last_state, is_resumed=False, watch=_fresh_watch(state), recent=())
+
+
+def _was_away(state: RecorderState, reading: Reading, connection_id: str) -> bool:
+    """Whether something may have happened between the roast's last reading of *roasting* and this one."""
+    roast, last_at = state.roast, state.last_at
+    if state.is_resumed or connection_id != state.connection_id or (roast is not None and roast.left_ms is not None):
+        return True
+    return last_at is not None and (reading.at - last_at).total_seconds() > GAP_S
+
+
+def _is_clock_back(state: RecorderState, roast: OpenState, reading: Reading) -> bool:
+    """Whether the machine's roast clock stands clearly before where this roast's was (False where it tells none)."""
+    if reading.roast_clock_s is None:
+        return False
+    known_s = state.last_clock_s if roast.left_ms is None else roast.left_clock_s
+    if known_s is not None:
+        return (known_s - reading.roast_clock_s) * 1000 > CLOCK_SLACK_MS
+    # After our own restart only our own time since charge is known, which a person may have moved.
+    slack_ms = min(RESTARTED_MS, max(CLOCK_SLACK_MS, roast.last_elapsed_ms // 2))
+    return roast.last_elapsed_ms - reading.roast_clock_s * 1000 > slack_ms
 
 
 def _continued(state: RecorderState, reading: Reading, connection_id: str, decisions: list[Decision]) -> RecorderState:
@@ -358,14 +394,13 @@ def _moved(state: RecorderState, reading: Reading, decisions: list[Decision]) ->
 
 
 def _is_same_roast(state: RecorderState, reading: Reading) -> bool:
-    """Whether *roasting* after our restart, or after a short absence, is the open roast going on."""
+    """Whether *roasting* after our restart, or after a short absence, is the open roast going on (the machine's roast
+    clock, where it tells one, was asked before).
+    """
     roast = state.roast
     if roast is None or roast.dropped_ms is not None:
         return False
-    if state.is_resumed:
-        clock_ms = None if reading.roast_clock_s is None else reading.roast_clock_s * 1000
-        return clock_ms is None or clock_ms + RESTARTED_MS >= roast.last_elapsed_ms
-    return roast.left_ms is not None
+    return state.is_resumed or roast.left_ms is not None
 
 
 def _fresh_watch(state: RecorderState) -> InferenceState:
@@ -536,7 +571,8 @@ def _closed(state: RecorderState, reading: Reading, decisions: list[Decision]) -
     if elapsed_ms - left_ms >= LEFT_FOR_MS:
         decisions.append(CloseRoast("aborted", reading.at))
         return replace(state, roast=None, watch=_fresh_watch(state))
-    return replace(state, roast=replace(roast, left_ms=left_ms))
+    left_clock_s = state.last_clock_s if roast.left_ms is None else roast.left_clock_s
+    return replace(state, roast=replace(roast, left_ms=left_ms, left_clock_s=left_clock_s))
 
 
 def prime_rate(state: RecorderState, points: list[tuple[int, float | None]]) -> RecorderState:

@@ -223,6 +223,68 @@ def test_a_second_charge_without_cool_end_finishes_the_first_roast() -> None:
     assert [c.status for c in of(recorder.CloseRoast, decisions)] == ["finished"]
 
 
+def clocked(first_ms: int, last_ms: int, *, charge_ms: int, state: S = S.ROASTING, at_s: float = 0) -> list[Reading]:
+    """Readings at 10 Hz of a machine that tells its roast clock; ``at_s``: the wall's time of the first."""
+    return [
+        reading(
+            ms, state, roast_clock_s=max(0, ms - charge_ms) // 1000 if state is S.ROASTING else 0,
+            at=START + dt.timedelta(seconds=at_s + (ms - first_ms) / 1000),
+        )
+        for ms in range(first_ms, last_ms, 100)
+    ]  # fmt: skip
+
+
+def opened_and_closed(decisions: list) -> list[tuple[str, object]]:
+    """[("open", joined late?) | ("close", status)], in order."""
+    return [
+        ("open", one.is_late) if isinstance(one, recorder.OpenRoast) else ("close", one.status)
+        for one in decisions
+        if isinstance(one, recorder.OpenRoast | recorder.CloseRoast)
+    ]
+
+
+@pytest.mark.parametrize("first_s", [4, 40, 400])
+def test_a_machine_switched_on_anew_begins_another_roast(first_s: int) -> None:
+    """Its charge is not the open roast's second one, however soon it comes."""
+    first = [reading(0, S.CHARGE), *clocked(100, 100 + first_s * 1000, charge_ms=100)]
+    state, before = run(first)
+    heating = clocked(50, 5_050, charge_ms=0, state=S.CHARGE, at_s=first_s + 5)
+    again = clocked(5_050, 9_050, charge_ms=5_050, at_s=first_s + 10)
+    _, after = run([*heating, *again], recorder.note_loss(state, "keeper_lost"), "boot2")
+    assert opened_and_closed(before + after) == [("open", False), ("close", "aborted"), ("open", False)]
+    assert of(recorder.OpenRoast, after)[0].device_start_ms == 5_050
+
+
+@pytest.mark.parametrize("first_s", [4, 40, 400])
+def test_so_it_does_where_we_were_switched_off_too(first_s: int) -> None:
+    state, _ = run([reading(0, S.CHARGE), *clocked(100, 100 + first_s * 1000, charge_ms=100)])
+    state = replace(state, is_resumed=True, last_state=None, last_clock_s=None)
+    heating = clocked(50, 5_050, charge_ms=0, state=S.CHARGE, at_s=first_s + 5)
+    _, after = run([*heating, *clocked(5_050, 9_050, charge_ms=5_050, at_s=first_s + 10)], state, "boot2")
+    assert opened_and_closed(after) == [("close", "aborted"), ("open", False)]
+
+
+def test_a_charge_while_the_line_was_cut_is_another_roast_joined_late() -> None:
+    state, _ = run([reading(0, S.CHARGE), *clocked(100, 400_000, charge_ms=100)])
+    seen_again = clocked(30_000, 34_000, charge_ms=10_000, at_s=600)
+    _, after = run(seen_again, recorder.note_loss(state, "unplugged"), "boot2")
+    assert opened_and_closed(after) == [("close", "aborted"), ("open", True)]
+    closed = of(recorder.CloseRoast, after)[0]
+    assert closed.at == state.last_at, "the old roast ends where it was last seen"
+    assert of(recorder.RecordGap, after) == [recorder.RecordGap(0, 20_000, "loop_lost")]
+    assert [s.elapsed_ms for s in of(recorder.RecordSample, after)][0] == 20_000
+
+
+def test_a_flicker_of_the_state_is_no_other_roast() -> None:
+    """Nor is a roast clock that a single frame tells wrongly while the machine goes on roasting."""
+    begin = [reading(0, S.CHARGE), *clocked(100, 60_000, charge_ms=100)]
+    off = clocked(60_000, 60_300, charge_ms=0, state=S.OFF, at_s=60)
+    on = clocked(60_300, 61_000, charge_ms=100, at_s=60.3)
+    wrong = [reading(61_000, roast_clock_s=0), *clocked(61_100, 62_000, charge_ms=100, at_s=61.1)]
+    _, decisions = run([*begin, *off, *on, *wrong])
+    assert opened_and_closed(decisions) == [("open", False)]
+
+
 STATES = st.sampled_from(list(MachineState))
 
 
