@@ -272,7 +272,7 @@ def test_a_charge_while_the_line_was_cut_is_another_roast_joined_late() -> None:
     closed = of(recorder.CloseRoast, after)[0]
     assert closed.at == state.last_at, "the old roast ends where it was last seen"
     assert of(recorder.RecordGap, after) == [recorder.RecordGap(0, 20_000, "loop_lost")]
-    assert [s.elapsed_ms for s in of(recorder.RecordSample, after)][0] == 20_000
+    assert next(s.elapsed_ms for s in of(recorder.RecordSample, after)) == 20_000
 
 
 def test_a_flicker_of_the_state_is_no_other_roast() -> None:
