@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run setup test check prove prove-short mutants bench clean vendor vendor-run
+.PHONY: run setup test check prove prove-short mutants races bench clean vendor vendor-run
 
 run: export ROASTOPS_SPEED := $(or $(ROASTOPS_SPEED),4)
 run: $(RUN_STAMP) vendor-run
@@ -56,6 +56,10 @@ prove-short: setup
 # Every planted bug of lane A against seeds, and the table of docs/proof.md written anew (long: run it at night).
 mutants: setup
 	nice $(BIN)/python -m simulation.mutants --seeds $(or $(SEEDS),200) --write
+
+# Every planted race of lane B against seeds, and the table of docs/proof-lane-b.md written anew.
+races: setup
+	nice $(BIN)/python -m simulation.race_hunt --seeds $(or $(SEEDS),200) --write
 
 bench: setup
 	$(BIN)/python manage.py bench --short

@@ -55,6 +55,7 @@ from commands.records.moves import (
     OrderError,
     call_off,
     file_judged,
+    found_with_names,
     governor_principal,
     mine,
     move,
@@ -86,6 +87,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 MAX_TRIES = 3
 
+#: A sweep takes no more; the next one comes soon.
+EXPIRED_AT_ONCE = 500
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
@@ -425,14 +428,20 @@ def abort_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
     return proposal
 
 
-def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
-    """Time out held and approved orders whose deadline has come; how many."""
-    due = (
+def expire_due(*, now: dt.datetime) -> int:
+    """Time out held and approved orders whose deadline has come, at most EXPIRED_AT_ONCE; how many."""
+    return sum(time_out(proposal, now) for proposal in _DUE.rows(now=now))
+
+
+_DUE = prepared.PreparedObjects(
+    lambda now: (
         Proposal.objects.filter(status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value], expires_at__lte=now)
         .select_related(*WITH_NAMES)
-        .order_by("expires_at", "id")[:limit]
-    )
-    return sum(time_out(proposal, now) for proposal in due)
+        .order_by("expires_at", "id")[:EXPIRED_AT_ONCE]
+    ),
+    "now",
+    times=["now"],
+)
 
 
 def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list[Proposal]:
@@ -450,9 +459,8 @@ def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list
         reason = void_reason(seen, look, policies.policy_of(organization_id))
         if reason is None:
             continue
-        held = Proposal.objects.filter(pk=order_id, status=Status.PENDING_APPROVAL.value)
-        proposal = held.select_related(*WITH_NAMES).first()
-        if proposal is None:
+        proposal = found_with_names(order_id)
+        if proposal is None or proposal.status != Status.PENDING_APPROVAL:
             continue  # somebody decided it since
         actor = system_principal("machine loop", proposal.organization)
         if call_off(proposal, actor, code=reason.code.value, message=reason.message, now=now):

@@ -6,29 +6,43 @@ it writes, four rows cost 1.4 ms through ``save()`` and 0.5 ms through :func:`in
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Field, JSONField, Model, QuerySet
+from django.db.models.query import get_related_populators
 from psycopg import pq
 
 Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
+Row = TypeVar("Row", bound=Model)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Plan:
     """One database kind's SQL: the parameters by name (a `_Slot`) or fixed, and how its columns become values."""
 
     sql: str
     params: tuple[Any, ...]
     converters: Converters
+    compiler: Any
+
+    @functools.cached_property
+    def shape(self) -> tuple[Any, int, int, list[str], list[Any]]:
+        """How a row becomes an object: the model, where its columns begin and end, what they are called, and what
+        makes those that are selected with it. (As Django's own ``ModelIterable`` does, which compiles anew.)"""
+        info, select = self.compiler.klass_info, self.compiler.select
+        begin, end = info["select_fields"][0], info["select_fields"][-1] + 1
+        names = [column[0].target.attname for column in select[begin:end]]
+        return info["model"], begin, end, names, get_related_populators(info, select, DEFAULT_DB_ALIAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,57 +111,109 @@ def run(statement: str, params: Sequence[Any] | Mapping[str, Any], *, is_binary:
         return planned.fetchall() if planned.description else []
 
 
-class Prepared:
-    """``Prepared(lambda machine: Halt.objects.filter(machine_id=machine).values_list("id"))``.
+class _Compiled:
+    """A queryset's SQL, compiled at first use, once per kind of database.
 
-    ``build`` gets one stand-in per parameter name and returns a ``values_list`` queryset that uses each as a plain
-    equality with a text column. ``rows(machine=…)`` runs it. Compiled at first use, once per kind of database.
+    ``build`` gets one stand-in per parameter name, and uses each as a plain comparison with a column: of text, or, for
+    those named in ``times``, of a time.
     """
 
-    def __init__(self, build: Callable[..., QuerySet[Any, Any]], *names: str) -> None:
+    def __init__(self, build: Callable[..., QuerySet[Any, Any]], *names: str, times: Sequence[str] = ()) -> None:
         self._build = build
         self._names = names
+        self._times = frozenset(times)
         self._plans: dict[str, _Plan] = {}
 
-    def rows(self, **values: str) -> list[tuple[Any, ...]]:
-        """Every row, as the queryset's own ``values_list`` would give them. TypeError: a name too many or too few."""
+    def _fetched(self, values: Mapping[str, str | dt.datetime]) -> list[Sequence[Any]]:
+        """The rows, their columns as the queryset would give them. TypeError: a name too many or too few."""
         if values.keys() != set(self._names):
             raise TypeError(f"needs exactly {self._names}, got {sorted(values)}")
+        plan = self._planned()
+        params = [_given(values[each.name]) if isinstance(each, _Slot) else each for each in plan.params]
+        rows = run(plan.sql, params)
+        return [_converted(row, plan.converters) for row in rows] if plan.converters else list(rows)
+
+    def _planned(self) -> _Plan:
         plan = self._plans.get(connection.vendor)
         if plan is None:
             plan = self._plans[connection.vendor] = self._compiled()
-        params = [values[each.name] if isinstance(each, _Slot) else each for each in plan.params]
-        rows = run(plan.sql, params)
-        return [tuple(_converted(row, plan.converters)) for row in rows] if plan.converters else rows
-
-    def first(self, **values: str) -> tuple[Any, ...] | None:
-        """The first row, or None."""
-        return next(iter(self.rows(**values)), None)
+        return plan
 
     def _compiled(self) -> _Plan:
-        stand_ins = {f"\x1fprepared {name}\x1f": _Slot(name) for name in self._names}
-        query = self._build(*stand_ins).query.clone()
-        compiler = query.get_compiler(connection=connection)
+        stand_ins = [self._stand_in(place, name) for place, name in enumerate(self._names)]
+        compiler = self._build(*stand_ins).query.clone().get_compiler(connection=connection)
         sql, params = compiler.as_sql()
-        named = tuple(stand_ins.get(each, each) if isinstance(each, str) else each for each in params)
+        slots = {_given(each): _Slot(name) for each, name in zip(stand_ins, self._names, strict=True)}
+        named = tuple(slots.get(each, each) if isinstance(each, str | dt.datetime) else each for each in params)
         found = {each.name for each in named if isinstance(each, _Slot)}
         if found != set(self._names):
             raise TypeError(f"the queryset does not use {sorted(set(self._names) - found)}")
-        expressions = [column[0] for column in compiler.select]
-        converters = compiler.get_converters(expressions)
+        converters = compiler.get_converters([column[0] for column in compiler.select])
         ordered = tuple((place, tuple(each), expression) for place, (each, expression) in sorted(converters.items()))
-        return _Plan(sql, named, ordered)
+        return _Plan(sql, named, ordered, compiler)
+
+    def _stand_in(self, place: int, name: str) -> str | dt.datetime:
+        """What no real value is, so that it is found again among the parameters."""
+        if name in self._times:
+            return dt.datetime(9990 + place, 1, 1, tzinfo=dt.UTC)
+        return f"\x1fprepared {name}\x1f"
+
+
+class Prepared(_Compiled):
+    """``Prepared(lambda machine: Halt.objects.filter(machine_id=machine).values_list("id"), "machine")``.
+
+    ``build`` returns a ``values_list`` queryset. ``rows(machine=…)`` runs it.
+    """
+
+    def rows(self, **values: str | dt.datetime) -> list[tuple[Any, ...]]:
+        """Every row, as the queryset's own ``values_list`` would give them. TypeError: a name too many or too few."""
+        return [tuple(row) for row in self._fetched(values)]
+
+    def first(self, **values: str | dt.datetime) -> tuple[Any, ...] | None:
+        """The first row, or None."""
+        return next(iter(self.rows(**values)), None)
+
+
+class PreparedObjects(_Compiled, Generic[Row]):
+    """The same for whole rows of a model: ``build`` returns a queryset of it, with its ``select_related``."""
+
+    def rows(self, **values: str | dt.datetime) -> list[Row]:
+        """Every row, as the queryset would give them. TypeError: a name too many or too few."""
+        rows = self._fetched(values)
+        if not rows:
+            return []
+        model, begin, end, names, related = self._planned().shape
+        found = []
+        for row in rows:
+            made = model.from_db(DEFAULT_DB_ALIAS, names, row[begin:end])
+            for each in related:
+                each.populate(row, made)
+            found.append(made)
+        return found
+
+    def first(self, **values: str | dt.datetime) -> Row | None:
+        """The first row, or None."""
+        return next(iter(self.rows(**values)), None)
+
+
+def _given(value: Any) -> Any:
+    """A parameter as this database takes it."""
+    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, dt.datetime) else value
 
 
 def insert(*rows: Model, skips_known: bool = False) -> None:
     """New rows of one model in one statement, as ``save(force_insert=True)`` would write them.
 
     A single row learns its generated key. No signals are sent; call it in the transaction the rows belong to.
-    ``skips_known``: a row that is there already stays as it is, and no key is learnt.
+    ``skips_known``: a row that is there already stays as it is, and no key is learnt. Inside :func:`together` they are
+    written at its end.
     """
     model = type(rows[0])
     if any(type(row) is not model for row in rows):
         raise TypeError("rows of one model at a time")
+    if _gathered.groups is not None and not skips_known:
+        _gathered.groups.append(rows)
+        return
     link = connections[DEFAULT_DB_ALIAS]
     fields, head, values, returning = _insertion(model, link.vendor)
     given = _as_text if link.vendor == "postgresql" else _as_saved
@@ -162,25 +228,147 @@ def insert(*rows: Model, skips_known: bool = False) -> None:
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 
-def update(model: type[Model], key: str, values: Mapping[str, Any]) -> int:
-    """Write these fields of the row with this primary key, as ``filter(pk=key).update(**values)`` would; how many
-    rows that were. No signals are sent."""
+#: By SQLite, which bounds the parameters of a statement.
+_ROWS_AT_ONCE = 50
+
+
+def insert_many(rows: Sequence[Model]) -> None:
+    """New rows of one model, however many, by one and the same statement on PostgreSQL (columns as arrays). No key is
+    learnt, no signals are sent."""
+    link: Any = connections[DEFAULT_DB_ALIAS]
+    if not rows or link.vendor != "postgresql":
+        for begin in range(0, len(rows), _ROWS_AT_ONCE):
+            insert(*rows[begin : begin + _ROWS_AT_ONCE])
+        return
+    fields, head, _values, _returning = _insertion(type(rows[0]), link.vendor)
+    columns = [[_as_text(field, row) for row in rows] for field in fields]
+    run(f"{head.removesuffix('VALUES ')}SELECT * FROM {_unnested(fields)}", columns)
+    for row in rows:
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+
+
+def update_each(model: type[Model], name: str, values: Sequence[tuple[int, int]]) -> None:
+    """Set a field of whole numbers, where it is null, to a value of its own for each primary key: (key, value)."""
+    link: Any = connections[DEFAULT_DB_ALIAS]
+    key, field = model._meta.pk, model._meta.get_field(name)
+    names = (model._meta.db_table, field.column, key.column)
+    table, column, key_column = (link.ops.quote_name(str(each)) for each in names)
+    if not values:
+        return
+    if link.vendor != "postgresql":
+        with link.cursor() as cursor:
+            statement = f"UPDATE {table} SET {column} = %s WHERE {key_column} = %s AND {column} IS NULL"
+            cursor.executemany(statement, [(value, each) for each, value in values])
+        return
+    source = f"{_unnested((key, field))} AS given(own_key, fresh)"
+    statement = f"UPDATE {table} SET {column} = given.fresh FROM {source} WHERE {table}.{key_column} = given.own_key"
+    run(f"{statement} AND {table}.{column} IS NULL", [list(map(str, each)) for each in zip(*values, strict=True)])
+
+
+def _unnested(fields: Sequence[Any]) -> str:
+    """Arrays, one a column, as rows."""
     link = connections[DEFAULT_DB_ALIAS]
-    fields, statement = _updating(model, tuple(values), link.vendor)
-    given = _as_text if link.vendor == "postgresql" else _as_saved
-    row = model(**values)
-    return len(run(statement, [*(given(field, row) for field in fields), key]))
+    kinds = (field.rel_db_type(link) if field.primary_key else field.db_type(link) for field in fields)
+    return "unnest(" + ", ".join(f"%s::{kind}[]" for kind in kinds) + ")"
+
+
+class _Gathered(threading.local):
+    """What this thread's ``together`` holds back; None outside of one."""
+
+    groups: list[tuple[Model, ...]] | None = None
+
+
+_gathered = _Gathered()
+
+
+@contextlib.contextmanager
+def together(*, is_whole: bool = False) -> Iterator[None]:
+    """What ``insert`` is given inside is written when the block ends, nothing of it where the block raises. PostgreSQL
+    gets it as one statement: one way there and back instead of one for each.
+
+    Nothing inside may ask the database for those rows, and no generated key is learnt. ``is_whole``: the outermost
+    transaction does nothing else, so that PostgreSQL may commit the statement by itself, which saves BEGIN and COMMIT.
+    """
+    if _gathered.groups is not None:  # a wider block writes them
+        yield
+        return
+    groups = _gathered.groups = []
+    try:
+        yield
+    finally:
+        _gathered.groups = None
+    link: Any = connections[DEFAULT_DB_ALIAS]
+    if link.vendor != "postgresql" or len(groups) < 2:
+        for rows in groups:
+            insert(*rows)
+    else:
+        with _committing_itself(link) if is_whole and _is_alone(link) else contextlib.nullcontext():
+            _insert_groups(groups)
+
+
+def _insert_groups(groups: Sequence[tuple[Model, ...]]) -> None:
+    statement = _of_groups(tuple((type(rows[0]), len(rows)) for rows in groups))
+    rows = [row for group in groups for row in group]
+    run(statement, [_as_text(field, row) for row in rows for field in _insertion(type(row), "postgresql")[0]])
+    for row in rows:
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 
 @functools.cache
-def _updating(model: type[Model], names: tuple[str, ...], _vendor: str) -> tuple[tuple[Field[Any, Any], ...], str]:
+def _of_groups(shapes: tuple[tuple[type[Model], int], ...]) -> str:
+    """So many rows of each model, as one statement. (Their foreign keys are looked at when the transaction ends.)"""
+    parts = []
+    for model, count in shapes:
+        _fields, head, values, _returning = _insertion(model, "postgresql")
+        parts.append(head + ", ".join([values] * count))
+    named = (f"part{place} AS ({part})" for place, part in enumerate(parts[:-1]))
+    return f"WITH {', '.join(named)} {parts[-1]}"
+
+
+def _is_alone(link: Any) -> bool:
+    """Whether the transaction under way is the outermost, nothing of it has been sent yet, and nobody listens who may
+    want to send something of his own."""
+    is_silent = link.connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    return is_silent and len(link.atomic_blocks) == 1 and not link.execute_wrappers and not link.queries_logged
+
+
+@contextlib.contextmanager
+def _committing_itself(link: Any) -> Iterator[None]:
+    """The next statement is a transaction of its own; Django's COMMIT finds nothing left to do then."""
+    raw = link.connection
+    raw.autocommit = True
+    try:
+        yield
+    finally:
+        if raw.pgconn.transaction_status == pq.TransactionStatus.IDLE:  # not where the line broke
+            raw.autocommit = False
+
+
+def update(
+    model: type[Model], key: str, values: Mapping[str, Any], *, where: Mapping[str, str] | None = None
+) -> int:
+    """Write these fields of the row with this primary key, as ``filter(pk=key, **where).update(**values)`` would; how
+    many rows that were. ``where``: fields of text that must stand so. No signals are sent."""
+    link = connections[DEFAULT_DB_ALIAS]
+    guards = where or {}
+    fields, statement = _updating(model, tuple(values), tuple(guards), link.vendor)
+    given = _as_text if link.vendor == "postgresql" else _as_saved
+    row = model(pk=key, **values)
+    return len(run(statement, [*(given(field, row) for field in fields), key, *guards.values()]))
+
+
+@functools.cache
+def _updating(
+    model: type[Model], names: tuple[str, ...], guards: tuple[str, ...], _vendor: str
+) -> tuple[tuple[Field[Any, Any], ...], str]:
     """The fields in the order of the statement, and the statement, which returns a row for each that it wrote."""
     by_name = {field.name: field for field in model._meta.concrete_fields}
     fields = tuple(by_name[name] for name in names)
     quote = connection.ops.quote_name
     columns = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
-    key = quote(str(model._meta.pk.column))
-    return fields, f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {key} = %s RETURNING 1"
+    keys = [str(model._meta.pk.column), *(str(by_name[name].column) for name in guards)]
+    where = " AND ".join(f"{quote(key)} = %s" for key in keys)
+    return fields, f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {where} RETURNING 1"
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import functools
 import types
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from kernel import audit, leases, live, prepared, sealer, standing
 from kernel.models import AuditSeal, StreamEvent, WorkLease
 
 VARIABLE = "SIMULATION_PLANTED_RACE"
+#: The shortest time a database knows: what lies between < and <=.
+MOMENT = dt.timedelta(microseconds=1)
 Install = Callable[[psycopg.Connection[Any]], None]
 
 
@@ -51,24 +54,14 @@ def planted(name: str, what: str, within: int = 200) -> Callable[[Install], Inst
     return register
 
 
-def _guardless_filter(model: Any, *dropped: str) -> None:
-    """`Model.objects.filter(pk=…, status=…)` forgets the named conditions when an update follows: the guard is gone."""
-    plain = QuerySet.update
+def _guardless(model: Any) -> None:
+    """The guarded update of a row of this model forgets what it is guarded by."""
+    plain = prepared.update
 
-    def update(self: QuerySet[Any], **changes: Any) -> int:
-        if self.model is model:
-            children = [c for c in self.query.where.children if not _names(c, dropped)]
-            if len(children) != len(self.query.where.children) and any(_names(c, ("id",)) for c in children):
-                self = self.all()
-                self.query.where.children = children
-        return plain(self, **changes)
+    def update(found: Any, key: str, values: Any, *, where: Any = None) -> int:
+        return plain(found, key, values, where=None if found is model else where)
 
-    QuerySet.update = update  # type: ignore[method-assign]
-
-
-def _names(lookup: Any, columns: tuple[str, ...]) -> bool:
-    target = getattr(getattr(lookup, "lhs", None), "target", None)
-    return getattr(target, "name", None) in columns or getattr(target, "column", None) in columns
+    prepared.update = update
 
 
 def _drop_guards(control: psycopg.Connection[Any]) -> None:
@@ -117,21 +110,20 @@ def _wrap(name: str, wrapped: Callable[[Any], Any]) -> None:
 @planted("lost_update", "the mover's guarded update forgets the status it read", within=10)
 def _lost_update(control: psycopg.Connection[Any]) -> None:
     _drop_guards(control)
-    _guardless_filter(Proposal, "status")
+    _guardless(Proposal)
 
 
 @planted("read_then_write", "the mover looks at the status first, and writes without it")
 def _read_then_write(control: psycopg.Connection[Any]) -> None:
     _drop_guards(control)
-    plain = QuerySet.update
+    plain = prepared.update
 
-    def update(self: QuerySet[Any], **changes: Any) -> int:
-        if self.model is Proposal and "status" in changes:
-            keys = list(self.values_list("pk", flat=True))
-            return plain(Proposal.objects.filter(pk__in=keys), **changes)
-        return plain(self, **changes)
+    def update(model: Any, key: str, values: Any, *, where: Any = None) -> int:
+        if where and not model.objects.filter(pk=key, **where).exists():
+            return 0
+        return plain(model, key, values)
 
-    QuerySet.update = update  # type: ignore[method-assign]
+    prepared.update = update
 
 
 @planted("lost_race_swallowed", "the mover does not notice that it moved nothing")
@@ -238,14 +230,29 @@ def _other_look(change: Callable[[Any], Any]) -> None:
 
 @planted("expired_early", "< and <= swapped: an order is timed out a moment before its deadline")
 def _expired_early(control: psycopg.Connection[Any]) -> None:
-    import datetime as dt
-
     plain = services.expire_due
 
-    def expire_due(*, now: dt.datetime, limit: int = 500) -> int:
-        return plain(now=now + dt.timedelta(milliseconds=2), limit=limit)
+    def expire_due(*, now: dt.datetime) -> int:
+        return plain(now=now + dt.timedelta(milliseconds=2))
 
     services.expire_due = expire_due
+
+
+@planted("expired_late", "<= and < swapped: the sweep leaves an order whose time ends at that very moment")
+def _expired_late(control: psycopg.Connection[Any]) -> None:
+    plain = services.expire_due
+    services.expire_due = lambda *, now: plain(now=now - MOMENT)
+
+
+@planted("approved_at_the_end", "< and <= swapped: an order may be approved at its very deadline")
+def _approved_at_the_end(control: psycopg.Connection[Any]) -> None:
+    _other_look(lambda found: dataclasses.replace(found, now=found.now - MOMENT))
+
+
+@planted("tenant_unfiltered", "an order of another organisation is found, too (dropped tenant filter)")
+def _tenant_unfiltered(control: psycopg.Connection[Any]) -> None:
+    plain = moves.with_names
+    moves._OWN = types.SimpleNamespace(first=lambda *, order, organization: plain(order))  # type: ignore[assignment]
 
 
 @planted("owner_approves", "the owner of the proposing agent may approve")
@@ -261,8 +268,6 @@ def _digest_unread(control: psycopg.Connection[Any]) -> None:
 
 @planted("released_early", "< and <= swapped and a moment added: a veto window ends before its time")
 def _released_early(control: psycopg.Connection[Any]) -> None:
-    import datetime as dt
-
     _module, plain = _find("release_due")
 
     def release_due(*, now: dt.datetime, **more: Any) -> int:
@@ -332,7 +337,7 @@ def _claimed_twice(control: psycopg.Connection[Any]) -> None:
         [Execution._meta.db_table],
     ).fetchall():
         _drop_unique(control, Execution, name)
-    _guardless_filter(Proposal, "status")
+    _guardless(Proposal)
 
 
 @planted("integrity_unhandled", "a second execution's unique violation is nobody's to answer")
@@ -372,6 +377,13 @@ def _sent_again(control: psycopg.Connection[Any]) -> None:
         return plain(proposal, client, view, **more)
 
     reconcile._resolve = resolve
+
+
+@planted("settled_too_early", "a doubt is settled while its bytes may still be leaving")
+def _settled_too_early(control: psycopg.Connection[Any]) -> None:
+    from commands.loop import reconcile
+
+    reconcile.SETTLED_AFTER_S = 0.0
 
 
 # -- halts, suspensions, pauses ------------------------------------------------------------------------------------
@@ -460,6 +472,24 @@ def _token_stands(control: psycopg.Connection[Any]) -> None:
         return MachineLease.objects.get(pk=machine_id).token if taken else None
 
     lease.take_lease = take_lease
+
+
+@planted("lease_taken_early", "< and <= swapped and a moment added: a lease is taken over before its end")
+def _lease_taken_early(control: psycopg.Connection[Any]) -> None:
+    plain = lease.take_lease
+
+    def take_lease(machine_id: str, *, owner: str, now: dt.datetime) -> int | None:
+        return plain(machine_id, owner=owner, now=now + dt.timedelta(milliseconds=2))
+
+    lease.take_lease = take_lease
+
+
+@planted("renewed_by_anybody", "a loop renews a lease that is another's by now (dropped guard)")
+def _renewed_by_anybody(control: psycopg.Connection[Any]) -> None:
+    def renew_lease(machine_id: str, *, owner: str, token: int, now: dt.datetime) -> bool:
+        return MachineLease.objects.filter(pk=machine_id).update(expires_at=now + lease.EXPIRY) == 1
+
+    lease.renew_lease = renew_lease
 
 
 @planted("sealer_unfenced", "the sealer does not hold its lease's row while it seals")

@@ -141,7 +141,8 @@ UNION ALL SELECT 'approval', y.proposal_id, y.user_id::text, ''
 UNION ALL SELECT 'halt', id, kind, '' FROM {_HALT} WHERE closed_at IS NULL AND machine_id = %(machine)s
 UNION ALL SELECT 'grant', id, level, agent_id FROM {_GRANT} WHERE revoked_at IS NULL AND machine_id = %(machine)s
 UNION ALL SELECT 'suspension', id, '', '' FROM {_SUSPENSION} WHERE given_back_at IS NULL AND machine_id = %(machine)s
-UNION ALL SELECT 'lease', machine_id, token::text, owner FROM {_LEASE} WHERE machine_id = %(machine)s
+UNION ALL SELECT 'lease', machine_id, token::text, concat_ws('|', owner, extract(epoch FROM expires_at)::text)
+ FROM {_LEASE} WHERE machine_id = %(machine)s
 UNION ALL SELECT 'paused', machine_id, '', '' FROM {_READING} WHERE is_orders_paused AND machine_id = %(machine)s
 """  # fmt: skip
 

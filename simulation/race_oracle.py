@@ -50,6 +50,8 @@ MOVES: Mapping[str, frozenset[tuple[str, str]]] = {
     **dict.fromkeys(("tick", "take_over", "work", "claim_again", "heal"), frozenset(_LOOP | {(HELD, TIMEOUT)})),
 }
 OWN = frozenset({"approve", "reject", "abort", "veto", "resolve"})
+#: A loop that took longer was kept waiting (a clock that jumped, a store that hung).
+PATIENCE_S = 0.4
 #: Who has said that they are at the machine.
 PRESENT = frozenset({"lead"})
 #: kind of fact -> verbs that may change it.
@@ -85,6 +87,7 @@ class Asked:
     subject: str = ""
     is_unknown: bool = False
     is_struck: bool = False  # a fault or a deadlock befell its actor: 503 is an honest answer
+    took_s: float = 0.0  # in virtual time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ def _commits(history: History) -> Iterator[str]:
             if change.kind == "order":
                 wrong = _wrong_move(history, asked, change, before, after)
             else:
-                wrong = _wrong_fact(asked, change, before)
+                wrong = _wrong_fact(history, asked, change, before, after)
             if wrong:
                 yield f"commit {commit.index} by {asked.actor} {asked.verb}: {change}: {wrong}"
         yield from _left_over(history, asked, commit, before, after)
@@ -143,6 +146,8 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
     if asked.verb in OWN and change.key != asked.order_id:
         return "not the order it named"
     order = after.orders_by_id[change.key]
+    if change.after == REJECTED and asked.verb in ("reject", "veto") and _who(asked) not in OPERATORS:
+        return f"{_who(asked)} may not"
     if change.after == TIMEOUT and asked.now_s < order.expires_s and asked.verb in ("approve", "reject", "expire"):
         return "its time had not run out"
     proposer = history.names.get(order.proposer, order.proposer)
@@ -161,8 +166,13 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
     return ""
 
 
+def _who(asked: Asked) -> str:
+    """Who acts, where the operation names a person or an agent."""
+    return str(asked.arguments.get("who", "operator"))
+
+
 def _wrong_approval(asked: Asked, proposer: str, expires_s: float) -> str:
-    who = str(asked.arguments.get("who", "operator"))
+    who = _who(asked)
     if who not in APPROVERS.get(proposer, OPERATORS - {proposer}):
         return f"{who} may not approve an order of {proposer}"
     if not asked.arguments.get("is_right", True):
@@ -192,12 +202,17 @@ def _wrong_birth(history: History, asked: Asked, proposer: str) -> str:
     return "filed though it was refused all along (halt, suspension, pause or grant)"
 
 
-def _wrong_fact(asked: Asked, change: Change, before: Picture) -> str:
+def _wrong_fact(history: History, asked: Asked, change: Change, before: Picture, after: Picture) -> str:
     if asked.verb not in MAKERS.get(change.kind, frozenset()):
         return "not its doing"
-    who = str(asked.arguments.get("who", "operator"))
+    who = _who(asked)
     if change.kind == "lease" and int(change.after or 0) != int(change.before or 0) + 1:
         return "a token rises by one"
+    if change.kind == "lease" and before.lease_ends_s > asked.now_s:
+        return "taken over before the lease had run out"
+    if change.kind == "approval":
+        order = after.orders_by_id[change.key.split(" ")[0]]
+        return _wrong_approval(asked, history.names.get(order.proposer, order.proposer), order.expires_s)
     if change.kind == "execution" and change.before:
         return "an attempt was taken back or made twice"
     if asked.verb in ("grant", "revoke") and who not in LEADS:
@@ -273,7 +288,7 @@ def _decided(to: str) -> Any:
             is_done = _moved(history, asked, to) or (to == APPROVED and _said_yes(history, asked))
             return "" if is_done else f"told done, but it did not move to {to}"
         order = history.pictures[asked.since].orders_by_id.get(asked.order_id)
-        who = str(asked.arguments.get("who", "operator"))
+        who = _who(asked)
         if asked.status == 404:
             return "" if who == "stranger" or order is None else "not found, though it is there"
         if asked.status == 403:
@@ -371,7 +386,7 @@ def _switched(roles: frozenset[str]) -> Any:
     """A check of what switches something on or off: refused only to who may not; told done, and so it was."""
 
     def check(history: History, asked: Asked) -> str:
-        who = str(asked.arguments.get("who", "operator"))
+        who = _who(asked)
         if asked.status in (403, 404):
             return "refused, though this person may" if who in roles else ""
         if asked.status != 200:
@@ -402,7 +417,7 @@ def _kept(history: History, asked: Asked) -> str:
 
 
 def _resolved(history: History, asked: Asked) -> str:
-    who = str(asked.arguments.get("who", "operator"))
+    who = _who(asked)
     if asked.status == 200:
         is_done = _moved(history, asked, COMPLETED) or _moved(history, asked, FAILED)
         return ("" if who in PRESENT else "resolved from afar") if is_done else "told resolved, and nothing moved"
@@ -421,13 +436,43 @@ def _worked(_history: History, asked: Asked) -> str:
     return "" if asked.status == 200 else "a sweeper's or a loop's own work was refused"
 
 
+def _swept(history: History, asked: Asked) -> str:
+    """A sweep leaves no order waiting whose time was over when it began."""
+    if asked.status != 200:
+        return _worked(history, asked)
+    spans = _span(history, asked)
+    for order_id in spans[0].orders(*WAITING):
+        order, status = spans[0].orders_by_id[order_id], spans[0].status(order_id)
+        if order.expires_s <= asked.now_s and all(each.status(order_id) == status for each in spans):
+            return f"{order_id} waits on, and its time is over"
+    return ""
+
+
+def _ticked(history: History, asked: Asked) -> str:
+    """The loop that has the machine leaves nothing lying that was approved all along: it takes it, or turns it away.
+    (One that was kept waiting by the store looks anew, a few times: then it may go without.)"""
+    if asked.status != 200:
+        return _worked(history, asked)
+    spans = _span(history, asked)
+    own = int(asked.arguments.get("token", 1))
+    if asked.is_struck or asked.took_s > PATIENCE_S or any(each.token != own for each in spans):
+        return ""
+    ready = {tuple(each.orders(APPROVED)) for each in spans}
+    if asked.order_id:
+        ready = {tuple(order for order in each if order == asked.order_id) for each in ready}
+    is_lying = len(ready) == 1 and ready != {()}
+    has_moved = any(change.kind == "order" for change in _own_changes(history, asked))
+    return "what was approved was left lying" if is_lying and not has_moved else ""
+
+
 _CHECKS: Mapping[str, Any] = {
     "approve": _decided(APPROVED), "reject": _decided(REJECTED), "abort": _aborted, "propose": _proposed,
     "adopt": _proposed, "veto": _vetoed, "stop": _stopped, "grant": _granted, "resolve": _resolved,
     **dict.fromkeys(("suspend", "resume", "pause_orders", "resume_orders"), _switched(OPERATORS)),
     **dict.fromkeys(("reset", "revoke"), _switched(LEADS)),
     **dict.fromkeys(("take_over", "work"), _took), **dict.fromkeys(("renew", "give_up"), _kept),
-    **dict.fromkeys(("seal", "expire", "release", "void", "beat", "reconcile", "tick", "claim_again"), _worked),
+    "expire": _swept, **dict.fromkeys(("tick", "claim_again"), _ticked),
+    **dict.fromkeys(("seal", "release", "void", "beat", "reconcile"), _worked),
 }  # fmt: skip
 
 

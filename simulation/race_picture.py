@@ -39,12 +39,14 @@ class Picture:
 
     facts: Mapping[tuple[str, str], str]
     orders_by_id: Mapping[str, Order] = dataclasses.field(default_factory=dict)
+    lease_ends_s: float = 0.0  # POSIX time; renewing it moves nothing that is replayed
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Any, ...]]) -> Picture:
         """From rows (kind, a, b, c) of `race_invariants.PICTURE`, which are one machine's."""
         facts: dict[tuple[str, str], str] = {}
         orders: dict[str, Order] = {}
+        lease_ends_s = 0.0
         for kind, a, b, c in rows:
             if kind == "order":
                 facts["order", a] = b
@@ -60,10 +62,11 @@ class Picture:
                 facts["grant", c] = f"{b} {a}"
             elif kind == "lease":
                 facts["lease", a] = b
-                facts["owner", a] = c
+                facts["owner", a], _, ends_s = c.rpartition("|")
+                lease_ends_s = float(ends_s)
             else:  # suspension, paused
                 facts[kind, "machine"] = "yes"
-        return cls(facts, orders)
+        return cls(facts, orders, lease_ends_s)
 
     def status(self, order_id: str) -> str:
         """Where the order stands; "" when there is none."""

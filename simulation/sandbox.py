@@ -29,7 +29,7 @@ _OPTIONS = (
 )
 #: The same few hundred statements come again in every episode: each connection plans each of them once.
 _PREPARED = {"server_side_binding": True, "prepare_threshold": 2}
-PREPARED_AT_MOST = 1000
+_PREPARED_AT_MOST = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +88,21 @@ def make_template(url: str) -> None:
             connection.execute(statement.format(sql.Identifier(TEMPLATE), sql.Identifier(place.name)))
 
 
+@contextlib.contextmanager
+def template(url: str) -> Iterator[None]:
+    """The template, made where there is none; one that was made here is dropped afterwards."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        is_ours = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone() is None
+    if is_ours:
+        make_template(url)
+    try:
+        yield
+    finally:
+        if is_ours:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(TEMPLATE)))
+
+
 def _use(place: Place) -> None:
     chosen = environment.database(place.url, settings.DATA_DIR)
     options = {**chosen["OPTIONS"], "options": _OPTIONS, **_PREPARED}
@@ -105,6 +120,15 @@ def address(place: Place) -> str:
     """The connection string of the sandbox itself, for the raw control connection."""
     parts = urllib.parse.urlsplit(place.url)
     return parts._replace(path=f"/{place.name}").geturl()
+
+
+def keep_plans(link: psycopg.Connection[Any]) -> None:
+    """What this connection has prepared it keeps. psycopg forgets a statement that fails and, at every ROLLBACK, all
+    of them, since that may have taken back a table they read: here tables stand, and rollbacks are every episode's."""
+    link.prepared_max = _PREPARED_AT_MOST
+    manager: Any = link._prepared
+    manager.clear = lambda: False
+    manager.validate = lambda *_arguments: manager._rotate()
 
 
 def audit_key_file() -> Path:

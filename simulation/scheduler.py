@@ -22,7 +22,7 @@ from psycopg import errors as pg_errors
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from simulation.plan import Fault
-from simulation.sandbox import PREPARED_AT_MOST
+from simulation.sandbox import keep_plans
 from simulation.virtual_clock import VirtualClock
 
 STEP_S = 0.0001
@@ -62,10 +62,15 @@ class Statement:
     verb: str
     table: str
     may_block: bool
-    is_write: bool
+    written: frozenset[str]  # tables: one, or those of all parts of a statement in several
+
+    @property
+    def is_write(self) -> bool:
+        return bool(self.written)
 
 
 _TABLE = re.compile(r'\b(?:INTO|FROM|UPDATE)\s+"?([a-z_0-9]+)"?')
+_WRITTEN = re.compile(r'\b(?:INSERT INTO|UPDATE|DELETE FROM)\s+"?([a-z_0-9]+)"?')
 
 
 @functools.cache
@@ -73,10 +78,14 @@ def classify(sql: str) -> Statement:
     """Verb and table of a statement, and whether another's lock can hold it up."""
     words = sql.split(None, 1)
     verb = words[0].upper() if words else ""
+    if verb == "WITH":  # told by the part that can do most
+        parts = ("DELETE", "UPDATE", "INSERT")
+        verb = next((each for each in parts if f"({each} " in sql or f") {each} " in sql), "SELECT")
     found = _TABLE.search(sql)
     is_write = verb in ("INSERT", "UPDATE", "DELETE")
     is_locking = verb == "SELECT" and (" FOR UPDATE" in sql or " FOR NO KEY UPDATE" in sql or " FOR SHARE" in sql)
-    return Statement(verb, found.group(1) if found else "", is_write or is_locking, is_write)
+    written = frozenset(_WRITTEN.findall(sql)) if is_write else frozenset()
+    return Statement(verb, found.group(1) if found else "", is_write or is_locking, written)
 
 
 class Actor:
@@ -305,7 +314,7 @@ class Scheduler:
         connection: Any = connections["default"]
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
-        connection.connection.prepared_max = PREPARED_AT_MOST
+        keep_plans(connection.connection)
         connection.execute_wrappers.append(self._statement)
         commit, rollback = connection._commit, connection._rollback
         connection._commit = functools.partial(self._commit, connection, commit)
@@ -333,8 +342,9 @@ class Scheduler:
         self.note(f"{statement.verb} {statement.table} -> {rows}")
         if statement.is_write:
             is_more = statement.verb != "INSERT"
-            self.dirty[statement.table] = self.dirty.get(statement.table, False) or is_more
-            actor.written.add(statement.table)
+            for table in statement.written:
+                self.dirty[table] = self.dirty.get(table, False) or is_more
+            actor.written |= statement.written
             if not connection.in_atomic_block:
                 self._ended(actor, is_committed=True)
                 self.pause("committed")

@@ -88,6 +88,7 @@ class Episode:
             Asked(
                 number, name, operation.verb, operation.arguments, call.order_id, call.now.timestamp(), since,
                 len(self.commits), answer.status, answer.code, answer.subject, answer.is_unknown, is_struck,
+                (self.world.clock.now() - call.now).total_seconds(),
             )
         )  # fmt: skip
         if answer.surprise:

@@ -39,9 +39,10 @@ class World:
         self._ids_before = ids.install(self.chance.random_bytes)
         self.chance.restart(0)
         self.control = psycopg.connect(sandbox.address(place), autocommit=True)
-        self.control.prepared_max = sandbox.PREPARED_AT_MOST
+        sandbox.keep_plans(self.control)
         self.control.execute("SET session_replication_role = replica; SET plan_cache_mode = force_generic_plan")
         self.cast = population.populate()
+        sandbox.keep_plans(connection.connection)
         self.broker = SimBroker(self.scheduler)
         self.keeper = SimKeeper("", self.scheduler, {})
         self.orders: list[str] = []
@@ -163,8 +164,8 @@ class World:
 
         def note(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
             statement = classify(sql)
-            if statement.is_write:
-                dirty[statement.table] = dirty.get(statement.table, False) or statement.verb != "INSERT"
+            for table in statement.written:
+                dirty[table] = dirty.get(table, False) or statement.verb != "INSERT"
             return execute(sql, params, many, context)
 
         with connection.execute_wrapper(note):

@@ -32,8 +32,8 @@ from commands.records.moves import (
     time_out,
 )
 from commands.rules.values import ApprovalLook
+from kernel import prepared
 from kernel.errors import ApiError, Conflict, Forbidden, Malformed, Stale
-from kernel.prepared import Prepared
 from kernel.principals import ROLES_FOR, Principal
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _say_yes(principal: Principal, proposal: Proposal, digest: str, now: dt.date
     )  # two people at two tablets say yes one after the other
     if not held.exists():
         raise LostRace(proposal.pk)
-    Approval.objects.create(proposal=proposal, user_id=person_pk(principal), digest=digest, at=now)
+    prepared.insert(Approval(proposal=proposal, user_id=person_pk(principal), digest=digest, at=now))
     given = standing_approvals(proposal)
     detail = {"digest": digest, "given": given, "needed": proposal.approvals_needed}
     if given < proposal.approvals_needed:
@@ -270,7 +270,7 @@ def release_due(*, now: dt.datetime, machine_id: str | None = None, limit: int =
 
 
 #: Asked three times a second by every machine's loop.
-_WINDOWS = Prepared(
+_WINDOWS = prepared.Prepared(
     lambda machine: (
         Proposal.objects.awaiting_decision()
         .filter(machine_id=machine, decision=Decision.VETO.value, runs_at__isnull=False)

@@ -14,8 +14,8 @@ from commands.models import Execution, ExecutionStage, MachineLease, Proposal
 from commands.plans import places, sequence, services_plan_moves
 from commands.reasons import LEGACY, Code, Decision, Verdict
 from commands.records.moves import (
-    WITH_NAMES,
     LostRace,
+    found_with_names,
     governor_principal,
     move,
     order_digest,
@@ -23,11 +23,12 @@ from commands.records.moves import (
     stream_document,
     tell_unmoved,
     topic,
+    with_names,
 )
 from commands.rules.values import Phase, Situation
 from drivers import wire_json
 from drivers.port import ABORTED, Outcome, Receipt
-from kernel import clock, live, metrics
+from kernel import clock, live, metrics, prepared
 from kernel.errors import Conflict, Forbidden
 from kernel.principals import Principal, system_principal
 
@@ -63,7 +64,7 @@ def claim_execution(proposal_id: str, *, lease_token: int, situation: Situation,
 
 
 def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.datetime) -> Execution | None:
-    proposal = Proposal.objects.select_related(*WITH_NAMES).filter(pk=proposal_id).first()
+    proposal = found_with_names(proposal_id)
     if proposal is None or proposal.status != Status.APPROVED or not _is_its_turn(proposal):
         return None
     lease = MachineLease.objects.select_for_update().filter(machine_id=proposal.machine_id).first()
@@ -154,7 +155,9 @@ def record_stage(execution: Execution, stage: str, detail: dict[str, Any], *, no
 
 
 def _stage(execution: Execution, stage: str, detail: dict[str, Any], now: dt.datetime) -> ExecutionStage:
-    return ExecutionStage.objects.create(execution=execution, stage=stage, at=now, detail=detail)
+    made = ExecutionStage(execution=execution, stage=stage, at=now, detail=detail)
+    prepared.insert(made)
+    return made
 
 
 def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.datetime) -> Proposal:
@@ -163,7 +166,7 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
 
     An order that was marked in doubt meanwhile may still be concluded; a settled one is left as it is.
     """
-    proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+    proposal = with_names(execution.proposal_id)
     to = _ending(proposal, receipt)
     code = _outcome_code(receipt, to)
     if Status(proposal.status) not in (Status.EXECUTING, Status.IN_DOUBT) or proposal.status == to:
@@ -208,7 +211,7 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
                 actual_step=receipt.value_after,
             )
     except LostRace:
-        return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+        return with_names(execution.proposal_id)
 
 
 def _ending(proposal: Proposal, receipt: Receipt) -> Status:
@@ -271,7 +274,7 @@ def request_abort(principal: Principal, proposal: Proposal, *, text: str = "", n
         asked = Proposal.objects.filter(
             pk=proposal.pk, status=Status.EXECUTING.value, abort_requested_at__isnull=True
         ).update(abort_requested_at=now, abort_requested_by=principal.user)
-        fresh = Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
+        fresh = with_names(proposal.pk)
         if asked:
             detail = {"text": text[:500]} if text else {}
             tell_unmoved(fresh, principal, "abort_requested", stream_document(fresh), detail=detail, now=now)
@@ -296,7 +299,7 @@ def is_abort_requested(proposal_id: str) -> bool:
 
 def mark_in_doubt(execution: Execution, *, code: str, message: str, now: dt.datetime) -> Proposal:
     """The loop cannot say what left for the wire (a crash, a lost keeper): to be resolved by reading."""
-    proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+    proposal = with_names(execution.proposal_id)
     if proposal.status != Status.EXECUTING:
         return proposal
     try:
@@ -313,7 +316,7 @@ def mark_in_doubt(execution: Execution, *, code: str, message: str, now: dt.date
                 outcome_message=message,
             )
     except LostRace:
-        return Proposal.objects.select_related(*WITH_NAMES).get(pk=execution.proposal_id)
+        return with_names(execution.proposal_id)
 
 
 def resolve_in_doubt(
@@ -330,7 +333,7 @@ def resolve_in_doubt(
     ``writes_known``: how many writes of this order the keeper's wire log holds, None when it knows nothing of it.
     ``is_reached`` decides for a state order (``actual_state`` is for the record). Unreadable: it stays in doubt.
     """
-    proposal = Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
+    proposal = with_names(proposal.pk)
     if proposal.status != Status.IN_DOUBT:
         return proposal
     if proposal.control:
@@ -369,7 +372,7 @@ def resolve_in_doubt(
                 actual_step=actual_step,
             )
     except LostRace:
-        return Proposal.objects.select_related(*WITH_NAMES).get(pk=proposal.pk)
+        return with_names(proposal.pk)
 
 
 def _resolution(

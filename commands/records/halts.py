@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from commands.alarms.services_alarms import acknowledge_alarm, clear_alarm, raise_alarm
 from commands.lifecycle import Status
@@ -16,6 +17,7 @@ from commands.reasons import Code
 from commands.records.moves import call_off, person_pk
 from kernel import audit, canonical, ids, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
+from kernel.prepared import PreparedObjects
 from kernel.principals import Principal, system_principal
 from kernel.standing import found_or_made
 from roasts.models import Machine, MachineReading
@@ -70,6 +72,17 @@ def _open(machine: Machine, kind: str) -> Halt | None:
     )
 
 
+def _waiting(machine_id: str) -> QuerySet[Proposal]:
+    """What waits or is approved there."""
+    return Proposal.objects.filter(
+        machine_id=machine_id, status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value]
+    ).select_related(*WITH_NAMES)
+
+
+_WAITING = PreparedObjects(_waiting, "machine")
+_AGENTS_WAITING = PreparedObjects(lambda machine: _waiting(machine).filter(proposer_agent__isnull=False), "machine")
+
+
 def _call_off_orders(
     machine: Machine, by: Principal, code: Code, message: str, now: dt.datetime, *, agents_only: bool
 ) -> None:
@@ -83,14 +96,9 @@ def _call_off_orders(
         else system_principal("halt" if code is Code.HALTED else "suspension", machine.organization)
     )
     for _ in range(MAX_LOOKS):
-        waiting = Proposal.objects.filter(
-            machine=machine, status__in=[Status.PENDING_APPROVAL.value, Status.APPROVED.value]
-        ).select_related(*WITH_NAMES)
-        if agents_only:
-            waiting = waiting.filter(proposer_agent__isnull=False)
         missed = [
             proposal
-            for proposal in waiting
+            for proposal in (_AGENTS_WAITING if agents_only else _WAITING).rows(machine=machine.pk)
             if not call_off(proposal, actor, code=code.value, message=message, now=now, detail={"by": by.name})
         ]
         if not missed:

@@ -52,12 +52,39 @@ def person_pk(principal: Principal) -> int | str:
     return principal.user.pk  # type: ignore[return-value]
 
 
+#: One order as it stands, with all of that: anybody's, and one organisation's.
+_NAMED = prepared.PreparedObjects(
+    lambda order: Proposal.objects.select_related(*WITH_NAMES).filter(pk=order).order_by(), "order"
+)
+_OWN = prepared.PreparedObjects(
+    lambda order, organization: (
+        Proposal.objects.select_related(*WITH_NAMES).filter(pk=order, organization_id=organization).order_by()
+    ),
+    "order",
+    "organization",
+)
+
+
 def mine(principal: Principal, proposal: Proposal) -> Proposal:
     """The row as it stands now, if it is the principal's organisation's; else it is not there."""
-    fresh = Proposal.objects.for_principal(principal).select_related(*WITH_NAMES).filter(pk=proposal.pk).first()
+    own = principal.organization
+    fresh = None if own is None else _OWN.first(order=proposal.pk, organization=own.pk)
     if fresh is None:
         raise NotFound()
     return fresh
+
+
+def found_with_names(order_id: str) -> Proposal | None:
+    """The row as it stands now, whosever it is, with everybody's names; None where there is none."""
+    return _NAMED.first(order=order_id)
+
+
+def with_names(order_id: str) -> Proposal:
+    """The same, of an order that is there. Proposal.DoesNotExist."""
+    found = found_with_names(order_id)
+    if found is None:
+        raise Proposal.DoesNotExist(order_id)
+    return found
 
 
 def require_loop(machine: Machine) -> None:
@@ -157,7 +184,8 @@ def move(
         plan = services_plan_moves.hold(proposal.plan_id) if proposal.plan_id is not None else None
         if plan is not None:
             services_plan_moves.require_whole(plan, to, changes.get("approver"))
-        moved = Proposal.objects.filter(pk=proposal.pk, status=old.value).update(status=to.value, **changes)
+        written = {"status": to.value, **changes}
+        moved = prepared.update(Proposal, proposal.pk, written, where={"status": old.value})
         if moved == 1:
             _set(proposal, to, changes)
             _leave_tracks(proposal, old, to, actor, now, verb, detail or {})

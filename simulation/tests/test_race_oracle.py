@@ -67,6 +67,10 @@ GOOD: dict[str, History] = {
         [picture(PENDING)], [asked("approve", status=503, until=0, is_unknown=True, is_struck=True)]
     ),
     "a token is won": history([picture(), picture("", (LEASE, "2"))], [asked("take_over", subject="2")]),
+    "a lease is taken at its very end": history(
+        [dataclasses.replace(picture(), lease_ends_s=50.0), picture("", (LEASE, "2"))],
+        [asked("take_over", subject="2")],
+    ),
     "a take-over that comes too late is told nothing": history(
         [picture(), picture("", (LEASE, "2"))],
         [asked("take_over", subject="2"), asked("take_over", number=2, subject="")],
@@ -92,6 +96,19 @@ GOOD: dict[str, History] = {
     ),
     "suspended by another at the same moment": history(
         [picture(), picture("", SUSPENSION)], [asked("suspend"), asked("suspend", number=2)]
+    ),
+    "a loop that was kept waiting goes without": history(
+        [picture("APPROVED")], [asked("tick", until=0, order_id="", took_s=1.0)]
+    ),
+    "a loop whose lease was taken leaves the order": history(
+        [picture("APPROVED", (LEASE, "2"))], [asked("tick", until=0, order_id="")]
+    ),
+    "what was called off at that moment is not the loop's to take": history(
+        [picture("APPROVED"), picture("ABORTED")],
+        [asked("abort"), asked("tick", number=2, order_id="")],
+    ),
+    "an order whose time is over at the sweep's end, not at its beginning": history(
+        [picture(PENDING)], [asked("expire", until=0, now_s=DEADLINE_S - 0.001, order_id="")]
     ),
     "the owner is forbidden": history(
         [picture(PENDING)], [asked("approve", status=403, until=0, arguments={"who": "lead"})]
@@ -219,6 +236,31 @@ BAD: dict[str, tuple[str, History]] = {
         ),
     ),
     "a sealer turned away": ("work was refused", history([picture()], [asked("seal", status=409, until=0)])),
+    "a sweep that leaves an order whose time is over": (
+        "time is over", history([picture(PENDING)], [asked("expire", until=0, now_s=DEADLINE_S, order_id="")]),
+    ),
+    "a loop that leaves an approved order": (
+        "left lying", history([picture("APPROVED")], [asked("tick", until=0, order_id="")]),
+    ),
+    "a loop that leaves the very order it was given": (
+        "left lying", history([picture("APPROVED")], [asked("claim_again", until=0)]),
+    ),
+    "a lease taken before its end": (
+        "had run out",
+        history(
+            [dataclasses.replace(picture(), lease_ends_s=50.001), picture("", (LEASE, "2"))],
+            [asked("take_over", subject="2")],
+        ),
+    ),
+    "a yes of somebody of another house": (
+        "stranger may not",
+        history([picture(PENDING), picture(PENDING, ((("approval", f"{ORDER} 7")), "yes"))],
+                [asked("approve", arguments={"who": "stranger"})]),
+    ),
+    "rejected by a stranger": (
+        "stranger may not",
+        history([picture(PENDING), picture("REJECTED")], [asked("reject", arguments={"who": "stranger"})]),
+    ),
     "held though halted all along": (
         "refused all along",
         history([picture("", HALT), picture(PENDING, HALT)], [asked("propose", subject=ORDER)]),

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +17,8 @@ import pytest
 from roastops.testing import servers
 from simulation import sandbox
 from simulation.planted_races import PLANTED, VARIABLE
+from simulation.runs import LONG_S, ROOT, Run, simulate
 
-ROOT = Path(__file__).resolve().parents[2]
 HASH_SEEDS = ("0", "1", "99")
 #: `make prove SEEDS=200`: 10,000 episodes, half of a fixed range and half fresh, and 200 seeds' digests.
 SEEDS = int(os.environ.get("SEEDS") or 20)
@@ -28,7 +26,6 @@ EPISODES_PER_SEED = 50
 #: The short proof looks for these, every one of them from SEEDS=200 on.
 MUST_BE_FOUND = ("lost_update", "approved_late", "claimed_unreviewed", "approval_unlocked", "no_atomic_in_claim")
 PLANTED_NOW = sorted(PLANTED) if SEEDS >= 200 else MUST_BE_FOUND
-LONG_S = 1800
 #: Migrating the template is most of it; generous, for a machine that is busy with other things.
 pytestmark = pytest.mark.timeout(600)
 
@@ -43,56 +40,15 @@ def simulation_server() -> Iterator[str]:
             if os.environ.get("CI", "").lower() in ("1", "true"):
                 pytest.fail(f"cannot run here: {reason}")
             pytest.skip(f"NOT RUN: {reason}")
-        made = _simulate(url, "--make-template").wait_for()
+        made = simulate(url, "--make-template").wait_for()
         assert made.returncode == 0, made.said
         yield url
 
 
-class _Ran:
-    """One process under way, or what it said."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="roastops-simulate-")
-        self._out = tempfile.TemporaryFile()  # noqa: SIM115  (closed when its process has ended)
-        self.said, self.returncode = "", -1
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            stdout=self._out,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ, "DJANGO_SETTINGS_MODULE": "roastops.test_settings", "DATABASE_URL": "",
-                "PYTEST_DATA_DIR": self._folder.name, "ROASTOPS_DATA_DIR": self._folder.name, **environment,
-            },
-        )  # fmt: skip
-
-    def wait_for(self) -> _Ran:
-        """Its end; never longer than LONG_S."""
-        try:
-            self.returncode = self._process.wait(LONG_S)
-        finally:
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-        self._out.seek(0)
-        self.said = self._out.read().decode(errors="replace")
-        self._out.close()
-        self._folder.cleanup()
-        return self
-
-    @property
-    def digests(self) -> list[str]:
-        return [line for line in self.said.splitlines() if len(line.split()) == 2 and len(line.split()[1]) == 64]
-
-
-def _simulate(url: str, *arguments: str, **environment: str) -> _Ran:
-    return _Ran(["manage.py", "simulate", "--server", url, *arguments], environment)
-
-
 def _digests(url: str, count: int) -> list[list[str]]:
     """Digests of the first seeds in three processes with hash seeds of their own."""
-    runs = [_simulate(url, "--seeds", f"0:{count}", "--digests", PYTHONHASHSEED=each) for each in HASH_SEEDS]
-    ended = [run.wait_for() for run in runs]
+    under_way = [simulate(url, "--seeds", f"0:{count}", "--digests", PYTHONHASHSEED=each) for each in HASH_SEEDS]
+    ended = [run.wait_for() for run in under_way]
     for run in ended:
         assert run.returncode == 0, run.said[-4000:]
         assert len(run.digests) == count
@@ -106,7 +62,7 @@ def test_the_same_seed_leaves_the_same_trace_in_every_process(simulation_server:
 
 
 def test_every_failure_ever_found_is_played_again(simulation_server: str) -> None:
-    ran = _simulate(simulation_server, "--regressions").wait_for()
+    ran = simulate(simulation_server, "--regressions").wait_for()
     assert ran.returncode == 0, ran.said[-4000:]
     assert ran.said.count("seed ") == len(list((ROOT / "simulation" / "regressions").glob("*.json"))) > 0
 
@@ -118,13 +74,21 @@ def test_a_lost_update_is_found_within_ten_seeds(simulation_server: str) -> None
 
 
 def test_every_sql_invariant_notices_rows_that_break_it(simulation_server: str) -> None:
-    ran = _Ran(["-m", "simulation.tests.broken_rows", simulation_server], {}).wait_for()
+    ran = Run(["-m", "simulation.tests.broken_rows", simulation_server], {}).wait_for()
     assert ran.returncode == 0, ran.said[-2000:]
     assert json.loads(ran.said.splitlines()[-1]) == []
 
 
-def _found(url: str, name: str, seeds: int) -> _Ran:
-    return _simulate(url, "--seeds", f"0:{seeds}", "--until-failure", **{VARIABLE: name}).wait_for()
+def _found(url: str, name: str, seeds: int) -> Run:
+    return simulate(url, "--seeds", f"0:{seeds}", "--until-failure", **{VARIABLE: name}).wait_for()
+
+
+def test_two_processes_beside_each_other_play_the_seeds_of_one(simulation_server: str) -> None:
+    ran = simulate(simulation_server, "--seeds", "0:12", "--processes", "2", "--json", "--episode", "halts").wait_for()
+    alone = simulate(simulation_server, "--seeds", "0:12", "--json", "--episode", "halts").wait_for()
+    assert ran.returncode == 0 and alone.returncode == 0, ran.said[-2000:]
+    assert ran.summary is not None and alone.summary is not None
+    assert (ran.summary.episodes, ran.summary.met) == (12, alone.summary.met)
 
 
 @pytest.mark.prove
@@ -143,7 +107,7 @@ def test_thousands_of_episodes_find_nothing(simulation_server: str, tmp_path: Pa
     ranges = (f"0:{count}", f"{fresh}:{fresh + count}")
     sys.stdout.write(f"lane B: seeds {' and '.join(ranges)}\n")
     runs = [
-        _simulate(simulation_server, "--seeds", each, "--json", "--save", str(tmp_path), PYTHONHASHSEED="random")
+        simulate(simulation_server, "--seeds", each, "--json", "--save", str(tmp_path), PYTHONHASHSEED="random")
         for each in ranges
     ]
     ended = [run.wait_for() for run in runs]
@@ -165,14 +129,14 @@ def test_a_planted_race_is_found(simulation_server: str, name: str) -> None:
 @pytest.mark.prove
 @pytest.mark.timeout(LONG_S)
 def test_a_found_race_is_shrunk_to_eight_operations_within_a_minute(simulation_server: str, tmp_path: Path) -> None:
-    ran = _simulate(
+    ran = simulate(
         simulation_server, "--seeds", "0:60", "--until-failure", "--save", str(tmp_path), **{VARIABLE: "lost_update"}
     ).wait_for()
     assert ran.returncode != 0
     [saved] = tmp_path.glob("*.json")
     operations = [each for actor in json.loads(saved.read_text())["actors"].values() for each in actor]
     assert 1 <= len(operations) <= 8
-    again = _simulate(simulation_server, "--plan", str(saved), **{VARIABLE: "lost_update"}).wait_for()
+    again = simulate(simulation_server, "--plan", str(saved), **{VARIABLE: "lost_update"}).wait_for()
     assert again.returncode != 0, "the shrunk plan fails by itself"
-    healthy = _simulate(simulation_server, "--plan", str(saved)).wait_for()
+    healthy = simulate(simulation_server, "--plan", str(saved)).wait_for()
     assert healthy.returncode == 0, healthy.said[-2000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import logging
@@ -16,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from kernel.clock import SystemClock
 from roastops.testing import servers
-from simulation import drawing, planted_races, race_sometimes, sandbox, shrink, simulator
+from simulation import drawing, planted_races, race_sometimes, runs, sandbox, shrink, simulator
 from simulation import plan as planning
 from simulation.world import World
 
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--plan", type=Path, action="append", default=[], help="a saved plan (again for more)")
         parser.add_argument("--regressions", action="store_true", help="every committed plan of simulation/regressions")
         parser.add_argument("--episode", choices=sorted(drawing.EPISODES), help="only this kind")
+        parser.add_argument("--processes", type=int, default=1, help="so many beside each other, for --seeds")
         parser.add_argument("--trace", action="store_true", help="print what happened, line by line")
         parser.add_argument("--digests", action="store_true", help="print one digest per seed, rows included")
         parser.add_argument("--server", default="", help="a PostgreSQL server's address; else a private one is started")
@@ -52,11 +54,31 @@ class Command(BaseCommand):
                 if options["make_template"]:
                     sandbox.make_template(url)
                     return
+                if options["seeds"] and options["processes"] > 1:
+                    self._play_beside_each_other(url, options)
+                    return
                 with sandbox.database(url) as place:
                     settings.AUDIT_KEY_FILE = sandbox.audit_key_file()
                     self._play(World(place), options)
         except servers.Missing as reason:
             raise CommandError(f"NOT RUN: {reason}") from None
+
+    def _play_beside_each_other(self, url: str, options: dict[str, Any]) -> None:
+        """The seeds in as many processes, each with a database of its own."""
+        with sandbox.template(url):
+            first, last = _range(options["seeds"])
+            more = ["--json", *(["--episode", options["episode"]] if options["episode"] else [])]
+            more += ["--save", str(options["save"])] if options["save"] else []
+            under_way = [
+                runs.simulate(url, "--seeds", share, *more)
+                for share in runs.shares(first, last, options["processes"])
+            ]
+            ended = [run.wait_for() for run in under_way]
+        parts = [run.summary for run in ended]
+        for run, part in zip(ended, parts, strict=True):
+            if part is None:
+                raise CommandError(f"A process did not come to its end: {run.said[-2000:]}")
+        self._summarise(runs.together(part for part in parts if part is not None), options)
 
     def _play(self, world: World, options: dict[str, Any]) -> None:
         try:
@@ -91,9 +113,9 @@ class Command(BaseCommand):
             raise CommandError(f"{failed} of {len(plans)} failed.")
 
     def _play_many(self, world: World, options: dict[str, Any]) -> None:
-        first, last = (int(part) for part in options["seeds"].split(":"))
+        first, last = _range(options["seeds"])
         met: Counter[str] = Counter()
-        failing: list[tuple[int, str]] = []
+        failing: list[list[Any]] = []
         decisions = count = 0
         begun_s = REAL.monotonic()
         gc.collect()
@@ -107,14 +129,14 @@ class Command(BaseCommand):
             if options["digests"]:
                 self.stdout.write(f"{seed} {outcome.digest}")
             if outcome.failures:
-                failing.append((seed, outcome.failures[0]))
+                failing.append([seed, outcome.failures[0]])
                 self._save(world, outcome, options)
                 if options["until_failure"]:
                     break
             if count % COLLECT_EVERY == 0:
                 gc.collect()
         took_s = REAL.monotonic() - begun_s
-        self._summarise(count, decisions, met, failing, took_s, options)
+        self._summarise(runs.Summary.of(count, decisions, met, failing, took_s), options)
 
     def _save(self, world: World, outcome: simulator.Outcome, options: dict[str, Any]) -> None:
         if options["save"] is None:
@@ -130,34 +152,32 @@ class Command(BaseCommand):
         path.write_text(small.dumps())
         self.stdout.write(f"seed {outcome.plan.seed}: {small.operation_count} operations in {path}")
 
-    def _summarise(
-        self,
-        count: int,
-        decisions: int,
-        met: Counter[str],
-        failing: list[tuple[int, str]],
-        took_s: float,
-        options: dict[str, Any],
-    ) -> None:
-        is_partial = options["digests"] or options["episode"] or (options["until_failure"] and failing)
-        missing = [] if is_partial else race_sometimes.missing(met, count)
-        summary = {
-            "episodes": count, "per_minute": round(count / took_s * 60),
-            "decisions": round(decisions / max(1, count), 1),
-            "failing": failing[:20], "missing": missing, "met": dict(sorted(met.items())), "took_s": round(took_s, 1),
-        }  # fmt: skip
+    def _summarise(self, found: runs.Summary, options: dict[str, Any]) -> None:
+        is_partial = options["digests"] or options["episode"] or (options["until_failure"] and found.failing)
+        missing = [] if is_partial else race_sometimes.missing(found.met, found.episodes)
         if options["json"]:
-            self.stdout.write(json.dumps(summary))
+            shown = dataclasses.replace(found, failing=found.failing[:20], missing=missing)
+            self.stdout.write(json.dumps(dataclasses.asdict(shown)))
         else:
-            for seed, failure in failing[:20]:
+            for seed, failure in found.failing[:20]:
                 self.stdout.write(f"seed {seed}: {failure}")
             self.stdout.write(
-                f"{count} episodes, {summary['per_minute']}/min, {summary['decisions']} decisions each, "
-                f"{len(failing)} failed."
+                f"{found.episodes} episodes, {found.per_minute}/min, {found.decisions} decisions each, "
+                f"{len(found.failing)} failed."
             )
             for what in missing:
                 self.stdout.write(f"MISSING {what}")
-        if failing:
-            raise CommandError(f"{len(failing)} of {count} seeds failed, the first: {failing[0][0]}.")
+        if found.failing:
+            raise CommandError(
+                f"{len(found.failing)} of {found.episodes} seeds failed, the first: {found.failing[0][0]}."
+            )
         if missing:
             raise CommandError("The run proved too little: " + "; ".join(missing))
+
+
+def _range(text: str) -> tuple[int, int]:
+    """``FROM:TO`` in numbers. CommandError."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise CommandError(f"--seeds {text!r}: FROM:TO is asked for, in numbers, the first the smaller.")
+    return int(first), int(last)

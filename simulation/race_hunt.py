@@ -1,0 +1,103 @@
+"""`python -m simulation.race_hunt`: every planted race against seeds, one process each; at which seed it was found.
+
+Names choose single ones; `--seeds 200` is the bound; `--write` puts the table into docs/proof-lane-b.md (of all of
+them). Exit status 1 where one was not found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Iterable
+
+from roastops.testing import servers
+from simulation import runs, sandbox
+
+TABLE = runs.ROOT / "docs" / "proof-lane-b.md"
+BEGIN, END = "<!-- planted races: written by `make races` -->", "<!-- end of planted races -->"
+#: What no oracle said, but the list of what must be met: the run proved nothing.
+_RED = "the run was red: "
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one planted race. ``seed`` None: no seed found it; ``how``: what was said of it."""
+
+    name: str
+    seed: int | None
+    how: str
+
+
+def hunt(url: str, name: str, seeds: int) -> Found:
+    """In a process of its own: plant it, then seed after seed until one fails."""
+    from simulation.planted_races import PLANTED, VARIABLE
+
+    within = min(seeds, PLANTED[name].within)
+    ran = runs.simulate(url, "--seeds", f"0:{within}", "--until-failure", "--json", **{VARIABLE: name}).wait_for()
+    summary = ran.summary
+    if summary is None:
+        return Found(name, None, f"did not run: {(ran.said.strip().splitlines() or ['?'])[-1]}")
+    if summary.failing:
+        return Found(name, int(summary.failing[0][0]), str(summary.failing[0][1]))
+    return Found(name, None, _RED + "; ".join(summary.missing) if summary.missing else "")
+
+
+def table(found: Iterable[Found]) -> str:
+    """Rows of the page."""
+    from simulation.planted_races import PLANTED
+
+    lines = ["| planted | what is wrong | found at seed | by |", "|---|---|---|---|"]
+    for each in found:
+        seed = "**not found**" if each.seed is None else str(each.seed)
+        lines.append(f"| {each.name} | {PLANTED[each.name].what} | {seed} | {words(each.how)} |")
+    return "\n".join(lines)
+
+
+def words(how: str) -> str:
+    """One line, without ids, numbers of commits and actors, which differ from seed to seed."""
+    plain = re.sub(r"\b(?:prp|exe|grt|hlt|mch|agt|usr|sus|aud|org)_\w+|\b\d{20,}\b", "…", " ".join(how.split()))
+    plain = re.sub(r"\b(?:after )?commit \d+(?: by actor\d)?:? ?|\bactor\d+ ", "", plain)
+    return plain.replace("|", "/")[:120]
+
+
+def write(found: list[Found]) -> None:
+    """Put the table into the page, between its marks."""
+    text = TABLE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    TABLE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "roastops.test_settings")
+    import django
+
+    django.setup()
+    from simulation.planted_races import PLANTED
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seeds", type=int, default=int(os.environ.get("SEEDS") or 200))
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(arguments)
+    found = []
+    with sandbox.server("") as url:
+        if runs.simulate(url, "--make-template").wait_for().returncode:
+            raise servers.Missing("the simulation's database could not be made")
+        for name in options.names or list(PLANTED):
+            found.append(hunt(url, name, options.seeds))
+            seed = "NOT FOUND" if found[-1].seed is None else f"seed {found[-1].seed}"
+            sys.stdout.write(f"{name}: {seed} {words(found[-1].how)}\n")
+            sys.stdout.flush()
+    if options.write and not options.names:
+        write(found)
+    missed = [each.name for each in found if each.seed is None]
+    sys.stdout.write(f"{len(found) - len(missed)} of {len(found)} found. {', '.join(missed)}\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
