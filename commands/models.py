@@ -10,7 +10,7 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from commands.lifecycle import UNSETTLED, Status
 from commands.models_authority import Approval, Attendance, BreakerTrip, Commissioning, GovernorPolicy, StopDrill
-from commands.models_history import Alert, OrderHour, SavedView
+from commands.models_history import Alert, OrderHour, RequestRefusal, SavedView
 from commands.models_plans import Plan
 from commands.rules.conversion import OrderType
 from commands.rules.values import Level
@@ -20,7 +20,7 @@ from roasts.models import Machine, Roast
 
 __all__ = [
     "Alert", "Approval", "Attendance", "BreakerTrip", "Commissioning", "GovernorPolicy", "Level", "OrderHour",
-    "OrderType", "Plan", "SavedView", "Status", "StopDrill",
+    "OrderType", "Plan", "RequestRefusal", "SavedView", "Status", "StopDrill",
 ]  # fmt: skip
 
 
@@ -86,6 +86,9 @@ class Grant(models.Model):
             ),
         ]
 
+    def __str__(self) -> str:
+        return str(self.pk)
+
 
 class ProposalQuerySet(TenantQuerySet):
     def awaiting_decision(self):
@@ -131,6 +134,7 @@ class Proposal(models.Model):
     constraints = models.JSONField(default=dict)
     reasoning = models.TextField()
     evidence = models.JSONField(default=list)
+    mission = models.CharField(max_length=100, null=True, blank=True)  # the work it belongs to, as its proposer says
     proposer_agent = models.ForeignKey(Agent, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals")
     proposer_user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="proposals"
@@ -230,6 +234,9 @@ class Proposal(models.Model):
             return self.proposer_agent.name
         return self.proposer_user.get_username() if self.proposer_user is not None else ""
 
+    def __str__(self) -> str:
+        return str(self.pk)
+
 
 class ProposalTransition(models.Model):
     """Append-only history of a proposal's status."""
@@ -261,6 +268,9 @@ class Execution(models.Model):
     outcome = models.CharField(max_length=20, default="", blank=True)  # drivers.port.Outcome or ""
     receipt = models.JSONField(default=dict)
     effect = models.JSONField(default=dict)  # against the twin's no-action curve, 60–90 s after; shown, never judged by
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class ExecutionStage(models.Model):
@@ -313,6 +323,9 @@ class Halt(models.Model):
             )
         ]
 
+    def __str__(self) -> str:
+        return str(self.pk)
+
 
 class Suspension(models.Model):
     """ "I have it": no agent may act on this machine until a person gives it back."""
@@ -335,6 +348,9 @@ class Suspension(models.Model):
                 fields=["machine"], condition=Q(given_back_at__isnull=True), name="one_open_suspension"
             )
         ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class Alarm(models.Model):
@@ -377,6 +393,9 @@ class Alarm(models.Model):
                 name="alarm_not_over",
             ),
         ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class MachineLease(models.Model):

@@ -48,6 +48,23 @@ class OrderHour(models.Model):
         ]
 
 
+class RequestRefusal(models.Model):
+    """Requests of an agent that came over its limit and were turned away: some rows a minute at most."""
+
+    id = models.BigAutoField(primary_key=True)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=10)  # kernel.request_limits.Kind
+    count = models.IntegerField()  # with those since the row before
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-at"], name="request_refusal_recent")]
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.kind}"
+
+
 class Alert(models.Model):
     """The order history shows something a person should look at: de-duplicated while it stands, never deleted.
 

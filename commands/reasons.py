@@ -67,6 +67,8 @@ class Code(enum.StrEnum):
     ROAST_COUNT = "roast_count_reached"
     WRONG_STATE = "wrong_state"
     FIRMWARE_OWNS_HEAT = "firmware_owns_heat"
+    NOT_BY_WIRE = "not_by_wire"
+    PREHEAT_OUT_OF_RANGE = "preheat_out_of_range"
     BEANS_NOT_PROVED = "beans_not_proved"
     READING_UNKNOWN = "reading_unknown"
     STALE_READING = "stale_reading"
@@ -132,6 +134,7 @@ LEGACY: dict[Code, str] = {
     Code.TARGET_NOT_SUPPORTED: "CONSTRAINT_VIOLATION",
     Code.UNIT_DOES_NOT_FIT: "CONSTRAINT_VIOLATION",
     Code.NO_ENVELOPE: "CONSTRAINT_VIOLATION",
+    Code.PREHEAT_OUT_OF_RANGE: "CONSTRAINT_VIOLATION",
     Code.FAILURE_RATE: "HIGH_FAILURE_RATE",
     Code.SESSION_LIMIT: "SESSION_COMMAND_LIMIT",
 }

@@ -69,6 +69,7 @@ from commands.rules import policies
 from commands.rules.conversion import CONTROL_OF, OrderType, to_native
 from commands.rules.machine import void_reason
 from commands.rules.significance import Rated
+from commands.rules.states import table_of
 from commands.rules.values import Order, Seen, Situation, Timing
 from kernel import clock, ids, metrics, prepared
 from kernel.errors import ApiError, Conflict, Forbidden, NotFound, Unprocessable
@@ -81,14 +82,14 @@ __all__ = [
     "grant_autonomy", "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order",
     "raise_alarm", "record_stage", "reject_proposal", "release_due", "request_abort", "reset_halt",
     "resolve_in_doubt", "resume_agents", "resume_orders", "review_proposal", "revoke_grant", "set_policy",
-    "suspend_agents", "update_halt_result", "veto_proposal", "void_held",
+    "suspend_agents", "update_halt_result", "veto_proposal", "void_held", "would_make_safe",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 MAX_TRIES = 3
-
 #: A sweep takes no more; the next one comes soon.
 EXPIRED_AT_ONCE = 500
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
@@ -108,6 +109,8 @@ class Asked:
     plan: Plan | None = None
     plan_position: int | None = None
     floor: Rated | None = None  # significance of the plan it is part of
+    mission: str | None = None
+    look: situation.OrderLook | None = None  # what the caller has just read of the machine for this order
 
 
 def propose_order(
@@ -126,14 +129,17 @@ def propose_order(
     plan: Plan | None = None,
     plan_position: int | None = None,
     floor: Rated | None = None,
+    mission: str | None = None,
+    look: situation.OrderLook | None = None,
     now: dt.datetime,
 ) -> Proposal:
     """Judge and file an order. A person's own runs at once; an agent's is held, waits out a veto, runs, is refused, or
     is advice, as far as the agent is trusted here and the order matters.
 
     ``rolls_back``: the order this one takes back. ``plan``, ``plan_position``, ``floor``: what it is part of, where,
-    and the significance it has at least for that. A refusal is a filed proposal with status REJECTED. Forbidden: may
-    not order here; NotFound: another organisation's machine; Unprocessable: the roast is not this machine's open one.
+    and the significance it has at least for that. ``mission``: the work it belongs to, a name. ``look``: what the
+    caller has just read of the machine for this order. A refusal is a filed proposal with status REJECTED. Forbidden:
+    may not order here; NotFound: another organisation's machine; Unprocessable: the roast is not its open one.
     """
     asked = Asked(
         machine,
@@ -149,8 +155,18 @@ def propose_order(
         plan=plan,
         plan_position=plan_position,
         floor=floor,
+        mission=mission or None,
+        look=look,
     )
     return _judge_and_file(principal, asked, now=now)
+
+
+def would_make_safe(
+    principal: Principal, machine: Machine, order_type: str, value: float | None, unit: str | None, *, now: dt.datetime
+) -> bool:
+    """Whether such an order would provably be less heat than now, a drop, or cooling. Nothing is judged or filed."""
+    asked = Asked(machine, OrderType(order_type), value, unit or "", "", None, (), {}, None)
+    return look_at_asked(principal, asked, now).is_safe_direction
 
 
 def _judge_and_file(principal: Principal, asked: Asked, *, now: dt.datetime) -> Proposal:
@@ -171,6 +187,7 @@ def _judge_and_file(principal: Principal, asked: Asked, *, now: dt.datetime) -> 
             if asked.adopted_from is not None and _is_adopted(asked.adopted_from):
                 raise _already_adopted(asked.adopted_from) from error
             logger.info("proposing again after a race: %s", error)
+            asked = dataclasses.replace(asked, look=None)
     raise Conflict(
         Code.CONFLICT.value, "Other orders on this control came first.", "Look at the queue, then try again."
     )
@@ -199,17 +216,19 @@ def look_at_asked(principal: Principal, asked: Asked, now: dt.datetime) -> Situa
         plan_id=asked.plan.pk if asked.plan is not None else "",
         floor=asked.floor,
     )
-    looked = situation.gather(asked.machine.pk, draft, principal, now)
+    looked = situation.gather(asked.machine.pk, draft, principal, now, look=asked.look)
     if asked.roast is not None and asked.roast.pk != looked.roast_id:
         raise Unprocessable(
             "roast_not_open", "This roast is not the machine's open one.", "Leave roast_id out, or name the open roast."
         )
     full_scale = looked.limits.full_scale_step if looked.limits else None
-    native = to_native(asked.order_type, asked.value, asked.unit, full_scale)
+    takes_c = table_of(looked.machine_kind).preheat_range_c is not None
+    native = to_native(asked.order_type, asked.value, asked.unit, full_scale, takes_preheat_c=takes_c)
     misfit = native.misfit
     order = dataclasses.replace(
         draft,
         target_step=native.step,
+        preheat_c=native.preheat_c,
         misfit=(misfit.code, misfit.message, misfit.how_to_fix) if misfit else None,
     )
     looked = dataclasses.replace(looked, order=order)
@@ -228,12 +247,15 @@ def reviewed(looked: Situation) -> Verdict:
 
 
 def _file(principal: Principal, asked: Asked, looked: Situation, verdict: Verdict, now: dt.datetime) -> Proposal:
+    proposal = new_proposal(principal, asked, looked, verdict, now)
+    if verdict.decision is not Decision.ALLOW:
+        with transaction.atomic(), prepared.together(is_whole=True):
+            file_by_verdict(proposal, looked, verdict, now)
+        return proposal
     with transaction.atomic():
-        proposal = new_proposal(principal, asked, looked, verdict, now)
-        if verdict.decision is Decision.ALLOW:
-            prepared.insert(proposal)
-            if principal.is_person:
-                supersede(proposal, looked, principal, now)
+        prepared.insert(proposal)
+        if principal.is_person:
+            supersede(proposal, looked, principal, now)
         file_by_verdict(proposal, looked, verdict, now)
     return proposal
 
@@ -266,6 +288,7 @@ def new_proposal(
         constraints=dict(asked.constraints),
         reasoning=asked.reasoning,
         evidence=list(asked.evidence),
+        mission=asked.mission,
         proposer_agent=principal.agent,
         proposer_user=principal.user if principal.is_person else None,
         agent_release=principal.agent.release if principal.agent is not None else "",
@@ -371,18 +394,19 @@ def adopt_proposal(principal: Principal, proposal: Proposal, *, now: dt.datetime
             proposal_id=proposal.pk,
             status_now=str(proposal.status),
         )
-    has_target = proposal.target_step is not None
+    is_setting = proposal.target_step is not None
     asked = Asked(
         machine=proposal.machine,
         order_type=OrderType(proposal.order_type),
-        value=proposal.target_step,
-        unit="step" if has_target else "",
+        value=proposal.target_step if is_setting else proposal.asked_value,
+        unit="step" if is_setting else proposal.asked_unit,
         reasoning=f"Adopted from {proposal.proposer_agent.name}: {proposal.reasoning}"[:4000],  # type: ignore[union-attr]
         roast=None,
         evidence=tuple(proposal.evidence),
         constraints={},
         expires_in_s=None,
         adopted_from=proposal,
+        mission=proposal.mission,
     )
     return _judge_and_file(principal, asked, now=now)
 

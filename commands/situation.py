@@ -4,6 +4,7 @@ agents did here lately in another."""
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,7 +26,7 @@ from commands.models import (
 )
 from commands.plans import places
 from commands.rules import policies
-from commands.rules.conversion import OrderType
+from commands.rules.conversion import OrderType, Unit
 from commands.rules.values import (
     AttendanceLook,
     Constraints,
@@ -63,16 +64,18 @@ def gather(
     reading: Any = None,
     keeper_latched: bool | None = None,
     is_store_reachable: bool = True,
+    look: OrderLook | None = None,
 ) -> Situation:
     """What the governor must know about this order now, by the policy in force.
 
     ``reading``: the keeper's own (a ``drivers.port.Reading``) at dispatch; else the newest of the live stream and
-    the latest row. A ``Proposal`` is judged for dispatch, an ``Order`` for proposal. Machine.DoesNotExist.
+    the latest row. ``look``: what the caller has just read for this very order. A ``Proposal`` is judged for dispatch,
+    an ``Order`` for proposal. Machine.DoesNotExist.
     """
     is_dispatch = isinstance(proposal_like, Proposal)
     order = order_of(proposal_like) if isinstance(proposal_like, Proposal) else proposal_like
     agent_id = order.proposer_id if order.is_by_agent else None
-    look = order_look(machine_id, order.control, agent_id or "")
+    look = look or order_look(machine_id, order.control, agent_id or "")
     machine = look.machine
     policy = policies.policy_in_force(machine.organization_id, machine.policy_digest)
     found = Situation(
@@ -84,7 +87,7 @@ def gather(
         limits=look.limits,
         reading=_reading_look(machine, now, reading),
         are_beans_proved=are_beans_proved(machine),
-        is_bullet=machine.driver_kind.startswith("bullet"),
+        machine_kind=machine.driver_kind,
         is_orders_paused=machine.latest["is_orders_paused"] is True,
         is_store_reachable=is_store_reachable,
         keeper_latched=keeper_latched,
@@ -99,6 +102,7 @@ def gather(
         policy=policy,
         fitness=machine.fitness,
         attendance=machine.attendance,
+        max_preheat_temp_c=machine.max_preheat_temp_c,
     )
     return places.placed(proposal_like, found) if isinstance(proposal_like, Proposal) else found
 
@@ -112,7 +116,9 @@ class MachineLook:
     name: str
     is_archived: bool
     driver_kind: str
+    max_preheat_temp_c: float
     organization_id: str
+    is_remote: bool
     suspended_by: str | None
     policy_digest: str | None
     fitness: Fitness
@@ -151,7 +157,8 @@ _LOOKED = {
     "attended_by": _PRESENT.values("user__username"),
 }
 _MACHINE_COLUMNS = (
-    "name", "is_archived", "driver_kind", "organization_id", *_LOOKED, *(f"latest__{name}" for name in _LATEST)
+    "name", "is_archived", "driver_kind", "max_preheat_temp_c", "organization_id", "is_remote", *_LOOKED,
+    *(f"latest__{name}" for name in _LATEST)
 )  # fmt: skip
 
 
@@ -286,11 +293,12 @@ def machine_look(machine_id: str) -> MachineLook:
 
 
 def _machine_of(machine_id: str, row: Sequence[Any]) -> MachineLook:
-    name, is_archived, driver_kind, organization_id, *looked = row
+    name, is_archived, driver_kind, max_preheat_temp_c, organization_id, is_remote, *looked = row
     found = dict(zip((*_LOOKED, *_LATEST), looked, strict=True))
     attended_at = found["attended_at"]
     return MachineLook(
-        machine_id, name, is_archived, driver_kind, organization_id, found["suspended_by"], found["policy_digest"],
+        machine_id, name, is_archived, driver_kind, max_preheat_temp_c, organization_id, is_remote,
+        found["suspended_by"], found["policy_digest"],
         fitness=Fitness(found["commissioned_at"], found["drilled_at"], found["is_drill_passed"] is True),
         attendance=None if attended_at is None else AttendanceLook(found["attended_by"], attended_at),
         latest={each: found[each] for each in _LATEST},
@@ -415,7 +423,15 @@ def order_of(proposal: Proposal) -> Order:
         agent_release=proposal.agent_release,
         runs_at=proposal.runs_at,
         plan_id=proposal.plan_id or "",
+        preheat_c=preheat_c_of(proposal),
     )
+
+
+def preheat_c_of(proposal: Proposal) -> int | None:
+    """The preheat temperature of a stored order in whole °C, rounded down; None where it has none."""
+    if proposal.order_type != OrderType.PREHEAT or proposal.asked_unit != Unit.CELSIUS:
+        return None
+    return math.floor(proposal.asked_value) if proposal.asked_value is not None else None
 
 
 def _may_still_order(proposal: Proposal) -> bool:

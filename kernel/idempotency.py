@@ -30,7 +30,8 @@ def idempotent(view: View) -> View:
     """Decorates a DRF ``post``: with the header, key, effect and answer are one transaction.
 
     A twin that comes while the first still runs waits for its commit (at most TWIN_WAIT, else 409 `in_progress`) and
-    gets the first answer with `Idempotent-Replay: true`; another body under the same key is 422. A 5xx keeps nothing.
+    gets the first answer with `Idempotent-Replay: true`; another body under the same key is 422. A 5xx or a 429 keeps
+    nothing.
     """
 
     @functools.wraps(view)
@@ -96,7 +97,7 @@ def _captured(act: Callable[[], Response], request: Request) -> Response:
         return act()
     except (errors.ApiError, APIException) as error:
         response = errors.answer_exception(error, {"request": request})
-        if response is None or response.status_code >= 500:
+        if response is None or response.status_code >= 500 or response.status_code == errors.TooMany.status:
             raise
         return response
 

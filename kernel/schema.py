@@ -43,7 +43,7 @@ MEANINGS = {
 }
 OWN_ADDRESS = re.compile(r"^`[A-Z/]+ /v1[^`]*`[.:;]?\s*")
 # Any endpoint may answer these; those with a body, also 413 and 415.
-COMMON = (400, 401, 403, 404, 405, 406, 503)
+COMMON = (400, 401, 403, 404, 405, 406, 429, 503)
 COMMON_WITH_BODY = (413, 415)
 
 

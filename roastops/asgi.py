@@ -23,7 +23,7 @@ from roastops.wsgi import application as django_wsgi  # isort: skip
 
 from django.conf import settings
 
-from kernel import draining, log_files
+from kernel import draining, log_files, request_gate
 from kernel.sealer import SealerThread
 from kernel.stream import stream_asgi
 from roastops.wsgi_threads import WsgiInThreads
@@ -79,6 +79,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             from commands.stop import asgi
 
             log_files.keep(settings.DATA_DIR)
+            request_gate.open_door()
             asgi.start()  # who may STOP is known before anybody asks, and stays known without a database
             sealer.start()
             _drain_on_signal()

@@ -62,6 +62,7 @@ class Environment:
     demo_machine: str  # kind of the demo's virtual roaster
     database_url: str
     redis_url: str
+    requests_per_minute: int  # orders that a key may propose; reads and writes in proportion; 0: no limits
 
 
 class _Reader:
@@ -215,6 +216,9 @@ def read(variables: Mapping[str, str], *, base_dir: Path) -> Environment:
         ),
         database_url=_with_secret_file(reader, "DATABASE_URL", ("postgresql", "postgres", "sqlite")),
         redis_url=_with_secret_file(reader, "REDIS_URL", ("redis", "rediss", "unix")),
+        requests_per_minute=reader.parsed(
+            "ROASTOPS_REQUESTS_PER_MINUTE", "600", _whole(0, 1_000_000), "a whole number from 0 (no limits) to 1000000"
+        ),
     )
     if environment.name == "production":
         _production_faults(reader, environment)

@@ -28,6 +28,7 @@ HOST_NAME = ENVIRONMENT.host_name
 SPEED = ENVIRONMENT.speed
 REDIS_URL = ENVIRONMENT.redis_url
 IS_FLEET = bool(REDIS_URL)
+REQUESTS_PER_MINUTE = ENVIRONMENT.requests_per_minute  # kernel/request_gate.py
 AUDIT_KEY_FILE = ENVIRONMENT.audit_key_file or DATA_DIR / "audit-ed25519.key"
 
 SECRET_KEY = ENVIRONMENT.secret_key or _secret_files.read_or_create(DATA_DIR / "secret.key")
@@ -73,6 +74,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "kernel.middleware.AdminByPasswordMiddleware",
     "kernel.middleware.PrincipalMiddleware",
+    "kernel.request_gate.RequestLimitMiddleware",
+    "kernel.middleware.AdminLanguageMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -148,7 +151,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
-USE_I18N = True  # pages of the console only: kernel/member_pages.py; everything else stays LANGUAGE_CODE
+USE_I18N = True  # pages (kernel/member_pages.py), the admin (kernel/middleware.py), field errors (kernel/languages.py)
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]  # as kernel.models.Language
 LOCALE_PATHS = [BASE_DIR / "locale"]
 FORMAT_MODULE_PATH = "kernel.formats"  # figures look alike in every language: a point, no thousands

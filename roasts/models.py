@@ -41,6 +41,8 @@ class Machine(models.Model):
     max_bean_temp_c = models.FloatField(default=225.0)
     max_infrared_temp_c = models.FloatField(default=235.0)
     max_exhaust_temp_c = models.FloatField(null=True, blank=True)  # None: nobody set one, so it is not watched
+    #: Highest preheat temperature an order may ask for, where the machine takes one by wire (a Bullet R2).
+    max_preheat_temp_c = models.FloatField(default=260.0)
     max_heat_time_s = models.IntegerField(default=1500)
     max_rate_of_rise_c_per_min = models.FloatField(default=45.0)
     silence_policy = models.CharField(
@@ -84,6 +86,9 @@ class ControlLimit(models.Model):
             models.CheckConstraint(condition=Q(min_step__lte=F("max_step")), name="control_limit_ordered"),
             models.CheckConstraint(condition=Q(control__in=["heater", "fan", "drum"]), name="control_known"),
         ]
+
+    def __str__(self) -> str:
+        return self.control
 
 
 class MachineReading(models.Model):

@@ -41,13 +41,15 @@ class LimitBody(StrictSerializer):
 
 
 class MaximaBody(StrictSerializer):
-    """The machine's own maxima, for interlocks and orders; what is left out stays. Exhaust null: not watched."""
+    """The machine's own maxima, for interlocks and orders; what is left out stays. Exhaust null: not watched.
+    ``max_preheat_temp_c`` counts on a machine that takes a preheat temperature by wire: a Bullet R2."""
 
     max_bean_temp_c = NumberField(required=False, min_value=50, max_value=400)
     max_infrared_temp_c = NumberField(required=False, min_value=50, max_value=500)
     max_exhaust_temp_c = NumberField(required=False, allow_null=True, min_value=50, max_value=500)
     max_rate_of_rise_c_per_min = NumberField(required=False, min_value=1, max_value=200)
     max_heat_time_s = WholeField(required=False, min_value=60, max_value=86_400)
+    max_preheat_temp_c = NumberField(required=False, min_value=20, max_value=350)
 
 
 class EnvelopeBody(StrictSerializer):

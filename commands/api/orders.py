@@ -11,10 +11,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from commands import services
+from commands import services, situation
 from commands.api import serializers as shapes
 from commands.lifecycle import Status
 from commands.models import ExecutionStage, Grant, Proposal
+from commands.rules.conversion import CONTROL_OF, OrderType
 from commands.rules.envelopes import render_envelope
 from kernel import clock
 from kernel.errors import NotFound
@@ -25,6 +26,7 @@ from kernel.pagination import paginate
 from kernel.permissions import MemberOnly, Requires
 from kernel.prepared import Prepared
 from kernel.principals import Principal
+from kernel.request_gate import turn_away
 from kernel.schema import errors
 from kernel.serializers import read_body, read_filters
 from roasts.models import Machine, Roast
@@ -71,6 +73,21 @@ def machine_or_404(request: Request, machine_id: str) -> Machine:
     return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row)
 
 
+def look_or_404(request: Request, machine_id: str, order_type: str) -> tuple[Machine, situation.OrderLook]:
+    """The principal's organisation's machine, and all that an order of theirs on it is judged by: one statement."""
+    principal = _principal(request)
+    try:
+        agent_id = "" if principal.is_person else principal.id
+        look = situation.order_look(machine_id, CONTROL_OF[OrderType(order_type)], agent_id)
+    except Machine.DoesNotExist:
+        look = None
+    own = principal.organization
+    if look is None or own is None or look.machine.organization_id != own.pk:
+        raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
+    row = (machine_id, look.machine.organization_id, look.machine.name, look.machine.is_remote)
+    return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row), look
+
+
 class ProposalList(APIView):
     """`GET/POST /v1/proposals`."""
 
@@ -105,9 +122,12 @@ class ProposalList(APIView):
     @idempotent
     def post(self, request: Request) -> Response:
         body = read_body(shapes.ProposeBody, request)
-        machine = machine_or_404(request, body["machine_id"])
+        machine, look = look_or_404(request, body["machine_id"], body["order_type"])
+        principal = _principal(request)
+        wanted = [body.get(name) for name in ("order_type", "target_value", "target_unit")]
+        turn_away(request, lambda: services.would_make_safe(principal, machine, *wanted, now=clock.now()))
         proposal = services.propose_order(
-            _principal(request),
+            principal,
             machine=machine,
             order_type=body["order_type"],
             target_value=body.get("target_value"),
@@ -117,6 +137,8 @@ class ProposalList(APIView):
             evidence=body.get("evidence", ()),
             constraints=body.get("constraints"),
             expires_in_s=body.get("expires_in_s"),
+            mission=body.get("mission"),
+            look=look,
             now=clock.now(),
         )
         return tagged(request, shapes.render_proposal(proposal), status=201)

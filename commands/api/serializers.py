@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -57,9 +58,9 @@ class EvidenceField(serializers.JSONField):
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, str | dict):
-            raise serializers.ValidationError("Evidence is text (an id) or an object.")
+            raise serializers.ValidationError(_("Evidence is text (an id) or an object."))
         if len(str(data)) > 2000:
-            raise serializers.ValidationError("One piece of evidence has at most 2000 characters.")
+            raise serializers.ValidationError(_("One piece of evidence has at most 2000 characters."))
         return data
 
 
@@ -70,7 +71,8 @@ class ProposeBody(StrictSerializer):
     order_type = serializers.ChoiceField(_words(OrderType))
     target_value = NumberField(
         required=False, allow_null=True, min_value=-MAX_TARGET, max_value=MAX_TARGET,
-        help_text="SET_* needs one; heat rounds down to whole steps, fan and drum to the nearest",
+        help_text="SET_* needs one; heat rounds down to whole steps, fan and drum to the nearest. PREHEAT may have one"
+        " in celsius on a Bullet R2, rounded down to whole degrees; no other machine takes it by wire",
     )  # fmt: skip
     target_unit = serializers.ChoiceField(_words(Unit), required=False, allow_null=True)
     reasoning = TextField(max_length=4000, help_text="why, for the person who decides")
@@ -81,6 +83,9 @@ class ProposeBody(StrictSerializer):
     )  # fmt: skip
     evidence = serializers.ListField(child=EvidenceField(), required=False, max_length=MAX_EVIDENCE)
     constraints = ConstraintsBody(required=False)
+    mission = TextField(
+        max_length=100, required=False, allow_null=True, help_text="the work it belongs to, by any name or id"
+    )
 
 
 class ApproveBody(StrictSerializer):
@@ -223,6 +228,7 @@ class ProposalSerializer(serializers.Serializer):
     agent_release = serializers.CharField(allow_blank=True)
     reasoning = serializers.CharField()
     evidence = serializers.ListField()
+    mission = serializers.CharField(allow_null=True, help_text="the work it belongs to, as its proposer said")
     constraints = serializers.DictField()
     adopted_from = serializers.CharField(allow_null=True)
     is_advice = serializers.BooleanField()
@@ -310,6 +316,7 @@ class EnvelopeSerializer(serializers.Serializer):
     max_exhaust_temp_c = serializers.FloatField(allow_null=True, help_text="null: not watched")
     max_heat_time_s = serializers.IntegerField()
     max_rate_of_rise_c_per_min = serializers.FloatField()
+    max_preheat_temp_c = serializers.FloatField(help_text="highest that PREHEAT may ask for, where a machine takes one")
     limits = LimitSerializer(many=True)
 
 
@@ -371,6 +378,7 @@ def render_proposal(proposal: Proposal) -> dict[str, Any]:
         "agent_release": proposal.agent_release,
         "reasoning": proposal.reasoning,
         "evidence": proposal.evidence,
+        "mission": proposal.mission,
         "constraints": proposal.constraints,
         "adopted_from": proposal.adopted_from_id,
         "is_advice": is_advice(proposal),

@@ -25,6 +25,7 @@ TOLD = (
     _("no answer"),
     # what became of an order
     _("It was called off when everything had been sent already: it was carried out."),
+    _("It preheats. The temperature was sent; this machine does not tell it: look at the panel."),
     _("Nobody approved this order."),
     _("The order was changed after it was proposed."),
     _("Its time ran out before the wire."),

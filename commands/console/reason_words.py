@@ -122,6 +122,13 @@ SENTENCES: dict[str, Said] = {
         _("In this state ({value}) the machine's firmware holds the heater."),
         _("Wait until it roasts; to stop the heat now use STOP and the panel."),
     ),
+    Code.NOT_BY_WIRE: Said(
+        _("{machine} cannot be asked for this ({order})."), _("Do it by hand at the machine.")
+    ),
+    Code.PREHEAT_OUT_OF_RANGE: Said(
+        _("{value} °C is no preheat temperature of this machine (lowest and highest: {bound} °C)."),
+        _("Ask for a temperature between them; a lead sets the highest in the machine's envelope."),
+    ),
     Code.BEANS_NOT_PROVED: Said(
         _("No beans are proved in the drum: an agent may not add heat."),
         _("The probe must fall at least 25 °C within 20 s of the charge; else a person orders."),

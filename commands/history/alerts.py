@@ -45,9 +45,13 @@ LATENCY_MS = 5000.0
 REFUSALS, TIMEOUTS = 3, 3
 DOUBT = dt.timedelta(seconds=30)
 DEVIATIONS, LEAST_DEVIATION, HISTORY_DAYS, HISTORY_HOURS = 4, 1.0, 14, 24
-#: Refusals by the machine's envelope, and by intervals and counts.
+#: Refusals by the machine's envelope; and by intervals, counts and request limits.
 ENVELOPE_CODES = frozenset(code.value for code, legacy in LEGACY.items() if legacy == "CONSTRAINT_VIOLATION")
-LIMIT_CODES = frozenset(code.value for code in (Code.TOO_SOON, Code.DAILY_COUNT, Code.ROAST_COUNT, Code.SESSION_LIMIT))
+TOO_MANY_REQUESTS = "too_many_requests"  # as the door says it: kernel.request_gate
+LIMIT_CODES = frozenset(
+    {code.value for code in (Code.TOO_SOON, Code.DAILY_COUNT, Code.ROAST_COUNT, Code.SESSION_LIMIT)}
+    | {TOO_MANY_REQUESTS}
+)
 #: Outcomes that say: the control was moved by a hand or the firmware, not by us.
 MOVED_CODES = frozenset({"moved_at_machine", Code.CONTROL_MOVED.value})
 
@@ -69,7 +73,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An agent's order that the governor refused, with every refusing reason's code."""
+    """An agent's order that the governor refused, with every refusing reason's code; or, without an order, a request
+    of its that the door turned away."""
 
     order_id: str
     agent_id: str
@@ -372,5 +377,5 @@ def _by(rows: Sequence[Any], column: str) -> dict[str, list[Any]]:
 
 
 def _ids(rows: Sequence[Any]) -> list[str]:
-    """The newest ten orders."""
-    return [row.order_id for row in sorted(rows, key=lambda row: row.at)[-10:]]
+    """The newest ten orders; what was turned away at the door was none."""
+    return [row.order_id for row in sorted(rows, key=lambda row: row.at) if row.order_id][-10:]

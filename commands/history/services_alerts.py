@@ -13,8 +13,8 @@ from commands.history import alerts
 from commands.history.alerts import Found, Kind
 from commands.history.watch import Seen, gather
 from commands.lifecycle import Status
-from commands.models import Alert, Proposal
-from kernel import audit, canonical, ids, live
+from commands.models import Alert, Proposal, RequestRefusal
+from kernel import audit, canonical, clock, ids, live, request_limits
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.models import Organization
 from kernel.principals import Principal, person_id, system_principal
@@ -54,6 +54,14 @@ def _is_news(
     key = (found.kind.value, found.subject)
     at = resolved.get(key)
     return key in told or at is None or found.newest_at > at
+
+
+def note_requests_refused(principal: Principal, kind: request_limits.Kind, count: int) -> None:
+    """Keep that an agent asked too often, as the door tells it (`kernel.request_gate`): for RATE_LIMIT_EXCEEDED."""
+    if principal.organization is not None and principal.agent is not None:
+        RequestRefusal.objects.create(
+            organization=principal.organization, agent=principal.agent, kind=kind.value, count=count, at=clock.now()
+        )
 
 
 def detect(seen: Seen, now: dt.datetime) -> list[Found]:

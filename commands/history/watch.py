@@ -12,10 +12,21 @@ from django.db.models import F, Min, QuerySet
 
 from commands.history import analytics
 from commands.history import questions as order_history
-from commands.history.alerts import HISTORY_DAYS, HOUR, MOVED_CODES, TEN_MINUTES, Ended, Habit, Moment, Refusal
+from commands.history.alerts import (
+    HISTORY_DAYS,
+    HOUR,
+    MOVED_CODES,
+    REFUSALS,
+    TEN_MINUTES,
+    TOO_MANY_REQUESTS,
+    Ended,
+    Habit,
+    Moment,
+    Refusal,
+)
 from commands.history.analytics import HOUR_S, Orders
 from commands.lifecycle import Status
-from commands.models import Alert, Halt, Proposal, ProposalTransition
+from commands.models import Alert, Halt, Proposal, ProposalTransition, RequestRefusal
 from commands.reasons import Decision
 from kernel.models import Agent, Organization
 from roasts.models import Machine
@@ -44,7 +55,7 @@ def gather(organization: Organization, now: dt.datetime) -> Seen:
     machines = list(Machine.objects.filter(organization=organization).values_list("pk", flat=True))
     return Seen(
         _ended(machines, now),
-        _refusals(organization, now),
+        _refusals(organization, now) + _requests_refused(organization, now),
         _interlocks(machines, now),
         _moved(organization, machines, now),
         _doubts(machines),
@@ -96,6 +107,20 @@ def _refusals(organization: Organization, now: dt.datetime) -> tuple[Refusal, ..
             at,
         )
         for order_id, agent_id, agent, reasons, at in rows
+    )
+
+
+def _requests_refused(organization: Organization, now: dt.datetime) -> tuple[Refusal, ...]:
+    """Requests over the limit: one row may stand for many, and more than enough for an alert tells no more."""
+    rows = (
+        RequestRefusal.objects.filter(organization=organization, at__gt=now - TEN_MINUTES)
+        .order_by("-at")
+        .values_list("agent_id", "agent__name", "count", "at")[:MAX_ROWS]
+    )
+    return tuple(
+        Refusal("", agent_id, agent, frozenset({TOO_MANY_REQUESTS}), at)
+        for agent_id, agent, count, at in rows
+        for _ in range(min(count, REFUSALS))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from commands import situation
 from commands.loop.notes import View
 from commands.models import Proposal
 from drivers.port import Control, MachineState, SettingOrder, StateOrder
@@ -39,5 +40,5 @@ def order_of(proposal: Proposal, view: View) -> SettingOrder | StateOrder:
         order_id=proposal.pk,
         target_state=STATE_OF[proposal.order_type],
         from_state=reading.state if reading is not None else None,
-        preheat_target_c=proposal.asked_value if proposal.asked_unit == "celsius" else None,
+        preheat_target_c=situation.preheat_c_of(proposal),
     )

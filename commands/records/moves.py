@@ -125,6 +125,7 @@ def order_digest(proposal: Proposal) -> str:
             "plan_id": proposal.plan_id,
             "plan_position": proposal.plan_position,
             "rolls_back": proposal.rolls_back_id,
+            **({"mission": proposal.mission} if proposal.mission else {}),
         }
     )
 
@@ -217,8 +218,9 @@ def file_judged(
     if to in SETTLED:
         changes.setdefault("settled_at", now)
     _set(proposal, to, changes)
-    prepared.insert(proposal)
-    _leave_tracks(proposal, old, to, actor, now, verb, detail)
+    with prepared.together():
+        prepared.insert(proposal)
+        _leave_tracks(proposal, old, to, actor, now, verb, detail)
     transaction.on_commit(functools.partial(_count_move, _Counted.of(proposal, old, to, actor), now))
     return proposal
 

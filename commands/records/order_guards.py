@@ -48,6 +48,7 @@ class Guard:
     event: str  # INSERT | UPDATE
     refused: str
     message: str
+    column: str = ""  # that the table has only since a later migration: until then there is no such guard
 
 
 def _listed(words: tuple[str, ...]) -> str:
@@ -91,6 +92,7 @@ def guards(vendor: str) -> list[Guard]:
               "an order is born unapproved and unmoved"),
         Guard("home", PROPOSAL, "INSERT", elsewhere, "an order belongs to the organisation of its machine"),
         Guard("substance", PROPOSAL, "UPDATE", _changed(SUBSTANCE, differs), "an order is never edited"),
+        Guard("mission", PROPOSAL, "UPDATE", _changed(("mission",), differs), "an order is never edited", "mission"),
         Guard("move", PROPOSAL, "UPDATE", f"NEW.status {differs} OLD.status AND NOT ({legal})", "no such move"),
         Guard("approval", PROPOSAL, "UPDATE",
               f"NEW.approver_id {differs} OLD.approver_id AND NOT (OLD.approver_id IS NULL "
@@ -188,11 +190,16 @@ def _quoted(message: str) -> str:
     return message.replace("'", "''")
 
 
-def statements(vendor: str, tables: frozenset[str] | None = None) -> list[str]:
-    """DDL that puts every guard in place (of those ``tables``), replacing one that stands."""
+def statements(
+    vendor: str, tables: frozenset[str] | None = None, columns: frozenset[tuple[str, str]] | None = None
+) -> list[str]:
+    """DDL that puts every guard in place (of those ``tables``, and of later ``columns`` that are there), replacing one
+    that stands."""
     found = []
     for guard in guards(vendor):
         if tables is not None and guard.table not in tables:
+            continue
+        if guard.column and columns is not None and (guard.table, guard.column) not in columns:
             continue
         name = _name(guard)
         if vendor == "sqlite":
@@ -218,8 +225,12 @@ def statements(vendor: str, tables: frozenset[str] | None = None) -> list[str]:
 
 def install(_apps: Any, schema_editor: Any) -> None:
     """For ``migrations.RunPython``: put the guards in place, of the tables that are there by now."""
-    tables = frozenset(schema_editor.connection.introspection.table_names())
-    for statement in statements(schema_editor.connection.vendor, tables):
+    looked = schema_editor.connection.introspection
+    tables = frozenset(looked.table_names())
+    with schema_editor.connection.cursor() as cursor:
+        of_orders = looked.get_table_description(cursor, PROPOSAL) if PROPOSAL in tables else []
+    columns = frozenset((PROPOSAL, column.name) for column in of_orders)
+    for statement in statements(schema_editor.connection.vendor, tables, columns):
         schema_editor.execute(statement, params=None)
 
 

@@ -73,15 +73,28 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """``step`` is the native target, None for a state order or a misfit."""
+    """``step`` is the native target, None for a state order or a misfit. ``preheat_c``: a preheat's, in whole °C."""
 
     step: int | None = None
     misfit: Misfit | None = None
+    preheat_c: int | None = None
 
 
-def to_native(order_type: OrderType, value: float | None, unit: str, full_scale_step: int | None) -> Conversion:
-    """Native step of a target of ``value`` ``unit`` on a control whose 100 percent is ``full_scale_step``."""
+def to_native(
+    order_type: OrderType,
+    value: float | None,
+    unit: str,
+    full_scale_step: int | None,
+    *,
+    takes_preheat_c: bool = False,
+) -> Conversion:
+    """Native step of a target of ``value`` ``unit`` on a control whose 100 percent is ``full_scale_step``.
+
+    ``takes_preheat_c``: this kind of machine's PREHEAT takes a temperature; heat rounds down there, too.
+    """
     control = CONTROL_OF[order_type]
+    if order_type is OrderType.PREHEAT and takes_preheat_c and (unit or value is not None):
+        return _preheat_target(value, unit)
     if not control:
         return _state_target(order_type, value, unit)
     if value is None or not math.isfinite(value):
@@ -115,6 +128,20 @@ def _state_target(order_type: OrderType, value: float | None, unit: str) -> Conv
             "Leave target_value and target_unit out; the preheat temperature is set at the panel.",
         )
     )
+
+
+def _preheat_target(value: float | None, unit: str) -> Conversion:
+    if value is None or not math.isfinite(value):
+        return Conversion(misfit=_target_missing(OrderType.PREHEAT))
+    if unit != Unit.CELSIUS:
+        return Conversion(
+            misfit=Misfit(
+                "unit_does_not_fit",
+                f"PREHEAT cannot be given in {unit or 'no unit'}.",
+                "Give it in celsius, or without a target.",
+            )
+        )
+    return Conversion(preheat_c=math.floor(value))
 
 
 def _target_missing(order_type: OrderType) -> Misfit:

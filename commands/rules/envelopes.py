@@ -13,6 +13,7 @@ from roasts.models import ControlLimit, Machine
 
 MAXIMA = (
     "max_bean_temp_c", "max_infrared_temp_c", "max_exhaust_temp_c", "max_rate_of_rise_c_per_min", "max_heat_time_s",
+    "max_preheat_temp_c",
 )  # fmt: skip
 CONTROL_ORDER = {"heater": 0, "fan": 1, "drum": 2}
 

@@ -6,11 +6,12 @@ A rule says nothing where it has no objection, and all of these only ever refuse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from commands.lifecycle import ON_THE_WIRE, Status
 from commands.reasons import Code, Decision, Reason
-from commands.rules.conversion import HAND_ACTS, OrderType
+from commands.rules.states import FIRMWARE_OWNS_HEAT, table_of
 from commands.rules.values import (
     Constraints,
     Limits,
@@ -22,21 +23,6 @@ from commands.rules.values import (
 )
 from drivers.port import longest_age_s
 
-_ALL_KNOWN = frozenset({"off", "preheating", "stabilising", "charge", "roasting", "cooling", "shutdown"})
-#: In these the firmware, not we, holds the heater (drivers.port.FIRMWARE_OWNS_HEAT).
-_FIRMWARE_OWNS_HEAT = frozenset({"preheating", "stabilising", "charge"})
-_HEAT_UP_STATES = frozenset({"roasting"})
-#: States in which an order makes sense on a Bullet; less heat makes sense wherever we hold the heater.
-REQUIRED_STATES: dict[OrderType, frozenset[str]] = {
-    OrderType.SET_POWER: _ALL_KNOWN - _FIRMWARE_OWNS_HEAT,
-    OrderType.SET_FAN: frozenset({"charge", "roasting", "cooling"}),
-    OrderType.SET_DRUM: frozenset({"charge", "roasting", "cooling"}),
-    OrderType.PREHEAT: frozenset({"off"}),
-    OrderType.CHARGE: frozenset({"charge"}),
-    OrderType.DROP: frozenset({"roasting"}),
-    OrderType.COOL: frozenset({"roasting"}),
-}
-
 
 def _refuse(code: Code, message: str, how_to_fix: str, value: object = None, bound: object = None) -> Reason:
     return Reason(code, Decision.REFUSE, message, how_to_fix, value, bound)
@@ -45,7 +31,7 @@ def _refuse(code: Code, message: str, how_to_fix: str, value: object = None, bou
 def check_hand_act(situation: Situation) -> Iterator[Reason]:
     """On a Bullet beans move by hand: from an agent, CHARGE and DROP are advice with a countdown."""
     order = situation.order
-    if order.is_by_agent and situation.is_bullet and order.order_type in HAND_ACTS:
+    if order.is_by_agent and order.order_type in table_of(situation.machine_kind).hand_acts:
         left_s = max(0.0, (order.expires_at - situation.now).total_seconds())
         yield _refuse(
             Code.HAND_ACT,
@@ -190,10 +176,19 @@ def _check_fields(situation: Situation) -> Iterator[Reason]:
 
 
 def check_state(situation: Situation) -> Iterator[Reason]:
-    """The machine must be in a state in which the order makes sense; unknown never is."""
-    order = situation.order
+    """The machine must be in a state in which its kind's table allows the order; unknown never is."""
+    order, table = situation.order, table_of(situation.machine_kind)
     state = situation.reading.state if situation.reading else "unknown"
-    if order.control == "heater" and state in _FIRMWARE_OWNS_HEAT:
+    is_up = order.control == "heater" and situation.is_heat_up
+    allowed = table.heat_up if is_up else table.allowed.get(order.order_type, frozenset())
+    if not table.allowed.get(order.order_type):
+        yield _refuse(
+            Code.NOT_BY_WIRE,
+            f"{situation.machine_name} ({situation.machine_kind}) cannot be asked for {order.order_type.value}.",
+            "Do it by hand at the machine.",
+            value=situation.machine_kind,
+        )
+    elif order.control == "heater" and state in FIRMWARE_OWNS_HEAT:
         yield _refuse(
             Code.FIRMWARE_OWNS_HEAT,
             f"While {state} the machine's firmware holds the heater.",
@@ -201,18 +196,14 @@ def check_state(situation: Situation) -> Iterator[Reason]:
             value=state,
             bound="roasting",
         )
-    else:
-        required = (
-            _HEAT_UP_STATES if order.control == "heater" and situation.is_heat_up else REQUIRED_STATES[order.order_type]
+    elif state not in allowed:
+        yield _refuse(
+            Code.WRONG_STATE,
+            f"{order.order_type.value} is not possible while the machine is {state}.",
+            f"Possible while: {', '.join(sorted(allowed))}.",
+            value=state,
+            bound=sorted(allowed),
         )
-        if state not in required:
-            yield _refuse(
-                Code.WRONG_STATE,
-                f"{order.order_type.value} is not possible while the machine is {state}.",
-                f"Possible while: {', '.join(sorted(required))}.",
-                value=state,
-                bound=sorted(required),
-            )
     yield from _check_asked_states(order.constraints, state)
 
 
@@ -255,6 +246,7 @@ def check_envelope(situation: Situation) -> Iterator[Reason]:
         yield _refuse(Code(code), message, how_to_fix)
         return
     if not order.control:
+        yield from _check_preheat(situation)
         return
     if limits is None:
         yield _refuse(
@@ -269,6 +261,31 @@ def check_envelope(situation: Situation) -> Iterator[Reason]:
         )
         return
     yield from _check_range(order.control, order.target_step, limits, order.constraints)
+
+
+def _check_preheat(situation: Situation) -> Iterator[Reason]:
+    """A preheat temperature lies in the kind's range, under the envelope's highest and the proposer's stricter ones."""
+    order, range_c = situation.order, table_of(situation.machine_kind).preheat_range_c
+    if order.preheat_c is None:
+        return
+    asked, highest_c = order.constraints, situation.max_preheat_temp_c
+    if range_c is None or highest_c is None:
+        yield _refuse(
+            Code.TARGET_NOT_SUPPORTED,
+            f"{order.order_type.value} takes no target on this machine.",
+            "Leave target_value and target_unit out; the preheat temperature is set at the panel.",
+        )
+        return
+    low = max(range_c[0], asked.min_step if asked.min_step is not None else range_c[0])
+    high = min(range_c[1], math.floor(highest_c), asked.max_step if asked.max_step is not None else range_c[1])
+    if not low <= order.preheat_c <= high:
+        yield _refuse(
+            Code.PREHEAT_OUT_OF_RANGE,
+            f"{situation.machine_name} preheats to {low} to {high} °C here, not to {order.preheat_c} °C.",
+            "Ask for a temperature between them; a lead sets the highest in the machine's envelope.",
+            value=order.preheat_c,
+            bound=[low, high],
+        )
 
 
 def _check_range(control: str, target: int, limits: Limits, asked: Constraints) -> Iterator[Reason]:

@@ -178,6 +178,7 @@ class Order:
     is_proposer_active: bool = True
     asked_value: float | None = None
     asked_unit: str = ""
+    preheat_c: int | None = None  # whole °C, with PREHEAT where one was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +257,7 @@ class Situation:
     limits: Limits | None
     reading: ReadingLook | None
     are_beans_proved: bool
-    is_bullet: bool
+    machine_kind: str  # a key of drivers.registry.KINDS: it has a table in commands.rules.states
     is_orders_paused: bool
     is_store_reachable: bool
     keeper_latched: bool | None  # None: not asked (only the loop can)
@@ -271,6 +272,7 @@ class Situation:
     policy: Policy = DEFAULT_POLICY
     fitness: Fitness = Fitness()
     attendance: AttendanceLook | None = None
+    max_preheat_temp_c: float | None = None  # of the machine's envelope
 
     @property
     def from_step(self) -> int | None:

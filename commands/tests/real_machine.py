@@ -86,16 +86,17 @@ class RealMachine:
 
 @contextlib.contextmanager
 def real_machine(
-    *arguments: str, machine_id: str = "mch_test", organization_id: str = "org_test", **config: Any
+    *arguments: str, machine_id: str = "mch_test", organization_id: str = "org_test", kind: str = "bullet-r1",
+    **config: Any,
 ) -> Iterator[RealMachine]:
-    """A virtual roaster process (roasting, unless told otherwise) and the config of its keeper."""
+    """A virtual roaster process of that kind (roasting, unless told otherwise) and the config of its keeper."""
     data_dir = Path(tempfile.mkdtemp(prefix="roastops-"))
     socket = data_dir / "machine.sock"
     given = arguments or ("--initial-state", "roasting", "--seed", "7")
-    process = start_machine(socket, *given)
+    process = start_machine(socket, "--kind", kind, *given)
     options = {"backend": {"kind": "virtual-socket", "path": str(socket)}, "device_clock": "counter"}
     made = keeper_config.make(
-        data_dir / "run", machine_id=machine_id, name="Test roaster", driver_kind="bullet-r1", driver_options=options,
+        data_dir / "run", machine_id=machine_id, name="Test roaster", driver_kind=kind, driver_options=options,
         organization_id=organization_id, **config,
     )  # fmt: skip
     keeper_config.write(data_dir / "run", made)

@@ -26,11 +26,12 @@ def organization_row(slug: str = "demo") -> Organization:
 
 
 def machine_row(name: str = "Bullet", slug: str = "demo", **values: Any) -> Machine:
-    """A Bullet with its full envelope and a latest row."""
+    """A Bullet R1, if nothing else is said, with its full envelope and a latest row."""
+    values.setdefault("driver_kind", "bullet-r1")
     organization = organization_row(slug)
     site, _ = Site.objects.get_or_create(organization=organization, name="Here")
     machine = Machine.objects.create(
-        organization=organization, site=site, name=name, driver_kind="bullet-r1", created_at=AT, **values
+        organization=organization, site=site, name=name, created_at=AT, **values
     )
     for control, (low, high, full) in FULL.items():
         ControlLimit.objects.create(

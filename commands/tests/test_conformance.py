@@ -107,7 +107,7 @@ RULES = [
     Row("fan 12", asked("SET_FAN", 12, "step"), BAD, OWN, "the machine's own range: a Bullet's fan has twelve steps"),
     Row("fan 13", asked("SET_FAN", 13, "step"), BAD, BAD),
     Row("drum 60 rpm", asked("SET_DRUM", 60, "rpm"), OWN, BAD, "no machine tells its drum's rpm per step"),
-    Row("preheat to 9999", asked("PREHEAT", 9999, "celsius"), OWN, BAD, "the set-point is the panel's"),
+    Row("preheat to 9999", asked("PREHEAT", 9999, "celsius"), OWN, BAD, "an R1's set-point is the panel's"),
     Row("preheat", asked("PREHEAT", None, ""), OWN, OWN),
     Row("the proposer's stricter ceiling", asked("SET_POWER", 8, "step", max_step=7), BAD, BAD),
     Row("at the proposer's ceiling", asked("SET_POWER", 7, "step", max_step=7), OWN, OWN),

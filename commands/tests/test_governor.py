@@ -14,6 +14,7 @@ from commands import governor
 from commands.reasons import LEGACY, Code, Decision, Reason, weigh
 from commands.rules.conversion import CONTROL_OF, STATES, OrderType
 from commands.rules.machine import void_reason
+from commands.rules.states import TABLES
 from commands.rules.values import (
     DEFAULT_POLICY,
     AttendanceLook,
@@ -68,7 +69,7 @@ def situation(**changes) -> Situation:
         limits=LIMITS,
         reading=reading(),
         are_beans_proved=True,
-        is_bullet=True,
+        machine_kind="bullet-r1",
         is_orders_paused=False,
         is_store_reachable=True,
         keeper_latched=False,
@@ -472,7 +473,7 @@ def situations(draw, **fixed):
         limits=draw(st.none() | st.just(LIMITS)),
         reading=draw(readings),
         are_beans_proved=draw(st.booleans()),
-        is_bullet=draw(st.booleans()),
+        machine_kind=draw(st.sampled_from([*TABLES, "no-such-kind"])),
         is_orders_paused=draw(st.booleans()),
         is_store_reachable=draw(st.booleans()),
         keeper_latched=draw(st.none() | st.booleans()),

@@ -33,12 +33,14 @@ def rig(settings) -> Iterator[tuple[RealMachine, Machine]]:
 
 
 @contextmanager
-def rigged(settings, *arguments: str, **row) -> Iterator[tuple[RealMachine, Machine]]:
+def rigged(settings, *arguments: str, kind: str = "bullet-r1", **row) -> Iterator[tuple[RealMachine, Machine]]:
     organization = organization_row()
-    with real_machine(*arguments, organization_id=organization.pk) as real:
+    with real_machine(*arguments, organization_id=organization.pk, kind=kind) as real:
         settings.DATA_DIR = real.data_dir
         settings.RUN_DIR = real.data_dir / "run"
-        yield real, machine_row(pk="mch_test", driver_options=real.driver_options(), **row)
+        yield real, machine_row(
+            pk="mch_test", driver_kind=kind, driver_options=real.driver_options(), **row
+        )
 
 
 @contextmanager

@@ -24,9 +24,10 @@ Rig = tuple[RealMachine, Machine]
 
 
 @contextmanager
-def standing_in(settings: Any, state: str) -> Iterator[Rig]:
+def standing_in(settings: Any, state: str, kind: str = "bullet-r1") -> Iterator[Rig]:
     """A machine in that state, tended, with a fresh reading."""
-    with rigged(settings, "--initial-state", state, "--seed", "7", "--speed", "2") as (real, machine), tending(machine):
+    arguments = ("--initial-state", state, "--seed", "7", "--speed", "2")
+    with rigged(settings, *arguments, kind=kind) as (real, machine), tending(machine):
         wait_for(lambda: latest().link == "up" and latest().state == state, what=f"a reading in {state}")
         yield real, machine
 
@@ -150,6 +151,23 @@ def test_charging_is_a_hands_work_a_persons_order_is_declined_and_an_agents_is_a
         assert "beans_not_proved" not in codes(advice)
         assert presses(real) == []
         assert latest().state == "charge"
+
+
+def test_an_r2_preheats_to_the_temperature_asked_for_and_says_what_it_cannot_prove(settings, person) -> None:
+    with standing_in(settings, "off", "bullet-r2") as (real, machine):
+        body = {"machine_id": machine.pk, "order_type": "PREHEAT", "target_value": 220.9, "target_unit": "celsius",
+                "reasoning": "test"}  # fmt: skip
+        too_hot = person.post("/v1/proposals", body | {"target_value": 261}, content_type="application/json").json()
+        assert too_hot["status"] == "REJECTED" and codes(too_hot) == {"preheat_out_of_range"}
+        order = person.post("/v1/proposals", body, content_type="application/json").json()
+        assert order["status"] == "APPROVED", order["verdict"]
+        done = settled(Proposal.objects.get(pk=order["proposal_id"]))
+        assert done.status == "COMPLETED", done.outcome_message
+        assert "The temperature was sent; this machine does not tell it" in done.outcome_message
+        told = [entry["hex"] for entry in real.panel.wire() if entry["dir"] == "out" and "hex" in entry]
+        assert told == ["350000dc6eafabed", "30010000ae1a21db"], "220 °C, then one press"
+        assert real.panel.status()["preheat_target_c"] == 220
+        assert done.asked_value == 220.9 and done.target_step is None
 
 
 @pytest.mark.parametrize(("state", "order_type"), [("off", "DROP"), ("off", "COOL"), ("roasting", "PREHEAT")])

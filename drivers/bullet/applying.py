@@ -33,6 +33,8 @@ ECHO_MARGIN_S = 0.05  # of several steps: a doubled one could pass the target wh
 SETTLE_S = 1.0  # an echo that has not come by then does not come
 STATE_SETTLE_S = 3.0
 _POLL_PAUSE_S = 0.03
+#: An R2 shows its state, never its preheat temperature (reference §2.3): that one is sent, not proved.
+UNTOLD_PREHEAT = "It preheats. The temperature was sent; this machine does not tell it: look at the panel."
 
 
 @dataclass(slots=True)
@@ -351,7 +353,8 @@ def _await_state(machine: Bullet, order: StateOrder, attempt: Attempt, wait_s: f
             continue
         attempt.value_after = reading.state_code
         if reading.state in expected:
-            return attempt.receipt(Outcome.PROVED, proof=reading)
+            words = UNTOLD_PREHEAT if order.preheat_target_c is not None else ""
+            return attempt.receipt(Outcome.PROVED, message=words, proof=reading)
         is_passing = reading.state_code == before or reading.state_code in machine.model.passing_codes
         if not is_passing:
             message = f"the button was pressed in state {before} and the machine went to {reading.state.value}"

@@ -9,6 +9,7 @@ with Fleet(data_dir, database_url=…, redis_url=…) as fleet:
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,11 +17,25 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from roastops.testing.servers import free_port
 
+#: Several management commands in one process; prints [what each printed].
+_IN_TURN = """
+import contextlib, io, json, sys
+import django
+django.setup()
+from django.core.management import call_command
+said = []
+for command in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        call_command(*command)
+    said.append(printed.getvalue().strip())
+print(json.dumps(said))
+"""
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 30.0
 
@@ -63,6 +78,19 @@ class Running:
             raise
 
 
+def in_turn(environment: dict[str, str], *commands: Sequence[str], timeout_s: float = 240.0) -> list[str]:
+    """`manage.py …` of each, one after the other in **one** process (a start costs seconds); what each printed, without
+    the last line's end. AssertionError when one failed."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_TURN, json.dumps(commands)],
+        env={"DJANGO_SETTINGS_MODULE": "roastops.settings", **environment}, cwd=BASE_DIR, capture_output=True,
+        text=True, timeout=timeout_s, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise AssertionError(f"manage.py {list(commands)} → {done.returncode}\n{done.stderr[-3000:]}")
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
 class Fleet:
     """Starts processes with one environment; ends whatever still lives when the block ends."""
 
@@ -77,6 +105,7 @@ class Fleet:
             "DJANGO_SETTINGS_MODULE": "roastops.settings",
             "ROASTOPS_DATA_DIR": str(data_dir),
             "ROASTOPS_HOST_NAME": host_name,
+            "ROASTOPS_REQUESTS_PER_MINUTE": "0",  # a bench asks as often as it is answered
             "PYTHONPATH": str(BASE_DIR),
             **({"DATABASE_URL": database_url} if database_url else {}),
             **({"REDIS_URL": redis_url} if redis_url else {}),

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from drivers import keeper_config
 from drivers.keeper_client import KeeperClient
 from drivers.port import DriverError
 from drivers.virtual.panel import Panel
-from roastops.testing import servers
+from roastops.testing import processes, servers
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
@@ -254,14 +254,17 @@ class Stack:
     def headers(self, who: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys[who]}"} if who in self.keys else {}
 
-    def make_keys(self) -> None:
-        """Keys of the demo's people and of an agent that holds L3."""
-        for user in ("operator", "lead"):
-            scopes = "read,propose,approve,stop,operate,lead"
-            done = self.manage("createkey", "--org", "demo", "--user", user, "--scopes", scopes)
-            self.keys[user] = done.stdout.strip()
-        done = self.manage("createkey", "--org", "demo", "--agent", "roastrunner", "--scopes", "read,propose")
-        self.keys["agent"] = done.stdout.strip()
+    def load_demo(self, *more: Sequence[str]) -> list[str]:
+        """The demo, and keys of its people and of an agent that holds L3; then ``more`` commands: what each printed."""
+        key = ("createkey", "--org", "demo")
+        people = (*key, "--scopes", "read,propose,approve,stop,operate,lead")
+        made, operator, lead, agent, *rest = processes.in_turn(
+            self.environment, ("demo", "--json"), (*people, "--user", "operator"), (*people, "--user", "lead"),
+            (*key, "--scopes", "read,propose", "--agent", "roastrunner"), *more,
+        )  # fmt: skip
+        self.demo = json.loads(made)
+        self.keys |= {"operator": operator, "lead": lead, "agent": agent}
+        return rest
 
     def reading(self) -> dict[str, Any]:
         """Latest reading as the API gives it."""
@@ -326,7 +329,7 @@ def base_environment(folder: Path, port: int) -> dict[str, str]:
         kept.pop(name, None)
     return {
         **kept, "ROASTOPS_DATA_DIR": str(folder / "data"), "ROASTOPS_HOST_NAME": "fleethost", "PORT": str(port),
-        "PYTHONUNBUFFERED": "1",
+        "PYTHONUNBUFFERED": "1", "ROASTOPS_REQUESTS_PER_MINUTE": "0",  # walks and hostile bodies ask without end
     }
 
 
@@ -344,8 +347,7 @@ def fleet(*, workers: int = 2, speed: float = 1.0, state: str = "roasting") -> I
         stack = Stack(Path(name), environment, postgres, redis, port)
         try:
             stack.migrate()
-            stack.demo = json.loads(stack.manage("demo", "--json").stdout)
-            stack.make_keys()
+            stack.load_demo()
             stack.start_machine(speed=speed, state=state)
             stack.start_web()
             for letter in "ab"[:workers]:
@@ -368,8 +370,7 @@ def roasting_house() -> Iterator[Stack]:
         stack = Stack(Path(name), base_environment(Path(name), port), None, None, port)
         try:
             stack.migrate()
-            stack.demo = json.loads(stack.manage("demo", "--json").stdout)
-            stack.make_keys()
+            stack.load_demo()
             stack.start_machine(speed=2.0, state="roasting")
             stack.spawn("up", PYTHON, "manage.py", "up", "--without-demo")
             wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 180)

@@ -40,6 +40,7 @@ def test_nothing_is_needed() -> None:
         ("ROASTOPS_ENV", ["development", "test"], ["staging"]),
         ("ROASTOPS_LOG_LEVEL", ["DEBUG"], ["debug", "LOUD"]),
         ("ROASTOPS_HOST_NAME", ["pi-4.local"], ["a b", "x" * 61]),
+        ("ROASTOPS_REQUESTS_PER_MINUTE", ["0", "1", "1000000"], ["-1", "1000001", "6.5", "many"]),
         ("ROASTOPS_DEMO", ["0", "true"], ["maybe"]),
         ("ROASTOPS_DEMO_MACHINE", ["bullet-r1", "bullet-r2"], ["bullet-r3", "R2"]),
         ("DATABASE_URL", ["postgresql://a@b/c"], ["mysql://a/b", "nonsense"]),

@@ -24,7 +24,7 @@ from django.db import connection
 
 from drivers.virtual import playing
 from drivers.virtual.replay import UnreadableLog, expected_rows
-from kernel import clock, draining, log_files, priority
+from kernel import clock, draining, log_files, priority, request_gate
 from kernel.sealer import SealerThread
 from roastops import preparation
 from roastops.children import Child
@@ -162,6 +162,7 @@ class House:
         sealer.start()
         from commands.stop import asgi
 
+        request_gate.open_door()
         asgi.start()  # who may STOP is known before anybody asks, and stays known without a database
         work = self._start_work() if self.has_worker else None
         try:
