@@ -2,6 +2,9 @@
 
 Publishers are threads; viewers live on the server's event loop. Every frame is encoded once for all viewers. A viewer
 who does not keep up is let go with a reason and never slows another.
+
+A frame goes straight into the connections of those who want it, in one turn of the event loop: waking a task for each
+of 300 viewers, with a timer apiece, cost ten times as much (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import json
 import logging
 import threading
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from django.db import DatabaseError, close_old_connections, connection
 
@@ -23,6 +27,8 @@ READING_EVERY_S = 0.25
 MAX_QUEUED = 500
 TAIL_BATCH = 500
 TAIL_POLL_S = 1.0
+
+Watched = tuple[str, str, str | None]  # kind, organisation, machine (None: all of them)
 
 
 def encode_frame(event: str, data: Any, number: int | None = None) -> bytes:
@@ -44,23 +50,52 @@ def decision_body(event: StreamEvent) -> dict[str, Any]:
     }
 
 
+class Pipe(Protocol):
+    """A viewer's connection, as far as the hub knows it (`kernel.stream` has the real one)."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it owes its client bytes that it has been given: nothing more may be written until they are gone."""
+        ...
+
+    def write(self, body: bytes) -> bool:
+        """Hand bytes over now; False where the client does not take them at once (then it is full). OSError."""
+        ...
+
+
 class Viewer:
-    """One open stream. All of it is touched on the event loop alone."""
+    """One open stream. All of it is touched on the event loop alone.
+
+    Until a pipe is fitted, and whenever the pipe is full, frames are queued for whoever calls `take`.
+    """
 
     def __init__(self, organization_id: str, machine_id: str | None, kinds: frozenset[str]) -> None:
         self.organization_id = organization_id
         self.machine_id = machine_id
         self.kinds = kinds
         self.reason = ""  # why it must end
+        self._sent = 0  # numbered frames up to here are its client's already
+        self._pipe: Pipe | None = None
         self._frames: deque[tuple[int | None, bytes]] = deque()
-        self._has_frames = asyncio.Event()
+        self._has_news = asyncio.Event()
 
-    def wants(self, kind: str, organization_id: str, machine_id: str) -> bool:
-        return (
-            kind in self.kinds
-            and organization_id == self.organization_id
-            and (self.machine_id is None or self.machine_id == machine_id)
-        )
+    def fit(self, pipe: Pipe, sent: int) -> None:
+        """From now on frames go straight into ``pipe``; those numbered up to ``sent`` are its client's already."""
+        self._pipe, self._sent = pipe, sent
+
+    def give(self, frames: Sequence[tuple[int | None, bytes]]) -> None:
+        """Frames in their order: written at once where nothing waits before them, else queued."""
+        if self.reason:
+            return
+        if self._pipe is None or self._pipe.is_full or self._frames:
+            for number, frame in frames:
+                self.put(number, frame)
+        elif body := self.unsent(frames):
+            try:
+                if not self._pipe.write(body):
+                    self._has_news.set()  # whoever takes must see it through
+            except OSError:
+                self.end("left")
 
     def put(self, number: int | None, frame: bytes) -> None:
         """Queue a frame; a full queue ends the viewer instead of growing."""
@@ -68,24 +103,31 @@ class Viewer:
             self.end("too_slow")
             return
         self._frames.append((number, frame))
-        self._has_frames.set()
+        self._has_news.set()
+
+    def unsent(self, frames: Sequence[tuple[int | None, bytes]]) -> bytes:
+        """The frames its client has not had, as one; from now on they count as sent."""
+        fresh = [frame for number, frame in frames if number is None or number > self._sent]
+        self._sent = max([self._sent, *(number for number, _frame in frames if number is not None)])
+        return b"".join(fresh)
 
     def end(self, reason: str) -> None:
         self.reason = self.reason or reason
-        self._has_frames.set()
+        self._has_news.set()
 
     async def take(self, timeout_s: float) -> list[tuple[int | None, bytes]]:
-        """What has come since; empty after ``timeout_s`` seconds of silence or when the viewer must end."""
-        if not self._has_frames.is_set():
+        """What was queued since; empty after ``timeout_s`` seconds of silence, when the pipe became full, or when the
+        viewer must end."""
+        if not self._has_news.is_set():
             try:
                 async with asyncio.timeout(timeout_s):  # wait_for would make a task of it, 300 viewers times over
-                    await self._has_frames.wait()
+                    await self._has_news.wait()
             except TimeoutError:
                 return []
         frames = list(self._frames)
         self._frames.clear()
         if not self.reason:
-            self._has_frames.clear()
+            self._has_news.clear()
         return frames
 
 
@@ -95,11 +137,32 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.viewers: set[Viewer] = set()
+        self._watching: dict[Watched, set[Viewer]] = {}  # the same viewers by what they want: nobody else is asked
         self._pending: dict[tuple[str, str], dict[str, Any]] = {}  # newest reading not shown yet
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
         live.listen_to_readings(self.hear_reading)
         draining.on_begin(self._drain)
         self.tail = Tail(self)
+
+    def join(self, viewer: Viewer) -> None:
+        """From now on it is given what it wants."""
+        self.viewers.add(viewer)
+        for kind in viewer.kinds:
+            self._watching.setdefault((kind, viewer.organization_id, viewer.machine_id), set()).add(viewer)
+
+    def leave(self, viewer: Viewer) -> None:
+        """It is given nothing more; leaving twice is no fault."""
+        self.viewers.discard(viewer)
+        for kind in viewer.kinds:
+            key = (kind, viewer.organization_id, viewer.machine_id)
+            watching = self._watching.get(key, set())
+            watching.discard(viewer)
+            if not watching:
+                self._watching.pop(key, None)
+
+    def watching(self, kind: str, organization_id: str, machine_id: str | None) -> list[Viewer]:
+        """Who wants this kind of this machine alone (None: of every machine of the organisation)."""
+        return list(self._watching.get((kind, organization_id, machine_id), ()))
 
     def hear_reading(self, organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
         """From any thread."""
@@ -116,12 +179,17 @@ class Hub:
             self.loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed: nobody looks any more
             self.viewers.clear()
+            self._watching.clear()
 
     def _show_frames(self, organization_id: str, frames: list[tuple[str, int | None, bytes]]) -> None:
-        for viewer in list(self.viewers):
-            for machine_id, number, frame in frames:
-                if viewer.wants("decisions", organization_id, machine_id):
-                    viewer.put(number, frame)
+        of_machine: dict[str, list[tuple[int | None, bytes]]] = {}
+        for machine_id, number, frame in frames:
+            of_machine.setdefault(machine_id, []).append((number, frame))
+        for viewer in self.watching("decisions", organization_id, None):
+            viewer.give([(number, frame) for _machine_id, number, frame in frames])
+        for machine_id, wanted in of_machine.items():
+            for viewer in self.watching("decisions", organization_id, machine_id):
+                viewer.give(wanted)
 
     def _show_reading(self, organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
         """At most one frame per READING_EVERY_S and machine; the newest waiting one follows when its time comes."""
@@ -132,10 +200,12 @@ class Hub:
         self._send_reading(key, payload)
 
     def _send_reading(self, key: tuple[str, str], payload: dict[str, Any]) -> None:
-        frame = encode_frame("reading", payload)
-        for viewer in list(self.viewers):
-            if viewer.wants("readings", *key):
-                viewer.put(None, frame)
+        organization_id, machine_id = key
+        viewers = self.watching("readings", organization_id, None) + self.watching("readings", *key)
+        if viewers:
+            frame = [(None, encode_frame("reading", payload))]
+            for viewer in viewers:
+                viewer.give(frame)
         self._timers[key] = self.loop.call_later(READING_EVERY_S, self._reading_due, key)
 
     def _reading_due(self, key: tuple[str, str]) -> None:

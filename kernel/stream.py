@@ -12,7 +12,7 @@ import dataclasses
 import io
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
@@ -163,27 +163,86 @@ async def _refuse(send: Send, error: ApiError) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class Pipe:
+    """A viewer's connection. It is written to without waking a task, and without a timer, as long as it takes bytes.
+
+    ASGI's `send` is a coroutine that ends at its very first step unless the client's socket is full. So the first step
+    is made here, by whoever has the bytes; only where it does not end, the viewer's own task sees it through.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._begun: _Begun | None = None
+        self.wrote_at_s = float("-inf")  # the event loop's time
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a write waits for its client: nothing may be written before `finish`."""
+        return self._begun is not None
+
+    def write(self, body: bytes, *, more: bool = True) -> bool:
+        """Hand bytes over now; False where the client does not take them at once."""
+        self.wrote_at_s = asyncio.get_running_loop().time()
+        steps = self._send({"type": "http.response.body", "body": body, "more_body": more}).__await__()
+        try:
+            waits_for = next(steps)
+        except StopIteration:
+            return True
+        self._begun = _Begun(waits_for, steps)
+        return False
+
+    async def finish(self) -> None:
+        """Until the client has taken what was begun; TimeoutError for one whose socket stays full for
+        SEND_TIMEOUT_S."""
+        if self._begun is not None:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._begun
+            self._begun = None
+
+    async def write_whole(self, body: bytes, *, more: bool = True) -> None:
+        """Write, and wait until it is taken; TimeoutError."""
+        await self.finish()
+        if not self.write(body, more=more):
+            await self.finish()
+
+
+class _Begun:
+    """A coroutine of which the first step is done: awaiting it takes the others, in the task that awaits."""
+
+    def __init__(self, waits_for: Any, steps: Generator[Any, Any, Any]) -> None:
+        self._waits_for = waits_for
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            yield self._waits_for
+            yield from self._steps
+        finally:
+            self._steps.close()
+
+
 async def _serve(scope: Scope, principal: Principal, wish: Wish, receive: Receive, send: Send) -> None:
     organization_id = principal.organization.pk if principal.organization else ""
-    viewer = Viewer(organization_id, wish.machine_id, wish.kinds)
+    viewer, pipe = Viewer(organization_id, wish.machine_id, wish.kinds), Pipe(send)
     house = hub()
-    house.viewers.add(viewer)
+    house.join(viewer)
     metrics.STREAM_VIEWERS.set(len(house.viewers))
     leaving = asyncio.create_task(_watch_leaving(receive, viewer))
     try:
-        sent = await _greet(viewer, wish, house, send)
-        await _pump(scope, viewer, sent, send)
-        await _write(send, _farewell(viewer), more=False)
+        sent = await _greet(viewer, wish, house, pipe)
+        viewer.fit(pipe, sent)
+        await _pump(scope, viewer, pipe)
+        await pipe.write_whole(_farewell(viewer), more=False)
     except (OSError, TimeoutError):
         logger.info("stream: viewer gone")
     finally:
-        house.viewers.discard(viewer)
+        house.leave(viewer)
         metrics.STREAM_VIEWERS.set(len(house.viewers))
         metrics.STREAM_DROPPED.labels(reason=viewer.reason or "gone").inc()
         leaving.cancel()
 
 
-async def _greet(viewer: Viewer, wish: Wish, house: Hub, send: Send) -> int:
+async def _greet(viewer: Viewer, wish: Wish, house: Hub, pipe: Pipe) -> int:
     """Hello, what was missed, and the newest readings; the number up to which everything is sent."""
     loop = asyncio.get_running_loop()
     try:
@@ -207,25 +266,22 @@ async def _greet(viewer: Viewer, wish: Wish, house: Hub, send: Send) -> int:
         parts += [
             encode_frame("reading", payload) for payload in live.readings_of(viewer.organization_id, wish.machine_id)
         ]
-    await _write(send, b"".join(parts))
+    await pipe.write_whole(b"".join(parts))
     return newest
 
 
-async def _pump(scope: Scope, viewer: Viewer, sent: int, send: Send) -> None:
-    """Frames as they come, a heartbeat in silence, until the viewer ends; who it is is asked again now and then."""
+async def _pump(scope: Scope, viewer: Viewer, pipe: Pipe) -> None:
+    """Until the viewer ends: what its pipe did not take at once, a heartbeat in silence, and now and then who it is."""
     loop = asyncio.get_running_loop()
     check_at_s = loop.time() + HEARTBEAT_S
-    beat_at_s = loop.time() + HEARTBEAT_S
     while not viewer.reason:
-        frames = await viewer.take(max(0.01, min(check_at_s, beat_at_s) - loop.time()))
-        fresh = [frame for number, frame in frames if number is None or number > sent]
-        sent = max([sent, *(number for number, _frame in frames if number is not None)])
-        if fresh:
-            await _write(send, b"".join(fresh))
-            beat_at_s = loop.time() + HEARTBEAT_S
-        elif loop.time() >= beat_at_s:
-            await _write(send, b": heartbeat\n\n")
-            beat_at_s = loop.time() + HEARTBEAT_S
+        wake_at_s = min(check_at_s, pipe.wrote_at_s + HEARTBEAT_S)
+        frames = await viewer.take(max(0.01, wake_at_s - loop.time()))
+        await pipe.finish()
+        if body := viewer.unsent(frames):
+            await pipe.write_whole(body)
+        elif loop.time() >= pipe.wrote_at_s + HEARTBEAT_S:
+            await pipe.write_whole(b": heartbeat\n\n")
         if loop.time() >= check_at_s:
             check_at_s = loop.time() + HEARTBEAT_S
             await _check_again(scope, viewer)
@@ -246,12 +302,6 @@ async def _check_again(scope: Scope, viewer: Viewer) -> None:
 
 def _farewell(viewer: Viewer) -> bytes:
     return b"retry: 1000\n" + encode_frame("bye", {"reason": viewer.reason})
-
-
-async def _write(send: Send, body: bytes, *, more: bool = True) -> None:
-    """Hand bytes to the server; a client whose socket stays full for SEND_TIMEOUT_S is gone."""
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _watch_leaving(receive: Receive, viewer: Viewer) -> None:

@@ -185,7 +185,7 @@ class _Connection:
     async def serve(self) -> None:
         """Until the client leaves, its key is taken back, or the house closes."""
         house = hub()
-        house.viewers.add(self._viewer)
+        house.join(self._viewer)
         tasks = [asyncio.create_task(work()) for work in (self._answer, self._push, self._check)]
         try:
             loop = asyncio.get_running_loop()
@@ -196,7 +196,7 @@ class _Connection:
         except (OSError, TimeoutError, DatabaseError) as error:
             logger.info("artisan: connection ended: %s", error)
         finally:
-            house.viewers.discard(self._viewer)
+            house.leave(self._viewer)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

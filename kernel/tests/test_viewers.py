@@ -1,0 +1,219 @@
+"""Frames straight into connections: order, numbers, and the slow, without a server or a store."""
+
+import asyncio
+import random
+
+import pytest
+
+from kernel import hub, stream
+
+
+class Client:
+    """The far end of an ASGI `send`: reads while its door is open; keeps what it read, write by write."""
+
+    def __init__(self):
+        self.door = asyncio.Event()
+        self.door.set()
+        self.bodies = []
+        self.waited = 0
+
+    async def send(self, message):
+        if not self.door.is_set():
+            self.waited += 1
+            await self.door.wait()
+        self.bodies.append(message["body"])
+
+    @property
+    def frames(self):
+        return b"".join(self.bodies).split(b";")[:-1]
+
+
+def viewer_of(client, sent=0, machine=None):
+    viewer, pipe = hub.Viewer("org", machine, frozenset({"decisions", "readings"})), stream.Pipe(client.send)
+    viewer.fit(pipe, sent)
+    pipe.wrote_at_s = asyncio.get_running_loop().time()
+    return viewer, pipe
+
+
+def frames(*numbers):
+    return [(number, b"%d;" % number) for number in numbers]
+
+
+def test_frame_is_with_a_client_that_reads_before_give_returns():
+    async def scenario():
+        client = Client()
+        viewer, pipe = viewer_of(client)
+        viewer.give(frames(1, 2))
+        assert client.bodies == [b"1;2;"]  # one write, no task woken
+        assert not pipe.is_full
+
+    asyncio.run(scenario())
+
+
+def test_number_that_was_sent_is_not_sent_again_and_readings_always_are():
+    async def scenario():
+        client = Client()
+        viewer, _pipe = viewer_of(client, sent=5)
+        viewer.give(frames(4, 5, 6))
+        viewer.give(frames(6, 7))
+        viewer.give([(None, b"r;"), (None, b"r;")])
+        viewer.give(frames(7))
+        assert client.frames == [b"6", b"7", b"r", b"r"]
+
+    asyncio.run(scenario())
+
+
+def test_viewer_without_a_pipe_keeps_its_frames_for_the_pump():
+    async def scenario():
+        viewer = hub.Viewer("org", None, frozenset({"decisions"}))
+        viewer.give(frames(1, 2))
+        assert await viewer.take(0.0) == frames(1, 2)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_written_to_a_viewer_that_must_end():
+    async def scenario():
+        client = Client()
+        viewer, _pipe = viewer_of(client)
+        viewer.end("shutdown")
+        viewer.give(frames(1))
+        assert client.bodies == []
+
+    asyncio.run(scenario())
+
+
+def test_connection_that_breaks_ends_its_viewer():
+    async def broken(_message):
+        raise ConnectionResetError
+
+    async def scenario():
+        viewer = hub.Viewer("org", None, frozenset({"decisions"}))
+        viewer.fit(stream.Pipe(broken), 0)
+        viewer.give(frames(1))
+        assert viewer.reason == "left"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_client_that_reads_by_fits_and_starts_gets_every_frame_once_and_in_order(seed):
+    """The door opens and shuts at random moments between frames; the pump runs all the while."""
+    chance = random.Random(seed)
+
+    async def scenario():
+        client, count = Client(), 200
+        viewer, pipe = viewer_of(client)
+        pump = asyncio.create_task(stream._pump({}, viewer, pipe))
+        number = 0
+        while number < count:
+            many = chance.randint(1, 3)
+            viewer.give(frames(*range(number + 1, number + many + 1)))
+            number += many
+            if chance.random() < 0.3:
+                (client.door.clear if client.door.is_set() else client.door.set)()
+            for _ in range(chance.randint(0, 3)):
+                await asyncio.sleep(0)
+        client.door.set()
+        while len(client.frames) < number:
+            await asyncio.sleep(0)
+        viewer.end("left")
+        await pump
+        assert client.frames == [b"%d" % each for each in range(1, number + 1)]
+        assert client.waited > 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_client_whose_socket_stays_full_is_given_up_and_holds_up_nobody(monkeypatch):
+    monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 0.05)
+
+    async def scenario():
+        slow, quick = Client(), Client()
+        slow.door.clear()
+        (viewer, pipe), (other, _pipe) = viewer_of(slow), viewer_of(quick)
+        pump = asyncio.create_task(stream._pump({}, viewer, pipe))
+        for each in (viewer, other):
+            each.give(frames(1))
+        assert quick.frames == [b"1"]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pump, 5)
+        assert slow.bodies == []
+
+    asyncio.run(scenario())
+
+
+def test_client_that_reads_again_in_time_is_kept(monkeypatch):
+    monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 5.0)
+
+    async def scenario():
+        client = Client()
+        client.door.clear()
+        viewer, pipe = viewer_of(client)
+        pump = asyncio.create_task(stream._pump({}, viewer, pipe))
+        viewer.give(frames(1))
+        viewer.give(frames(2))
+        await asyncio.sleep(0.02)
+        client.door.set()
+        while len(client.frames) < 2:
+            await asyncio.sleep(0)
+        viewer.give(frames(3))
+        assert client.frames == [b"1", b"2", b"3"]
+        viewer.end("left")
+        await pump
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_pump_that_is_cancelled_leaves_nothing_begun():
+    async def scenario():
+        client = Client()
+        client.door.clear()
+        viewer, pipe = viewer_of(client)
+        pump = asyncio.create_task(stream._pump({}, viewer, pipe))
+        viewer.give(frames(1))
+        await asyncio.sleep(0)
+        pump.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pump
+        client.door.set()
+        await asyncio.sleep(0)
+        assert client.bodies == []
+
+    asyncio.run(scenario())
+
+
+def test_only_those_who_want_it_are_given_a_frame():
+    async def scenario():
+        house, clients = hub.Hub(asyncio.get_running_loop()), {}
+        for machine in ("a", "b", None):
+            clients[machine] = Client()
+            house.join(viewer_of(clients[machine], machine=machine)[0])
+        stranger = Client()
+        other = hub.Viewer("other", None, frozenset({"decisions"}))
+        other.fit(stream.Pipe(stranger.send), 0)
+        house.join(other)
+        house._show_frames("org", [("a", 1, b"1;"), ("b", 2, b"2;"), ("", 3, b"3;"), ("a", 4, b"4;")])
+        assert {machine: client.frames for machine, client in clients.items()} == {
+            "a": [b"1", b"4"], "b": [b"2"], None: [b"1", b"2", b"3", b"4"],
+        }  # fmt: skip
+        house._show_reading("org", "a", {"n": 1})
+        assert [len(clients[machine].bodies) for machine in ("a", "b", None)] == [2, 1, 2]
+        assert stranger.bodies == []
+
+    asyncio.run(scenario())
+
+
+def test_viewer_that_left_is_given_nothing_and_leaves_nothing_behind():
+    async def scenario():
+        house, client = hub.Hub(asyncio.get_running_loop()), Client()
+        viewer, _pipe = viewer_of(client)
+        house.join(viewer)
+        house.leave(viewer)
+        house.leave(viewer)
+        house._show_frames("org", [("a", 1, b"1;")])
+        assert client.bodies == []
+        assert not house.viewers
+        assert not house._watching
+
+    asyncio.run(scenario())
