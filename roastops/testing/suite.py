@@ -29,7 +29,7 @@ ON_POSTGRES = [
 ]
 #: These start servers of their own with a database of their own choosing: a second run would be the first again.
 ONCE = [
-    "test_bench_figures.py", "test_environment.py", "test_faults_live.py", "test_replay_live.py",
+    "test_bench_figures.py", "test_environment.py", "test_faults_live.py", "test_isolation.py", "test_replay_live.py",
     "test_schemathesis.py", "test_strangers.py", "test_up.py",
 ]  # fmt: skip
 #: A machine loop with a real keeper, by the clock: on SQLite in `make test`, on PostgreSQL in `make prove`.
@@ -41,12 +41,13 @@ BY_THE_CLOCK = [
 ROOMS = [room for room in ON_POSTGRES if room != "roastops"]
 #: Rooms that know no database, and the simulation, which brings its own.
 LEAVES = ["drivers", "agents", "simulation"]
-#: Of the real processes: those with a browser or a bridge, and walks over every page and endpoint. (Half of the time.)
-WALKS = sorted(
+#: Of the real processes: those with a browser or a bridge, and walks over every page and endpoint, which share one
+#: server. (Half of the time.)
+WALKS = [
     str(path)
-    for name in ("browser", "bridge", "isolation", "nonsense", "sound", "strangers", "translation")
-    for path in Path("roastops/tests").glob(f"test_{name}*.py")
-)
+    for name in ("bridge", "browser", "isolation", "nonsense", "sound", "translation", "strangers", "schemathesis")
+    for path in sorted(Path("roastops/tests").glob(f"test_{name}*.py"))
+]
 PAIR = [
     "--meeting-database",
     *ON_POSTGRES, *(f"--ignore=roastops/tests/{name}" for name in ONCE), *(f"--ignore={path}" for path in BY_THE_CLOCK),

@@ -95,16 +95,10 @@ def one_server() -> Iterator[Stack]:
         stack = Stack(Path(name), environment, None, None, port)
         try:
             stack.migrate()
-            stack.manage("collectstatic", "--no-input", "--verbosity", "0")
-            stack.demo = json.loads(stack.manage("demo", "--json").stdout)
-            stack.manage("shell", "--no-imports", "-c", _NEIGHBOURS)
-            _make_keys(stack)
+            _furnish(stack)
             stack.start_machine()
             _start_keeper(stack)
             stack.start_web()
-            stack.demo["ids"] = json.loads(
-                stack.manage("shell", "--no-imports", "-c", _HAPPENED).stdout.splitlines()[-1]
-            )
             order = stack.order("SET_POWER", 3, reasoning="demo-secret-reasoning")
             stack.demo["ids"]["proposal_id"] = order["proposal_id"]
             yield stack
@@ -121,11 +115,18 @@ def _start_keeper(stack: Stack) -> None:
     wait_for(lambda: (stack.keeper_status() or {}).get("reading"), "the keeper", 20)
 
 
-def _make_keys(stack: Stack) -> None:
-    stack.make_keys()
-    for who, *holder in (("stranger", "--user", "stranger"), ("strange_agent", "--agent", "roastrunner")):
-        scopes = EVERY_SCOPE if who == "stranger" else "read,propose"
-        stack.keys[who] = stack.manage("createkey", "--org", "other", *holder, "--scopes", scopes).stdout.strip()
+def _furnish(stack: Stack) -> None:
+    """The demo with what happened there, the other organisation, everybody's keys."""
+    key = ("createkey", "--org", "other")
+    *_, stranger, strange_agent, happened = stack.load_demo(
+        ("collectstatic", "--no-input", "--verbosity", "0"),
+        ("shell", "--no-imports", "-c", _NEIGHBOURS),
+        (*key, "--user", "stranger", "--scopes", EVERY_SCOPE),
+        (*key, "--agent", "roastrunner", "--scopes", "read,propose"),
+        ("shell", "--no-imports", "-c", _HAPPENED),
+    )
+    stack.keys |= {"stranger": stranger, "strange_agent": strange_agent}
+    stack.demo["ids"] = json.loads(happened.splitlines()[-1])
 
 
 def signed_in(stack: Stack, username: str, password: str) -> httpx.Client:

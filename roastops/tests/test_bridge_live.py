@@ -23,7 +23,7 @@ import pytest
 from drivers import keeper_config, keeper_process
 from drivers.keeper import take_lock
 from roastops.testing import servers
-from roastops.testing.processes import BASE_DIR, Fleet, Running
+from roastops.testing.processes import BASE_DIR, Fleet, Running, in_turn
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SPEED = 40.0  # device seconds a second: a roast of ten minutes in a quarter of one
@@ -144,15 +144,16 @@ def far() -> Iterator[Far]:
         held.callback(_end_keepers, folder / "house" / "run")
         house = held.enter_context(Fleet(folder / "house", database_url=database_url))
         there = held.enter_context(Fleet(folder / "there", ROASTOPS_SPEED=f"{SPEED:g}"))
-        house.manage("migrate", "--verbosity", "0")
-        house.manage("demo", "--json")
         key_file, signing_key = folder / "there" / "api.key", folder / "device.json"
-        new = ("devicekey", "new", "--org", "demo", "--machine", "Far", "--new-machine")
-        house.manage(*new, "--out", str(signing_key))
+        key = ("createkey", "--org", "demo")
+        *_, lead = in_turn(
+            house.environment, ("migrate", "--verbosity", "0"), ("demo", "--json"),
+            ("devicekey", "new", "--org", "demo", "--machine", "Far", "--new-machine", "--out", str(signing_key)),
+            (*key, "--user", "lead", "--scopes", "operate,lead"),
+        )  # fmt: skip
         machine_id = json.loads(signing_key.read_text())["machine_id"]
         scope = f"telemetry:{machine_id}"
-        key_file.write_text(house.manage("createkey", "--org", "demo", "--agent", "bridge", "--scopes", scope).strip())
-        lead = house.manage("createkey", "--org", "demo", "--user", "lead", "--scopes", "operate,lead").strip()
+        key_file.write_text(house.manage(*key, "--agent", "bridge", "--scopes", scope).strip())
         web = house.start_up("--without-demo")
         headers = {"Authorization": f"Bearer {lead}"}
         client = held.enter_context(httpx.Client(base_url=web.url, headers=headers, trust_env=False, timeout=20))

@@ -184,7 +184,7 @@ def served_house(**more: str) -> Iterator[House]:
         try:
             # Its own machine and agent stay out: the machine is ours, and no agent may order meanwhile.
             stack.spawn("web", PYTHON, "manage.py", "up", "--without-demo", "--port", str(port))
-            wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 60)
+            wait_for(lambda: stack.get("/readyz", timeout=1).status_code == 200, "the house", 180)
             stack.demo = json.loads(stack.manage("demo", "--json").stdout)
             stack.start_machine(speed=SPEED)
             with (
