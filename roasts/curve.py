@@ -22,6 +22,8 @@ Column = NDArray[np.float64]
 #: Drying ends here where nobody marked it and the source does not say (Artisan's default, reference §4.2).
 DRY_END_C = 150.0
 AUC_BASE_C = 100.0
+#: `CurveSummary.auc_from` of an area that begins where the source's own does (`Curve.area_from_s`).
+AUC_FROM_SOURCE = "where_the_source_began"
 #: Beans below this are a sensor that answers nothing (Artisan writes -1): "lowest positive BT".
 LOWEST_BELIEVED_C = 0.0
 #: While it roasts, the lowest reading so far is the turning point once the beans rose by this.
@@ -35,6 +37,7 @@ class Curve:
     ``bean_temp_c`` is the probe in the beans (BT). ``infrared_temp_c`` is a Bullet's eye;
     ``environment_temp_c`` the ET of machines that have one. All columns have the shape of ``elapsed_s``.
     ``dry_end_c`` is where the source itself lets drying end (an `.alog`'s ``phases[1]``); None: it does not say.
+    ``area_from_s`` is where the source's own area (AUC) begins if not where the beans turned; None: there.
     """
 
     elapsed_s: Column
@@ -50,6 +53,7 @@ class Curve:
     voltage_v: Column | None = None
     state: tuple[str, ...] | None = None  # drivers.port.MachineState values
     dry_end_c: float | None = None
+    area_from_s: float | None = None
 
     def __len__(self) -> int:
         return len(self.elapsed_s)
@@ -114,7 +118,7 @@ class CurveSettings:
 
     dry_end_c: float | None = None  # None: what the curve's source says, else DRY_END_C
     auc_base_c: float = AUC_BASE_C
-    auc_from: str = "turning_point"  # charge | turning_point | dry_end | first_crack_start
+    auc_from: str | None = None  # charge | turning_point | dry_end | first_crack_start; None: as source, else turning
     heater: HeaterModel | None = None
 
 
@@ -334,7 +338,7 @@ def summarise(
         development_ratio=development.duration_s / total_s if development is not None and is_settled else None,
         auc_c_min=_area(curve, moments, settings),
         auc_base_c=settings.auc_base_c,
-        auc_from=settings.auc_from,
+        auc_from=_area_begin(curve, settings),
         total_rate_c_per_min=_end_to_end(curve, moments.turning.elapsed_s, moments.end_s) if moments.turning else None,
         highest_environment_c=_highest_environment(curve, moments),
         crashes=crashes,
@@ -355,7 +359,7 @@ def _empty(settings: CurveSettings, dry_end_c: float, weights: Weights | None) -
         development_ratio=None,
         auc_c_min=None,
         auc_base_c=settings.auc_base_c,
-        auc_from=settings.auc_from,
+        auc_from=settings.auc_from or "turning_point",
         total_rate_c_per_min=None,
         highest_environment_c=None,
         crashes=(),
@@ -509,15 +513,21 @@ def _end_to_end(curve: Curve, from_s: float, to_s: float) -> float | None:
     return None if rise_c is None else 60 * rise_c / (to_s - from_s)
 
 
+def _area_begin(curve: Curve, settings: CurveSettings) -> str:
+    """Where the area counts from: what a person chose, else what the curve's source did, else the turning point."""
+    return settings.auc_from or ("turning_point" if curve.area_from_s is None else AUC_FROM_SOURCE)
+
+
 def _area(curve: Curve, moments: _Moments, settings: CurveSettings) -> float | None:
     """The roast's AUC from the chosen event; None where it has no such event."""
     starts = {
+        AUC_FROM_SOURCE: curve.area_from_s,
         "charge": moments.charge_s,
         "turning_point": moments.turning.elapsed_s if moments.turning else None,
         "dry_end": moments.dry_end.elapsed_s if moments.dry_end else None,
         "first_crack_start": moments.crack.elapsed_s if moments.crack else None,
     }
-    from_s = starts.get(settings.auc_from)
+    from_s = starts.get(_area_begin(curve, settings))
     return None if from_s is None else area_c_min(curve, from_s, moments.end_s, settings.auc_base_c)
 
 

@@ -29,6 +29,7 @@ class ImportedFile(models.Model):
     computed = models.JSONField(default=dict)  # the source program's own summary
     carried = models.JSONField(default=dict)
     dry_end_c = models.FloatField(null=True)  # where the source lets drying end
+    area_from_s = models.FloatField(null=True)  # where the source's area begins, if not at the turning point
 
     class Meta:
         ordering = ["-imported_at", "roast_id"]

@@ -152,6 +152,7 @@ SAID = (
     # marks, phases, sources
     _("charge"),
     _("turning point"),
+    _("where the source began"),
     _("dry end"),
     _("first crack start"),
     _("first crack end"),

@@ -24,6 +24,10 @@ KINDS = (
     "drop",
     "cool_end",
 )
+#: Keys of ``anno_positions``: the places of the words Artisan drew at its marks, in the order it drew them first.
+CHARGE_DRAWN, TURNING_POINT_DRAWN, DROP_DRAWN = 0, -1, 6
+#: Where Artisan saw no turning point for so long after charge, its area (AUC) begins with the next reading.
+UNSEEN_FOR_S = 120.0
 DEFAULT_TYPES = ("Air", "Drum", "Damper", "Burner", "--")
 UNTYPED = 4
 
@@ -92,6 +96,30 @@ def _marks_in_seconds(
         float(columns.times_s[int(np.argmin(np.abs(columns.times_s - index)))]) if is_one else None
         for index, is_one in zip(indices, is_set, strict=True)
     ]
+
+
+def area_begin_s(fields: Mapping[str, Any], columns: Columns, lead_in_s: float) -> float | None:
+    """Seconds since charge at which the file's own AUC begins, where that is not its turning point; else None.
+
+    Artisan names a turning point at once when it sees one while recording, and draws its word then. Where it sees none
+    within two minutes a timer takes the reading of that moment instead (for roasters whose beans never turn), without a
+    word; the word comes last, after the drop's, when the whole picture is drawn anew. Saved like that, the area counts
+    from the timer's reading although `computed` names the true turning point (Artisan's published behaviour; 39 of 39
+    real logs agree to the last digit of their areas: docs/curve.md). A file that was loaded and saved again has the
+    word in its place, and its area counts from the turning point.
+    """
+    if fields.get("computed", {}).get("AUCbegin", "TP") != "TP":
+        return None
+    drawn = [entry[0] for entry in fields.get("anno_positions", []) if entry]
+    if TURNING_POINT_DRAWN not in drawn or DROP_DRAWN not in drawn:
+        return None
+    turned, dropped = drawn.index(TURNING_POINT_DRAWN), drawn.index(DROP_DRAWN)
+    # a charge that was marked anew draws both words again: then their order says nothing
+    is_charge_moved = CHARGE_DRAWN in drawn and drawn.index(CHARGE_DRAWN) > dropped
+    if turned < dropped or is_charge_moved:
+        return None
+    later_s = columns.times_s[columns.times_s - lead_in_s > UNSEEN_FOR_S]
+    return round(float(later_s[0]) - lead_in_s, 9) if len(later_s) else None
 
 
 def read_special_events(

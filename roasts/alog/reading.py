@@ -7,6 +7,7 @@ settings times ten) become steps, and its infrared eye is recognised whichever c
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,10 @@ def roast_of(log: Mapping[str, Literal], found: Findings, *, format_name: str) -
         found.know("temperatures in °F, converted to °C")
     columns = read_columns(log, fields, found, is_fahrenheit=is_fahrenheit)
     marks = alog_marks.read_marks(fields, columns, found)
-    curve = columns.since(marks.lead_in_s, dry_end_c=alog_metadata.dry_end_c(fields, is_fahrenheit=is_fahrenheit))
+    curve = dataclasses.replace(
+        columns.since(marks.lead_in_s, dry_end_c=alog_metadata.dry_end_c(fields, is_fahrenheit=is_fahrenheit)),
+        area_from_s=alog_marks.area_begin_s(fields, columns, marks.lead_in_s),
+    )
     events = alog_marks.read_special_events(fields, columns, marks.lead_in_s, found)
     metadata = alog_metadata.read_metadata(fields, found, lead_in_s=marks.lead_in_s, is_fahrenheit=is_fahrenheit)
     _say_what_was_read(found, columns, marks)

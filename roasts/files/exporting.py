@@ -31,7 +31,7 @@ def load_roast(roast: Roast) -> ImportedRoast:
     marks = stored_curve.load_marks(roast)
     return ImportedRoast(
         format=file.format if file else "json",
-        curve=dataclasses.replace(curve, dry_end_c=file.dry_end_c if file else curve.dry_end_c),
+        curve=curve,
         marks=tuple(sorted(marks, key=lambda mark: mark.elapsed_s)),
         metadata=_metadata(roast, file, curve),
         special_events=_special_events(file, curve),

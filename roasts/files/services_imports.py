@@ -179,7 +179,8 @@ def _counted(roast: Roast, imported: ImportedRoast, marks: Sequence[Mark], colum
     named |= {name: sample_rows.within(values, sample_rows.WHOLE) for name, values in columns.wholes.items()}
     curve = stored_curve.curve_of(columns.elapsed_ms / 1000, named, columns.state)
     stored_marks = tuple(dataclasses.replace(mark, elapsed_s=round(mark.elapsed_s * 1000) / 1000) for mark in marks)
-    stored = dataclasses.replace(curve, dry_end_c=imported.curve.dry_end_c)
+    said = imported.curve
+    stored = dataclasses.replace(curve, dry_end_c=said.dry_end_c, area_from_s=said.area_from_s)
     return summarise(stored, stored_marks, summaries.settings_of(roast), summaries.weights_of(roast))
 
 
@@ -287,6 +288,7 @@ def _create_file(
         computed=_storable(dict(imported.computed)),
         carried=_storable({name: value for name, value in imported.carried.items() if not _is_long(value)}),
         dry_end_c=imported.curve.dry_end_c,
+        area_from_s=imported.curve.area_from_s,
     )
 
 

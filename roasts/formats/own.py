@@ -40,7 +40,9 @@ LINES_FORMAT = "roastops-roast-lines/1"
 MAX_LINE_CHARS = 20_000
 MAX_MARKS = 500
 COLUMNS = tuple(
-    field.name for field in dataclasses.fields(Curve) if field.name not in ("elapsed_s", "state", "dry_end_c")
+    field.name
+    for field in dataclasses.fields(Curve)
+    if field.name not in ("elapsed_s", "state", "dry_end_c", "area_from_s")
 )
 KINDS = frozenset(
     """charge turning_point dry_end first_crack_start first_crack_end second_crack_start drop cool_end note""".split()
@@ -114,6 +116,7 @@ def _described(roast: ImportedRoast) -> dict[str, Any]:
         "computed": dict(roast.computed),
         "carried": dict(roast.carried),
         "dry_end_c": roast.curve.dry_end_c,
+        "area_from_s": roast.curve.area_from_s,
     }
     return {name: value for name, value in described.items() if value not in (None, [], {})}
 
@@ -218,7 +221,11 @@ def _roast(
         raise NoCurve("The times do not rise, or leave the day.")
     named: Mapping[str, Any] = {name: listed[name] for name in COLUMNS if name in listed}
     curve = Curve(
-        elapsed_s=elapsed_s, state=_states(states, len(elapsed_s)), dry_end_c=_number(whole, "dry_end_c"), **named
+        elapsed_s=elapsed_s,
+        state=_states(states, len(elapsed_s)),
+        dry_end_c=_number(whole, "dry_end_c"),
+        area_from_s=_number(whole, "area_from_s"),
+        **named,
     )
     found.know(f"{len(curve)} readings over {clock_words(float(elapsed_s[-1] - elapsed_s[0]))} min")
     found.know("columns: " + ", ".join(name.removesuffix("_c").replace("_", " ") for name in named))

@@ -31,12 +31,13 @@ def load_curve(roast: Roast) -> Curve:
     elapsed_s = np.asarray(elapsed_ms, dtype=float) / 1000
     _leave_out_doubted(roast, elapsed_s, found)
     curve = curve_of(elapsed_s, found, states)
-    return replace(curve, dry_end_c=_dry_end_c(roast)) if roast.source == RoastSource.IMPORTED.value else curve
+    return _with_source(curve, roast) if roast.source == RoastSource.IMPORTED.value else curve
 
 
-def _dry_end_c(roast: Roast) -> float | None:
-    """Where an imported file itself lets drying end."""
-    return ImportedFile.objects.filter(roast=roast).values_list("dry_end_c", flat=True).first()
+def _with_source(curve: Curve, roast: Roast) -> Curve:
+    """The curve with where its imported file itself lets drying end and its area begin."""
+    said = ImportedFile.objects.filter(roast=roast).values("dry_end_c", "area_from_s").first()
+    return curve if said is None else replace(curve, **said)
 
 
 def curve_of(elapsed_s: Column, columns: dict[str, Column], states: Sequence[str] | None) -> Curve:

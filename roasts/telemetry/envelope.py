@@ -162,6 +162,7 @@ class _Reader:
 def _as_it_came(item: Any) -> Any:
     """A refused item for the digest; one that JSON cannot spell (a number past all floats) as text."""
     try:
+        item = _spelt(item)
         canonical.dumps(item)
     except RecursionError:
         return "nested too deeply"
@@ -176,10 +177,7 @@ def _as_it_came(item: Any) -> Any:
 def read_json(body: bytes, *, received_at: dt.datetime) -> Envelope:
     """An envelope as one JSON object. BadEnvelope."""
     _bounded(body)
-    data = _loads(body)
-    if not isinstance(data, dict):
-        raise BadEnvelope("malformed_body", "The body must be one JSON object.")
-    return read(data, received_at=received_at)
+    return read(_object(_loads(body), "The body must be one JSON object."), received_at=received_at)
 
 
 def read_lines(body: bytes, *, received_at: dt.datetime) -> Envelope:
@@ -191,9 +189,7 @@ def read_lines(body: bytes, *, received_at: dt.datetime) -> Envelope:
     lines = [line for line in body.split(b"\n") if line.strip()]
     if not lines:
         raise BadEnvelope("malformed_body", "There is no header line.")
-    header = _loads(lines[0])
-    if not isinstance(header, dict):
-        raise BadEnvelope("malformed_body", "The first line must be the envelope, one JSON object.")
+    header = _object(_loads(lines[0]), "The first line must be the envelope, one JSON object.")
     if "points" in header:
         raise BadEnvelope("points_in_header", "In lines, points follow the header, one a line.", "Leave `points` out.")
     if len(lines) - 1 > MAX_POINTS:
@@ -203,6 +199,17 @@ def read_lines(body: bytes, *, received_at: dt.datetime) -> Envelope:
 
 class _NotJson(str):
     """A line that could not be read, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedTwice:
+    """An object in which ``name`` stands twice, or an object inside it; all its pairs, for the digest.
+
+    Two readers of such an object may see two values: it is refused, never guessed at.
+    """
+
+    name: str
+    pairs: list[tuple[str, Any]]
 
 
 def _line(line: bytes) -> Any:
@@ -217,13 +224,83 @@ def _bounded(body: bytes) -> None:
         raise BadEnvelope("body_too_large", "The body is larger than 1 MB.", "Send fewer points at once.")
 
 
+def _object(data: Any, message: str) -> dict[str, Any]:
+    if isinstance(data, _NamedTwice):
+        raise BadEnvelope(
+            "name_twice", f"The name `{data.name}` stands twice in the envelope.", "Send every name once."
+        )
+    if not isinstance(data, dict):
+        raise BadEnvelope("malformed_body", message)
+    return data
+
+
 def _loads(raw: bytes) -> Any:
+    """The JSON; an object in which a name stands twice, or that holds such a one, is a `_NamedTwice`."""
     try:
-        return json.loads(raw, parse_constant=_no_constant)
+        data = json.loads(raw, parse_constant=_no_constant)
+        if _is_each_name_once(raw, data):
+            return data
+        return json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_each_once)
     except RecursionError:
         raise BadEnvelope("malformed_body", "The body is nested too deeply.") from None
     except ValueError as error:
         raise BadEnvelope("malformed_body", f"The body is not JSON: {error}"[:200]) from None
+
+
+def _is_each_name_once(raw: bytes, data: Any) -> bool:
+    """Whether it is certain, at the price of a few searches, that no name stands twice in one object of this text.
+
+    A name ends with a quote and a colon. Where nothing stands between those two, the text has at least as many of that
+    pair as names; and it has no fewer names than were read. So where pairs and names read are equal many, each name was
+    read once. False is not the contrary: who sets spaces there, or names deep inside, is read again, name by name.
+    """
+    if any(part in raw for part in _UNCERTAIN):
+        return False
+    return raw.count(b'":') == _names_read(data)
+
+
+#: A space after a quote, or two bytes a letter (UTF-16): then names are counted one by one.
+_UNCERTAIN = (b'" ', b'"\t', b'"\n', b'"\r', b"\0")
+
+
+def _names_read(data: Any) -> int:
+    """Names in an envelope, or in a point, and one level further down."""
+    if not isinstance(data, dict):
+        return 0
+    found = len(data) + _names_inside(data)
+    for name in ("points", "events"):
+        items = data.get(name)
+        for item in items if isinstance(items, list) else ():
+            if isinstance(item, dict):
+                found += len(item) + _names_inside(item)
+    return found
+
+
+def _names_inside(item: dict[str, Any]) -> int:
+    quality, extras = item.get("quality"), item.get("extras")
+    inside = len(quality) if isinstance(quality, dict) else 0
+    return inside + len(extras) if isinstance(extras, dict) else inside
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _NamedTwice:
+    """An object's pairs as the object they make, for json."""
+    found = dict(pairs)
+    twice = next((value.name for _, value in pairs if isinstance(value, _NamedTwice)), None)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)[:60]
+    if twice is None:
+        return found
+    return _NamedTwice(twice, pairs)
+
+
+def _spelt(value: Any) -> Any:
+    """A refused item as canonical JSON can spell it: an object in which a name stands twice as a list of its pairs."""
+    if isinstance(value, _NamedTwice):
+        return [[name, _spelt(inner)] for name, inner in value.pairs]
+    if isinstance(value, dict):
+        return {name: _spelt(inner) for name, inner in value.items()}
+    return [_spelt(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _no_constant(word: str) -> Any:
@@ -362,6 +439,7 @@ def _point(index: int, item: Any, is_counted: bool, received_at: dt.datetime) ->
     if not isinstance(item, dict):
         if isinstance(item, _NotJson):
             raise _Refused("not_json", "the line is not JSON")
+        _refuse_named_twice(item)
         raise _Refused("not_an_object", "a point must be an object")
     at, spelling = _time(item.get("at"), received_at)
     form: dict[str, Any] = {"at": spelling}
@@ -385,6 +463,11 @@ def _point(index: int, item: Any, is_counted: bool, received_at: dt.datetime) ->
     if device_ms is None:
         device_ms = epoch_ms(at)
     return Point(index, at, device_ms, form), form
+
+
+def _refuse_named_twice(item: Any) -> None:
+    if isinstance(item, _NamedTwice):
+        raise _Refused("name_twice", f"the name {item.name!r} stands twice in one object")
 
 
 def epoch_ms(at: dt.datetime) -> int:
@@ -436,6 +519,7 @@ def _is_clean(text: str) -> bool:
 
 def _event(item: Any, received_at: dt.datetime) -> tuple[Event, dict[str, Any]]:
     """One event and its canonical form."""
+    _refuse_named_twice(item)
     if not isinstance(item, dict):
         raise _Refused("not_an_object", "an event must be an object")
     for name in item:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from roasts.alog import read_alog
 from roasts.curve import Column, Curve, Mark, Marks
 from roasts.tests import real_logs
 
@@ -62,5 +64,5 @@ def all_roasts() -> tuple[tuple[str, Curve, Marks, dict], ...]:
 
 def _read(path: Path) -> tuple[str, Curve, Marks, dict]:
     log = real_logs.read(path)
-    curve = curve_of(log)
+    curve = replace(curve_of(log), area_from_s=read_alog(path.read_bytes()).curve.area_from_s)
     return path.stem, curve, marks_of(log, curve), log.raw["computed"]

@@ -372,6 +372,46 @@ def test_marks_beyond_the_recording_are_left_out_where_seconds_make_no_sense_eit
     assert any("beyond" in line for line in roast.warnings)
 
 
+def drawn(*keys: int) -> list[list[float]]:
+    """``anno_positions`` whose words were drawn in this order."""
+    return [[float(key), 0.0, 0.0, 0.0, 0.0] for key in keys]
+
+
+def long_log(**changes: Any) -> dict[str, Any]:
+    """A log of 200 s with its charge at 2 s and its drop at 190 s."""
+    columns = {name: [100.0 + second for second in range(200)] for name in ("timex", "temp1", "temp2")}
+    return small(**columns, timeindex=[2, 0, 180, 0, 0, 0, 190, 0], **changes) | {
+        "timex": [float(s) for s in range(200)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("order", "begin_s"),
+    [
+        ((0, 2, 6, -1), 121.0),  # drawn last: nobody saw it turn, a timer stood in
+        ((0, 6, -1), 121.0),
+        ((0, -1, 2, 6), None),  # seen while it roasted, or loaded and saved again
+        ((0, 2, -1, 6), None),  # the drop was marked anew
+        ((2, 6, 0, -1), None),  # the charge was marked anew
+        ((0, 2, 6), None),
+        ((-1,), None),
+        ((), None),
+    ],
+)
+def test_the_area_begins_at_the_timer_where_the_word_of_the_turning_point_was_drawn_last(
+    order: tuple[int, ...], begin_s: float | None
+) -> None:
+    assert read(long_log(anno_positions=drawn(*order))).curve.area_from_s == begin_s
+
+
+def test_a_timer_needs_two_minutes_of_roast_and_an_area_from_the_turning_point() -> None:
+    last = drawn(0, 2, 6, -1)
+    assert read(small(anno_positions=last)).curve.area_from_s is None
+    assert read(long_log(anno_positions=last, computed={"AUCbegin": "CHARGE"})).curve.area_from_s is None
+    assert read(long_log(anno_positions=last, computed={"AUCbegin": "TP"})).curve.area_from_s == 121.0
+    assert read(long_log(anno_positions=[[], [6.0], [-1.0]])).curve.area_from_s == 121.0
+
+
 def test_readings_whose_time_does_not_rise_are_left_out_and_marks_still_stand_at_theirs() -> None:
     times = [0.0, 1.0, 2.0, 2.0, 1.5, 5.0, 6.0, float("nan"), 8.0, 9.0]
     roast = read_alog(repr(small(timex=times)).encode())

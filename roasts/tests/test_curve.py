@@ -76,6 +76,17 @@ def test_area_may_begin_elsewhere_and_on_another_base() -> None:
     assert summarise(ROAST, MARKS, CurveSettings(auc_from="nonsense")).auc_c_min is None
 
 
+def test_area_begins_where_the_source_began_unless_a_person_chooses() -> None:
+    told = Curve(ROAST.elapsed_s, ROAST.bean_temp_c, area_from_s=300.0)
+    counted = summarise(told, MARKS)
+    assert counted.auc_from == "where_the_source_began"
+    assert counted.auc_c_min == area_c_min(told, 300, counted.landmark("drop").elapsed_s)
+    assert counted.turning_point_s == summarise(ROAST, MARKS).turning_point_s, "the beans turned where they turned"
+    chosen = summarise(told, MARKS, CurveSettings(auc_from="turning_point"))
+    assert chosen.auc_from == summarise(ROAST, MARKS).auc_from == "turning_point"
+    assert chosen.auc_c_min == summarise(ROAST, MARKS).auc_c_min > counted.auc_c_min
+
+
 def test_of_equally_low_readings_the_latest_is_the_turning_point() -> None:
     curve = Curve(np.arange(6.0), np.array([120.0, 100, 90, 90, 91, 95]))
     assert summarise(curve, (Mark("drop", 5),)).turning_point_s == 3

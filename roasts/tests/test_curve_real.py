@@ -11,8 +11,6 @@ from roasts.curve import CurveSettings, area_c_min, summarise
 from roasts.tests import real_logs
 from roasts.tests.real_curves import all_roasts
 
-#: A live program that saw no turning point lets the area begin here (all of the logs that differ agree on it).
-LATCHED_AFTER_S = 120.0
 NAMES = [path.stem for path in real_logs.paths()]
 
 
@@ -39,30 +37,32 @@ def test_turning_point_and_phases_equal_artisans_to_its_last_digit(number: int) 
     assert summary.landmark("drop").bean_temp_c == computed["DROP_BT"]
 
 
-def test_area_is_within_one_wherever_the_turning_point_was_not_latched_live() -> None:
-    latched = []
-    for name, curve, marks, computed in settled():
-        summary = summarise(curve, marks)
-        if abs(summary.auc_c_min - computed["AUC"]) <= 1:
-            continue
-        since_latch = area_c_min(curve, LATCHED_AFTER_S, summary.landmark("drop").elapsed_s)
-        assert round(since_latch) == pytest.approx(computed["AUC"], abs=1), f"{name}: neither begin explains the area"
-        assert summary.auc_c_min > computed["AUC"], f"{name}: a later begin can only make it smaller"
-        latched.append(name)
-    assert len(latched) <= 0.3 * len(settled())
+def test_area_is_artisans_to_its_last_digit_on_nearly_every_log() -> None:
+    """Where the file shows that a timer stood in for the turning point, the area begins there, as Artisan's does."""
+    differ = [
+        name
+        for name, curve, marks, computed in settled()
+        if round(summarise(curve, marks).auc_c_min) != pytest.approx(computed["AUC"], abs=1)
+    ]
+    assert len(differ) <= 0.05 * len(settled()), differ
+
+
+def test_the_definition_alone_explains_the_areas_of_the_others_only() -> None:
+    """So that the rule stays worth its lines: without it about three of ten areas are too large by up to 12."""
+    by_timer = [roast for roast in settled() if roast[1].area_from_s is not None]
+    defined = CurveSettings(auc_from="turning_point")
+    too_large = [summarise(curve, marks, defined).auc_c_min - computed["AUC"] for _, curve, marks, computed in by_timer]
+    assert 0.1 * len(settled()) <= len(by_timer) <= 0.5 * len(settled())
+    assert sum(more > 1 for more in too_large) >= 0.8 * len(by_timer) and max(too_large) < 15
 
 
 def test_areas_of_maillard_and_development_equal_artisans() -> None:
-    """With dry end unmarked Artisan's mid phase begins at the turning point (and its dry one is the whole roast)."""
+    """With dry end unmarked Artisan's mid phase begins where its area does (and its dry one is the whole roast)."""
     for name, curve, marks, computed in settled():
         summary = summarise(curve, marks)
-        turning_s, crack_s = (
-            summary.landmark("turning_point").elapsed_s,
-            summary.landmark("first_crack_start").elapsed_s,
-        )
-        drop_s = summary.landmark("drop").elapsed_s
-        begins = (turning_s, LATCHED_AFTER_S)
-        assert any(abs(area_c_min(curve, from_s, crack_s) - computed["mid_phase_AUC"]) <= 1 for from_s in begins), name
+        crack_s, drop_s = summary.landmark("first_crack_start").elapsed_s, summary.landmark("drop").elapsed_s
+        begin_s = curve.area_from_s or summary.landmark("turning_point").elapsed_s
+        assert area_c_min(curve, begin_s, crack_s) == pytest.approx(computed["mid_phase_AUC"], abs=1), name
         assert summary.phase("development").auc_c_min == pytest.approx(computed["finish_phase_AUC"], abs=1), name
         assert area_c_min(curve, 0, drop_s) == pytest.approx(computed["dry_phase_AUC"], abs=1), name
 

@@ -189,6 +189,78 @@ def test_a_line_that_is_no_json_is_a_refused_point() -> None:
     assert [(r.index, r.code) for r in seen.refused_points] == [(1, "not_json")] and len(seen.points) == 2
 
 
+def raw_envelope(*points: str, header: str = "") -> bytes:
+    """An envelope as text, so that names may stand twice in it."""
+    at = point(1)["at"]
+    known = f'"schema":"roastops-telemetry/1","machine_id":"mch_a","sequence":1,"at":"{at}"'
+    return ("{" + known + header + ',"points":[' + ",".join(points) + "]}").encode()
+
+
+def raw_point(more: str = "") -> str:
+    return json.dumps(point(1), separators=(",", ":"))[:-1] + more + "}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ',"bean_temp_c":1.0',
+        ',"bean_temp_c" :1.0',
+        ',"bean_temp_\\u0063":1.0',
+        ',"extras":{"a":1,"a":2}',
+        ',"extras":{"a":1, "a" : 2}',
+        ',"extras":{"a":{"b":{"c":1,"c":1}}}',
+        ',"extras":{"word":"\\":","a":1,"a":2}',  # the pair inside a word hides nothing
+        ',"quality":{"bean_temp_c":"stale","bean_temp_c":"stale"}',
+    ],
+)
+def test_a_point_with_a_name_twice_is_refused_alone(more: str) -> None:
+    one, bad_one = raw_point(), raw_point(more)
+    seen = read_json(raw_envelope(one, bad_one, one), received_at=NOW)
+    assert [(r.index, r.code) for r in seen.refused_points] == [(1, "name_twice")] and len(seen.points) == 2
+    lines = raw_envelope().replace(b',"points":[]', b"") + f"\n{one}\n{bad_one}\n{one}\n".encode()
+    told = read_lines(lines, received_at=NOW)
+    assert [(r.index, r.code) for r in told.refused_points] == [(1, "name_twice")]
+    assert told.points_digest == seen.points_digest
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("header", [',"sequence":2', ',"sequence" :2', ',"kid":"","kid":""', ',"kid":{"a":1,"a":1}'])
+def test_an_envelope_with_a_name_twice_is_refused_whole(header: str, encoding: str) -> None:
+    with pytest.raises(BadEnvelope) as caught:
+        read_json(raw_envelope(raw_point(), header=header).decode().encode(encoding), received_at=NOW)
+    assert caught.value.code == "name_twice" and "stands twice" in caught.value.message
+    with pytest.raises(BadEnvelope) as caught:
+        read_lines(raw_envelope(header=header).replace(b',"points":[]', b""), received_at=NOW)
+    assert caught.value.code == "name_twice"
+
+
+def test_a_name_twice_deep_inside_a_list_refuses_its_point_too() -> None:
+    seen = read_json(raw_envelope(raw_point(), raw_point(',"extras":{"a":[{"c":1,"c":2}]}')), received_at=NOW)
+    assert [(r.index, r.code) for r in seen.refused_points] == [(1, "bad_extras")] and len(seen.points) == 1
+
+
+def test_what_two_names_said_is_in_the_digest() -> None:
+    one, other = (raw_envelope(raw_point(f',"bean_temp_c":{value}')) for value in ("1.0", "2.0"))
+    digests = {read_json(raw, received_at=NOW).points_digest for raw in (one, other)}
+    assert len(digests) == 2
+
+
+NAMES = st.dictionaries(st.text(max_size=8), st.text(max_size=8) | st.integers(), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=NAMES, points=st.lists(NAMES, max_size=4), twice=st.booleans(), style=st.sampled_from([",:", "indent", ""]))
+def test_a_name_twice_is_always_seen_and_nothing_else_is_taken_for_one(data, points, twice, style) -> None:
+    whole = data | {"points": points}
+    told = {",:": {"separators": (",", ":")}, "indent": {"indent": 1}, "": {}}[style]
+    text = json.dumps(whole, **told)
+    if twice:
+        text = text[: text.rindex("}")] + ',"points":[]}'
+    found = reading._loads(text.encode())
+    assert isinstance(found, reading._NamedTwice) is twice
+    assert twice or found == whole
+
+
 @pytest.mark.parametrize("raw", [b"", b"\n\n", b"x\n", b'{"schema":"roastops-telemetry/1","points":[]}\n'])
 def test_lines_without_a_header_are_refused(raw: bytes) -> None:
     with pytest.raises(BadEnvelope):
