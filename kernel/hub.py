@@ -200,8 +200,7 @@ class Hub:
         self._send_reading(key, payload)
 
     def _send_reading(self, key: tuple[str, str], payload: dict[str, Any]) -> None:
-        organization_id, machine_id = key
-        viewers = self.watching("readings", organization_id, None) + self.watching("readings", *key)
+        viewers = self.watching("readings", key[0], None) + self.watching("readings", *key)
         if viewers:
             frame = [(None, encode_frame("reading", payload))]
             for viewer in viewers:

@@ -14,6 +14,7 @@ class Client:
     def __init__(self):
         self.door = asyncio.Event()
         self.door.set()
+        self.news = asyncio.Event()
         self.bodies = []
         self.waited = 0
 
@@ -22,6 +23,13 @@ class Client:
             self.waited += 1
             await self.door.wait()
         self.bodies.append(message["body"])
+        self.news.set()
+
+    async def until(self, count):
+        """``count`` frames were read."""
+        while len(self.frames) < count:
+            self.news.clear()
+            await self.news.wait()
 
     @property
     def frames(self):
@@ -115,8 +123,7 @@ def test_client_that_reads_by_fits_and_starts_gets_every_frame_once_and_in_order
             for _ in range(chance.randint(0, 3)):
                 await asyncio.sleep(0)
         client.door.set()
-        while len(client.frames) < number:
-            await asyncio.sleep(0)
+        await client.until(number)
         viewer.end("left")
         await pump
         assert client.frames == [b"%d" % each for each in range(1, number + 1)]
@@ -155,8 +162,7 @@ def test_client_that_reads_again_in_time_is_kept(monkeypatch):
         viewer.give(frames(2))
         await asyncio.sleep(0.02)
         client.door.set()
-        while len(client.frames) < 2:
-            await asyncio.sleep(0)
+        await client.until(2)
         viewer.give(frames(3))
         assert client.frames == [b"1", b"2", b"3"]
         viewer.end("left")

@@ -27,6 +27,7 @@ from drivers.virtual.replay import UnreadableLog, expected_rows
 from kernel import clock, draining, log_files, priority, request_gate
 from kernel.sealer import SealerThread
 from roastops import preparation
+from roastops.bounded_http import BoundedHttp
 from roastops.children import Child
 
 logger = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ class House:
             date_header=True,
             timeout_graceful_shutdown=GRACE_S,
             timeout_keep_alive=30,
-            h11_max_incomplete_event_size=32_768,
+            http=BoundedHttp,
             ws_max_size=65_536,
             forwarded_allow_ips="127.0.0.1" if settings.ENVIRONMENT.behind_proxy else "",
         )
