@@ -47,7 +47,10 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
+    """Where a value goes; a time may go there so much later."""
+
     name: str
+    later: dt.timedelta | None = None
 
 
 class _PlannedOnce(psycopg.RawCursor[Any]):
@@ -108,7 +111,8 @@ def run(statement: str, params: Sequence[Any] | Mapping[str, Any], *, is_binary:
             planned.execute(statement, params)
     link.health_check_done = True  # it has just answered: nobody need ask it `SELECT 1` in this request
     with link.wrap_database_errors:
-        return planned.fetchall() if planned.description else []
+        has_columns = planned.pgresult is not None and planned.pgresult.nfields > 0  # `description` words each of them
+        return planned.fetchall() if has_columns else []
 
 
 class _Compiled:
@@ -129,7 +133,7 @@ class _Compiled:
         if values.keys() != set(self._names):
             raise TypeError(f"needs exactly {self._names}, got {sorted(values)}")
         plan = self._planned()
-        params = [_given(values[each.name]) if isinstance(each, _Slot) else each for each in plan.params]
+        params = [_filled(each, values) if isinstance(each, _Slot) else each for each in plan.params]
         rows = run(plan.sql, params)
         return [_converted(row, plan.converters) for row in rows] if plan.converters else list(rows)
 
@@ -143,8 +147,7 @@ class _Compiled:
         stand_ins = [self._stand_in(place, name) for place, name in enumerate(self._names)]
         compiler = self._build(*stand_ins).query.clone().get_compiler(connection=connection)
         sql, params = compiler.as_sql()
-        slots = {_given(each): _Slot(name) for each, name in zip(stand_ins, self._names, strict=True)}
-        named = tuple(slots.get(each, each) if isinstance(each, str | dt.datetime) else each for each in params)
+        named = tuple(self._slot(each, stand_ins) for each in params)
         found = {each.name for each in named if isinstance(each, _Slot)}
         if found != set(self._names):
             raise TypeError(f"the queryset does not use {sorted(set(self._names) - found)}")
@@ -152,10 +155,25 @@ class _Compiled:
         ordered = tuple((place, tuple(each), expression) for place, (each, expression) in sorted(converters.items()))
         return _Plan(sql, named, ordered, compiler)
 
+    def _slot(self, param: Any, stand_ins: Sequence[str | dt.datetime]) -> Any:
+        """The parameter itself, or which stand-in it is, or how much later than one."""
+        if isinstance(param, str) and param in stand_ins:
+            return _Slot(self._names[stand_ins.index(param)])
+        if not self._times or not isinstance(param, str | dt.datetime):
+            return param
+        try:
+            at = utc(param)
+        except ValueError:
+            return param
+        for each, name in zip(stand_ins, self._names, strict=True):
+            if isinstance(each, dt.datetime) and at is not None and abs(at - each) < _FAR:
+                return _Slot(name, at - each)
+        return param
+
     def _stand_in(self, place: int, name: str) -> str | dt.datetime:
         """What no real value is, so that it is found again among the parameters."""
         if name in self._times:
-            return dt.datetime(9990 + place, 1, 1, tzinfo=dt.UTC)
+            return dt.datetime(9900 + place, 7, 1, tzinfo=dt.UTC)
         return f"\x1fprepared {name}\x1f"
 
 
@@ -196,9 +214,16 @@ class PreparedObjects(_Compiled, Generic[Row]):
         return next(iter(self.rows(**values)), None)
 
 
-def _given(value: Any) -> Any:
-    """A parameter as this database takes it."""
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, dt.datetime) else value
+#: No query compares with a time so far from the one it was given.
+_FAR = dt.timedelta(days=100)
+
+
+def _filled(slot: _Slot, values: Mapping[str, str | dt.datetime]) -> Any:
+    """The value that goes there, as this database takes it."""
+    value = values[slot.name]
+    if isinstance(value, dt.datetime):
+        return connection.ops.adapt_datetimefield_value(value + slot.later if slot.later is not None else value)
+    return value
 
 
 def insert(*rows: Model, skips_known: bool = False) -> None:

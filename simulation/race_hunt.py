@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import multiprocessing
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable
 
 from roastops.testing import servers
@@ -32,17 +34,35 @@ class Found:
 
 
 def hunt(url: str, name: str, seeds: int) -> Found:
-    """In a process of its own: plant it, then seed after seed until one fails."""
-    from simulation.planted_races import PLANTED, VARIABLE
+    """In a process of its own (a copy of this one: nothing is planted here, and what is planted is never taken back):
+    plant it, then seed after seed until one fails."""
+    from simulation.planted_races import PLANTED
 
     within = min(seeds, PLANTED[name].within)
-    ran = runs.simulate(url, "--seeds", f"0:{within}", "--until-failure", "--json", **{VARIABLE: name}).wait_for()
-    summary = ran.summary
+    with tempfile.NamedTemporaryFile("r", prefix="roastops-race-") as said:
+        copy = multiprocessing.get_context("fork").Process(target=_play, args=(url, name, within, said.name))
+        copy.start()
+        copy.join()
+        text = said.read()
+    summary = runs.summary_of(text)
     if summary is None:
-        return Found(name, None, f"did not run: {(ran.said.strip().splitlines() or ['?'])[-1]}")
+        return Found(name, None, f"did not run: {(text.strip().splitlines() or ['?'])[-1]}")
     if summary.failing:
         return Found(name, int(summary.failing[0][0]), str(summary.failing[0][1]))
     return Found(name, None, _RED + "; ".join(summary.missing) if summary.missing else "")
+
+
+def _play(url: str, name: str, seeds: int, path: str) -> None:
+    from django.core.management import CommandError, call_command
+
+    from simulation.planted_races import VARIABLE
+
+    os.environ[VARIABLE] = name
+    with open(path, "w", encoding="utf-8") as said:
+        try:
+            call_command("simulate", server=url, seeds=f"0:{seeds}", until_failure=True, json=True, stdout=said)
+        except CommandError as reason:
+            said.write(f"\n{reason}\n")
 
 
 def table(found: Iterable[Found]) -> str:

@@ -58,8 +58,7 @@ class Run:
     @property
     def summary(self) -> Summary | None:
         """What it said at its end, with ``--json``; None where it did not come to it."""
-        lines = [line for line in self.said.splitlines() if line.startswith('{"episodes"')]
-        return Summary(**json.loads(lines[-1])) if lines else None
+        return summary_of(self.said)
 
 
 def simulate(url: str, *arguments: str, **environment: str) -> Run:
@@ -85,6 +84,12 @@ class Summary:
         per_minute = round(episodes / max(took_s, 0.001) * 60)
         mean = round(decisions / max(1, episodes), 1)
         return cls(episodes, per_minute, mean, failing, [], dict(sorted(met.items())), round(took_s, 1))
+
+
+def summary_of(said: str) -> Summary | None:
+    """The last summary in what a process said; None where there is none."""
+    lines = [line for line in said.splitlines() if line.startswith('{"episodes"')]
+    return Summary(**json.loads(lines[-1])) if lines else None
 
 
 def together(parts: Iterable[Summary]) -> Summary:

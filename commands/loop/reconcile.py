@@ -11,6 +11,7 @@ from commands.loop.orders_out import REACHED
 from commands.models import Execution, Proposal, Status
 from drivers.keeper_client import KeeperClient
 from drivers.port import Control, DriverError
+from kernel.prepared import PreparedObjects
 from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ FRESH_S = 1.0
 #: A keeper that lives may still be stepping for an executor that died: without a receipt, wait this long. No byte
 #: leaves later than SEND_WITHIN_S and an order's deadline after the claim (the keeper refuses it as too late).
 SETTLED_AFTER_S = 9.5
+LOOKED_AT = 20
 
 
 def mark_orphans(machine: Machine, *, now: dt.datetime) -> int:
@@ -32,14 +34,24 @@ def mark_orphans(machine: Machine, *, now: dt.datetime) -> int:
     return count
 
 
+#: Looked at three times a second while something is in doubt.
+_DOUBTFUL = PreparedObjects(
+    lambda machine: (
+        Proposal.objects.filter(machine_id=machine, status=Status.IN_DOUBT.value)
+        .select_related("execution")
+        .order_by("proposed_at", "id")[:LOOKED_AT]
+    ),
+    "machine",
+)
+
+
 def resolve_doubts(machine: Machine, client: KeeperClient, view: View, *, now: dt.datetime, now_s: float) -> int:
     """Settle what can be settled from the keeper's wire log and a fresh reading; returns how many."""
     age_s = view.age_s(now_s)
     if view.reading is None or age_s is None or age_s > FRESH_S or not view.is_keeper_up:
         return 0
-    doubtful = Proposal.objects.filter(machine=machine, status=Status.IN_DOUBT.value).select_related("execution")
     count = 0
-    for proposal in doubtful.order_by("proposed_at", "id")[:20]:
+    for proposal in _DOUBTFUL.rows(machine=machine.pk):
         try:
             count += _resolve(proposal, client, view, now=now)
         except DriverError as error:

@@ -10,6 +10,7 @@ import hmac
 import logging
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from commands import governor, situation
 from commands.lifecycle import BEFORE_THE_WIRE, EXECUTED, Status
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 _ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 409: Conflict, 412: Stale}
 #: A veto window that ended longer ago than this (nothing ran, or nobody was there) is not acted on any more.
 RELEASE_WITHIN_S = 5.0
+#: A sweep takes no more; the next one comes soon.
+RELEASED_AT_ONCE = 100
 FINDINGS = ("in_order", "not_in_order")
 
 
@@ -252,23 +255,31 @@ def veto_proposal(principal: Principal, proposal: Proposal, *, text: str = "", n
     )  # fmt: skip
 
 
-def release_due(*, now: dt.datetime, machine_id: str | None = None, limit: int = 100) -> int:
-    """Orders whose veto window ended without a veto go on their way to the wire; how many. Each is judged again."""
+def release_due(*, now: dt.datetime, machine_id: str | None = None) -> int:
+    """Orders whose veto window ended without a veto go on their way to the wire, at most RELEASED_AT_ONCE; how many.
+    Each is judged again."""
     if machine_id is not None and all(runs_at > now for (runs_at,) in _WINDOWS.rows(machine=machine_id)):
         return 0
+    due = _DUE.rows(now=now) if machine_id is None else _DUE_HERE.rows(now=now, machine=machine_id)
+    return sum(_release(proposal, now) for proposal in due)
+
+
+def _due(now: dt.datetime, **where: str) -> QuerySet[Proposal]:
     due = Proposal.objects.filter(
         status=Status.PENDING_APPROVAL.value,
         decision=Decision.VETO.value,
         runs_at__lte=now,
         runs_at__gt=now - dt.timedelta(seconds=RELEASE_WITHIN_S),
         expires_at__gt=now,
+        **where,
     )
-    if machine_id is not None:
-        due = due.filter(machine_id=machine_id)
-    rows = due.select_related(*WITH_NAMES).order_by("runs_at", "id")[:limit]
-    return sum(_release(proposal, now) for proposal in rows)
+    return due.select_related(*WITH_NAMES).order_by("runs_at", "id")[:RELEASED_AT_ONCE]
 
 
+_DUE = prepared.PreparedObjects(_due, "now", times=["now"])
+_DUE_HERE = prepared.PreparedObjects(
+    lambda now, machine: _due(now, machine_id=machine), "now", "machine", times=["now"]
+)
 #: Asked three times a second by every machine's loop.
 _WINDOWS = prepared.Prepared(
     lambda machine: (

@@ -73,6 +73,23 @@ def test_times_are_compared_as_times_on_both_sides_of_the_bound(organization: Or
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("off_us", [-1, 0, 1])
+def test_a_time_may_be_compared_so_much_later_or_earlier(organization: Organization, off_us: int) -> None:
+    now = clock.now().replace(microsecond=0)
+    prepared = PreparedObjects(
+        lambda name, now: Organization.objects.filter(
+            name=name, created_at__gt=now - dt.timedelta(seconds=5), created_at__lte=now + dt.timedelta(days=2)
+        ),
+        "name", "now", times=["now"],
+    )  # fmt: skip
+    off = dt.timedelta(microseconds=off_us)
+    early = Organization.objects.create(slug="early", name="N", created_at=now - dt.timedelta(seconds=5) + off)
+    late = Organization.objects.create(slug="late", name="N", created_at=now + dt.timedelta(days=2) + off)
+    found = prepared.rows(name="N", now=now)
+    assert (early in found, late in found) == (off_us > 0, off_us <= 0)
+
+
+@pytest.mark.django_db
 def test_a_missing_or_extra_value_is_an_error() -> None:
     prepared = PreparedObjects(_keys, "agent")
     with pytest.raises(TypeError):
