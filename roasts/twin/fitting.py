@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from roasts.twin import lanes
 from roasts.twin.lanes import Grid
@@ -130,6 +129,8 @@ def fit_vector(grid: Grid, which: Sequence[int] | None = None, start: Vector | N
 
 
 def _solved(problem: Problem, start: Vector, most: int) -> Fitted:
+    from scipy.optimize import least_squares  # half a second of CPU that no other process of the house need pay
+
     found = least_squares(
         problem.residuals, start, problem.jacobian, x_scale=problem.spread, max_nfev=most, ftol=1e-4, xtol=1e-4
     )
