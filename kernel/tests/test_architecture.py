@@ -117,6 +117,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.management.commands.bridge": "a bridge sends to a server elsewhere",
         "agents.client": "the agents' HTTP client: the one door an agent has",
         "kernel.fan_out": "Redis pub/sub between processes",
+        "kernel.request_counts": "one limit for all web processes; a Redis that hangs is left alone after 50 ms",
         "drivers.keeper_client": "the keeper's local socket",
         "drivers.keeper_socket": "the keeper's local socket",
         "drivers.lines.links": "line machines are reached over TCP",
