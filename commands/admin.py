@@ -1,20 +1,37 @@
-"""Orders in the Django admin: held ones are approved or rejected through the same services; the rest is for reading."""
+"""Orders in the Django admin: held ones are approved or rejected through the same services; the rest is for reading.
+
+What is shown is in the reader's language; what is written stays English, like every record.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import translation
+from django.utils.text import Truncator, format_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from commands import services
-from commands.models import Alarm, Execution, Grant, Halt, Proposal, Suspension
+from commands.console import code_words, sentence_words
+from commands.console.admin_columns import OwnMachines, SpokenChoices, SpokenValues, shown
+from commands.console.order_words import REJECTION_WORDS, STATUS_WORDS
+from commands.models import Alarm, Execution, Grant, Halt, Proposal, Status, Suspension
 from commands.reasons import RejectCode
 from kernel import clock
 from kernel.errors import ApiError
 from kernel.principals import Principal
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
+BY_MACHINE = ("machine", OwnMachines)
 
 
 def principal_of(request: HttpRequest) -> Principal | None:
@@ -29,6 +46,16 @@ class ReadingRoom(admin.ModelAdmin):
     organization_path = "organization_id"
     list_per_page = 50
     show_full_result_count = False
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return [shown(name, self.model) for name in super().get_list_display(request)]
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """All of the row; codes by their words."""
+        return [shown(field.name, self.model) for field in self.model._meta.local_fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return self.get_fields(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         principal = principal_of(request)
@@ -56,20 +83,17 @@ class ReadingRoom(admin.ModelAdmin):
 class WhereItStands(admin.SimpleListFilter):
     """Held orders first: that is what the list is for."""
 
-    title = "status"
+    title = _("status")
     parameter_name = "status"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("all", "All"), *((word, word) for word, _ in Proposal._meta.get_field("status").choices or ())]
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, StrOrPromise]]:
+        others = [(code, word) for code, (word, _icon) in STATUS_WORDS.items() if code != Status.PENDING_APPROVAL]
+        return [("all", _("All")), *others]
 
     def choices(self, changelist: Any) -> Any:
-        for choice in super().choices(changelist):
-            yield {
-                **choice,
-                "display": "Held"
-                if choice["display"] == "All" and "status" not in choice["query_string"]
-                else choice["display"],
-            }
+        unfiltered, *others = super().choices(changelist)
+        yield {**unfiltered, "display": STATUS_WORDS[Status.PENDING_APPROVAL.value][0]}
+        yield from others
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Proposal]) -> QuerySet[Proposal]:
         if self.value() is None:
@@ -79,47 +103,52 @@ class WhereItStands(admin.SimpleListFilter):
 
 def _rejection(code: RejectCode) -> Callable[..., None]:
     def reject(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
-        _act(request, queryset, f"rejected ({code.value})", lambda principal, proposal: services.reject_proposal(
+        done = format_lazy(_("rejected ({reason})"), reason=REJECTION_WORDS[code.value])
+        _act(request, queryset, done, lambda principal, proposal: services.reject_proposal(
             principal, proposal, code=code.value, text="", now=clock.now()))  # fmt: skip
 
     reject.__name__ = f"reject_{code.value.lower()}"
-    reject.short_description = f"Reject: {code.value.replace('_', ' ').lower()}"  # type: ignore[attr-defined]
+    described = format_lazy(_("Reject: {reason}"), reason=REJECTION_WORDS[code.value])
+    reject.short_description = described  # type: ignore[attr-defined]
     return reject
 
 
-@admin.action(description="Approve the digests shown")
+@admin.action(description=_("Approve the digests shown"))
 def approve(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
     """Approve each selected order, by the digest it has: an order cannot be edited, so it is the one shown."""
-    _act(request, queryset, "approved", lambda principal, proposal: services.approve_proposal(
+    _act(request, queryset, _("approved"), lambda principal, proposal: services.approve_proposal(
         principal, proposal, digest=proposal.digest, now=clock.now()))  # fmt: skip
 
 
-@admin.action(description="Veto before their window ends")
+@admin.action(description=_("Veto before their window ends"))
 def veto(modeladmin: Any, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
     """Stop each selected order that would run by itself."""
-    _act(request, queryset, "vetoed", lambda principal, proposal: services.veto_proposal(
+    _act(request, queryset, _("vetoed"), lambda principal, proposal: services.veto_proposal(
         principal, proposal, now=clock.now()))  # fmt: skip
 
 
 def _act(
     request: HttpRequest,
     queryset: QuerySet[Proposal],
-    done: str,
+    done: StrOrPromise,
     act: Callable[[Principal, Proposal], Proposal],
 ) -> None:
     """One service call per order; each refusal is told with its cure."""
     principal = principal_of(request)
     if principal is None:
-        messages.error(request, "You are not a member of an organisation.")
+        messages.error(request, gettext("You are not a member of an organisation."))
         return
     for proposal in queryset.order_by("expires_at", "id"):
         try:
-            act(principal, proposal)
+            with translation.override(settings.LANGUAGE_CODE):  # what is recorded is English
+                moved = act(principal, proposal)
         except ApiError as error:
-            messages.error(request, f"{proposal.pk}: {error.message} {error.how_to_fix}")
+            told = " ".join(sentence_words.worded(text) for text in (error.message, error.how_to_fix) if text)
+            messages.error(request, gettext("Order {id}: {what}").format(id=proposal.pk, what=told))
         else:
-            is_half = done == "approved" and proposal.approvals_needed > 1 and _is_held(proposal)
-            messages.success(request, f"{proposal.pk}: {'one yes more is needed' if is_half else done}.")
+            is_half = moved.approvals_needed > 1 and _is_held(moved)
+            what = gettext("one yes more is needed.") if is_half else f"{done}."
+            messages.success(request, gettext("Order {id}: {what}").format(id=proposal.pk, what=what))
 
 
 def _is_held(proposal: Proposal) -> bool:
@@ -141,7 +170,7 @@ class ProposalAdmin(ReadingRoom):
         "yeses",
         "short_digest",
     )
-    list_filter = (WhereItStands, "order_type", "machine")
+    list_filter = (WhereItStands, ("order_type", SpokenChoices), BY_MACHINE)
     search_fields = ("id", "reasoning")
     list_select_related = ("machine", "proposer_agent", "proposer_user")
     actions = [approve, veto, *(_rejection(code) for code in RejectCode if code is not RejectCode.OTHER)]
@@ -154,27 +183,33 @@ class ProposalAdmin(ReadingRoom):
         actions.pop("delete_selected", None)
         return actions
 
-    @admin.display(description="order")
-    def order(self, proposal: Proposal) -> str:
-        if proposal.target_step is None:
-            return str(proposal.order_type)
-        return f"{proposal.order_type} {proposal.from_step} → {proposal.target_step}"
+    def view_on_site(self, proposal: Proposal) -> str:
+        """Its whole story, on its page of the console."""
+        return reverse("console:order", args=[proposal.pk])
 
-    @admin.display(description="by")
+    @admin.display(description=_("order"), ordering="order_type")
+    def order(self, proposal: Proposal) -> str:
+        kind = code_words.order_type_word(proposal.order_type)
+        if proposal.target_step is None:
+            return kind
+        return f"{kind} {'?' if proposal.from_step is None else proposal.from_step} → {proposal.target_step}"
+
+    @admin.display(description=_("by"))
     def proposer(self, proposal: Proposal) -> str:
         return proposal.proposer_name
 
-    @admin.display(description="why")
+    @admin.display(description=_("why"))
     def why(self, proposal: Proposal) -> str:
-        return proposal.reasoning[:120]
+        return Truncator(sentence_words.worded(proposal.reasoning)).chars(120)
 
-    @admin.display(description="yes")
+    @admin.display(description=_("yes"))
     def yeses(self, proposal: Proposal) -> str:
-        if proposal.approvals_needed == 1:
-            return "1 of 1" if proposal.approver_id is not None else "0 of 1"
-        return f"{proposal.given_approvals.count()} of {proposal.approvals_needed}"
+        given = int(proposal.approver_id is not None)
+        if proposal.approvals_needed > 1:
+            given = proposal.given_approvals.count()
+        return gettext("{count} of {all}").format(count=given, all=proposal.approvals_needed)
 
-    @admin.display(description="digest")
+    @admin.display(description=_("digest"))
     def short_digest(self, proposal: Proposal) -> str:
         return proposal.digest[:12]
 
@@ -183,14 +218,14 @@ class ProposalAdmin(ReadingRoom):
 class ExecutionAdmin(ReadingRoom):
     organization_path = "proposal__organization_id"
     list_display = ("id", "proposal", "machine", "outcome", "claimed_at", "concluded_at", "lease_token")
-    list_filter = ("outcome", "machine")
+    list_filter = (("outcome", SpokenValues), BY_MACHINE)
     list_select_related = ("proposal", "machine")
 
 
 @admin.register(Halt)
 class HaltAdmin(ReadingRoom):
     list_display = ("id", "machine", "kind", "code", "result", "opened_at", "opened_by_name", "closed_at")
-    list_filter = ("kind", "result", "machine")
+    list_filter = (("kind", SpokenChoices), ("result", SpokenValues), BY_MACHINE)
     list_select_related = ("machine",)
 
 
@@ -207,14 +242,14 @@ class GrantAdmin(ReadingRoom):
         "expires_at",
         "revoked_at",
     )
-    list_filter = ("level", "machine")
+    list_filter = ("level", BY_MACHINE)
     list_select_related = ("agent", "machine", "granted_by")
 
 
 @admin.register(Alarm)
 class AlarmAdmin(ReadingRoom):
     list_display = ("id", "machine", "code", "priority", "raised_at", "cleared_at", "acknowledged_at")
-    list_filter = ("priority", "machine")
+    list_filter = (("priority", SpokenValues), BY_MACHINE)
     list_select_related = ("machine",)
 
 

@@ -11,9 +11,25 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from kernel import audit, clock, principals
-from kernel.models import Agent, ApiKey, AuditEntry, Membership, Organization, Site
+from kernel.models import Agent, ApiKey, AuditEntry, Membership, Organization, Role, Site
+
+#: Said by Django's page of accounts, and in no German catalog of Django's.
+LEFT_BY_DJANGO = (
+    gettext_noop("Raw passwords are not stored, so there is no way to see the user’s password."),
+    gettext_noop("Enable password-based authentication for this user by setting a password."),
+)
+ROLE_WORDS = {
+    Role.VIEWER.value: _("viewer"),
+    Role.OPERATOR.value: _("operator"),
+    Role.LEAD.value: _("lead"),
+    Role.JUDGE.value: _("judge"),
+    Role.AUDITOR.value: _("auditor"),
+    Role.ADMIN.value: _("admin"),
+}
 
 
 class HouseAdmin(admin.ModelAdmin):
@@ -77,8 +93,14 @@ class SiteAdmin(HouseAdmin):
 
 @admin.register(Membership)
 class MembershipAdmin(HouseAdmin):
-    list_display = ["user", "role"]
+    list_display = ["user", "role_said"]
     list_select_related = ["user"]
+    fields = ["organization", "user", "role_said"]
+    readonly_fields = fields
+
+    @admin.display(description=_("role"), ordering="role")
+    def role_said(self, membership: Membership) -> str:
+        return str(ROLE_WORDS.get(membership.role, membership.role))
 
 
 @admin.register(Agent)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.template import TemplateDoesNotExist
@@ -28,22 +27,11 @@ def answer(request: HttpRequest, status: int, code: str, message: str, how_to_fi
     if wants_json(request):
         return JsonResponse(body, status=status)
     try:
-        with translation.override(_language_of(request)):
+        with translation.override(preferences.language_of(request)):
             said = {"message": gettext(message), "how_to_fix": gettext(how_to_fix) if how_to_fix else ""}
             return render(request, "kernel/error.html", {**body, **said, "status": status}, status=status)
     except (TemplateDoesNotExist, ValueError):  # no such page here, or its static files were not collected
         return HttpResponse(f"{message} {how_to_fix}", status=status, content_type="text/plain; charset=utf-8")
-
-
-def _language_of(request: HttpRequest) -> str:
-    """The person's own where they are known, else what the browser asks for."""
-    chosen, principal = getattr(request, "preferences", None), getattr(request, "principal", None)
-    if chosen is None and principal is not None and principal.user is not None:
-        try:
-            chosen = preferences.preferences_of(principal.user)
-        except DatabaseError:
-            chosen = None  # the page that says so must not need it
-    return chosen.language if chosen is not None else translation.get_language_from_request(request)
 
 
 def answer_api_error(request: HttpRequest, error: ApiError) -> HttpResponse:

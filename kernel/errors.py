@@ -9,8 +9,12 @@ from typing import Any
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.http import Http404
+from django.utils import translation
+from django.utils.translation import gettext
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
+
+from kernel.languages import browsers_language
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +143,8 @@ def answer_exception(exc: Exception, context: Mapping[str, Any]) -> Response | N
             response["Retry-After"] = str(exc.context.get("retry_after_s", 1))
         return response
     if isinstance(exc, drf.ValidationError):
-        return Response(_invalid_body(exc), status=400)
+        with translation.override(browsers_language(context.get("request"))):
+            return Response(_invalid_body(exc), status=400, headers={"Vary": "Accept-Language"})
     if isinstance(exc, drf.APIException):
         return _answer_drf(exc)
     return _answer_platform(exc)
@@ -194,10 +199,10 @@ def _invalid_body(exc: drf.ValidationError) -> dict[str, Any]:
     detail = exc.detail
     fields: dict[str, list[str]] = {}
     _flatten("", detail, fields)
-    name, messages = next(iter(fields.items()), ("", ["The request is not valid."]))
+    name, messages = next(iter(fields.items()), ("", [gettext("The request is not valid.")]))
     message = f"{name}: {messages[0]}" if name else messages[0]
     code = "unknown_field" if _has_code(detail, "unknown_field") else "invalid"
-    return error_body(code, message, "Correct the named fields; /v1/docs describes them.", fields=fields)
+    return error_body(code, message, gettext("Correct the named fields; /v1/docs describes them."), fields=fields)
 
 
 def _flatten(path: str, detail: Any, fields: dict[str, list[str]]) -> None:

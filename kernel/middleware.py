@@ -11,8 +11,10 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils import timezone, translation
+from django.utils.cache import patch_vary_headers
 
-from kernel import authentication, draining, error_pages, ids, keys, operator_pins
+from kernel import authentication, draining, error_pages, ids, keys, operator_pins, preferences
 from kernel.errors import ApiError
 from kernel.log_lines import add_log_ids, log_context
 
@@ -128,3 +130,24 @@ class PrincipalMiddleware:
                     request, 503, "database_unavailable", "The database does not answer now.", "Try again in a moment."
                 )
         return self.get_response(request)
+
+
+class AdminLanguageMiddleware:
+    """The admin in the language and time zone of who is signed in; its sign-in page as the browser asks.
+
+    Django's LocaleMiddleware would do this for every address: the API and the record stay English.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not request.path.startswith(ADMIN_PATH):
+            return self.get_response(request)
+        chosen = preferences.of_request(request)
+        language = chosen.language if chosen is not None else translation.get_language_from_request(request)
+        zone = preferences.zone_of(chosen) if chosen is not None else timezone.get_default_timezone()
+        with translation.override(language), timezone.override(zone):
+            response = self.get_response(request)
+        patch_vary_headers(response, ["Accept-Language"])
+        return response

@@ -88,6 +88,9 @@ class Membership(models.Model):
             ),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.user} · {self.role}"
+
 
 class TemperatureUnit(models.TextChoices):
     CELSIUS = "C", "°C"
@@ -209,6 +212,9 @@ class ApiKey(models.Model):
             )
         ]
 
+    def __str__(self) -> str:
+        return self.prefix
+
 
 class AuditEntry(models.Model):
     """One fact, written in the transaction of what it records. Never changed: the database refuses."""
@@ -231,6 +237,9 @@ class AuditEntry(models.Model):
         verbose_name_plural = "audit entries"
         indexes = [models.Index(fields=["organization", "subject_kind", "subject_id", "at"], name="audit_by_subject")]
         ordering = ["at", "id"]
+
+    def __str__(self) -> str:
+        return self.id
 
 
 class AuditSeal(models.Model):

@@ -7,6 +7,9 @@ import functools
 import zoneinfo
 
 from django.contrib.auth.models import User
+from django.db import DatabaseError
+from django.http import HttpRequest
+from django.utils import translation
 
 from kernel.models import Preferences
 
@@ -32,6 +35,24 @@ def preferences_of(user: User | None) -> Preferences:
     """The person's preferences, or the defaults (an unsaved row)."""
     found = Preferences.objects.filter(user=user).first() if user is not None else None
     return found or Preferences(user=user)
+
+
+def of_request(request: HttpRequest) -> Preferences | None:
+    """Of the person who asks; None for a stranger, and where the database cannot say (the page that says so needs it
+    not)."""
+    chosen, principal = getattr(request, "preferences", None), getattr(request, "principal", None)
+    if chosen is not None or principal is None or principal.user is None:
+        return chosen
+    try:
+        return preferences_of(principal.user)
+    except DatabaseError:
+        return None
+
+
+def language_of(request: HttpRequest) -> str:
+    """For pages: the person's own choice where they are known, else what the browser asks for."""
+    chosen = of_request(request)
+    return chosen.language if chosen is not None else translation.get_language_from_request(request)
 
 
 def save_preferences(

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
+from django.utils import translation
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
 from rest_framework.parsers import JSONParser
 
 from kernel.errors import Malformed
+from kernel.languages import browsers_language
 
 MAX_DEPTH = 12
 
@@ -25,8 +28,8 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
-        return f"Did you mean `{close[0]}`?"
-    return f"Known: {', '.join(names)}." if names else "Nothing is expected here."
+        return _("Did you mean `{name}`?").format(name=close[0])
+    return _("Known: {names}.").format(names=", ".join(names)) if names else _("Nothing is expected here.")
 
 
 class StrictSerializer(serializers.Serializer):
@@ -36,7 +39,9 @@ class StrictSerializer(serializers.Serializer):
         if isinstance(data, Mapping):
             known = [name for name, field in self.fields.items() if not field.read_only]
             unknown = {
-                str(name): [ErrorDetail(f"Unknown field. {nearest_hint(str(name), known)}", code="unknown_field")]
+                str(name): [
+                    ErrorDetail(f"{_('Unknown field.')} {nearest_hint(str(name), known)}", code="unknown_field")
+                ]
                 for name in data
                 if name not in known
             }
@@ -50,7 +55,7 @@ class TextField(serializers.CharField):
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
-            raise ValidationError("Send text.")
+            raise ValidationError(_("Send text."))
         return super().to_internal_value(data)
 
 
@@ -59,7 +64,7 @@ class FlagField(serializers.BooleanField):
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
-            raise ValidationError("Send true or false.")
+            raise ValidationError(_("Send true or false."))
         return data
 
 
@@ -123,9 +128,9 @@ class NumberField(serializers.FloatField):
 
     def to_internal_value(self, data: Any) -> float:
         if isinstance(data, bool) or not isinstance(data, int | float):
-            raise serializers.ValidationError("Send a number.")
+            raise serializers.ValidationError(_("Send a number."))
         if not math.isfinite(data):
-            raise serializers.ValidationError("Send a finite number.")
+            raise serializers.ValidationError(_("Send a finite number."))
         return super().to_internal_value(data)
 
 
@@ -134,7 +139,7 @@ class WholeField(serializers.IntegerField):
 
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, bool) or not isinstance(data, int):
-            raise serializers.ValidationError("Send a whole number.")
+            raise serializers.ValidationError(_("Send a whole number."))
         return super().to_internal_value(data)
 
 
@@ -142,14 +147,18 @@ def read_body(serializer_class: type[serializers.Serializer], request: Any) -> A
     """The validated body of a DRF request; anything but an object is 400."""
     if not isinstance(request.data, Mapping):
         raise Malformed("malformed_body", "The body must be one JSON object.", "Send {…} with the documented fields.")
-    return _validated(serializer_class, request.data)
+    return _validated(serializer_class, request.data, request)
 
 
-def _validated(serializer_class: type[serializers.Serializer], data: Any) -> Any:
-    """What the serializer makes of ``data``; its fields are copied and bound once per class, not once per body."""
+def _validated(serializer_class: type[serializers.Serializer], data: Any, request: Any) -> Any:
+    """What the serializer makes of ``data``; its fields are copied and bound once per class, not once per body.
+
+    DRF words an error when it is raised: the browser's language is active while it judges, and no longer.
+    """
     serializer = serializer_class(data=data)
     serializer.__dict__["fields"] = _fields_of(serializer_class)
-    serializer.is_valid(raise_exception=True)
+    with translation.override(browsers_language(request)):
+        serializer.is_valid(raise_exception=True)
     return serializer.validated_data
 
 
@@ -164,4 +173,4 @@ def read_filters(serializer_class: type[serializers.Serializer], request: Any) -
     for name, values in request.query_params.lists():
         if len(values) > 1:
             raise Malformed("repeated_filter", f"`{name}` is given twice.", "Give every filter once.")
-    return _validated(serializer_class, request.query_params.dict())
+    return _validated(serializer_class, request.query_params.dict(), request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext
 
 from kernel import ids
 from kernel.models import Organization, Site, TenantQuerySet
@@ -88,7 +89,7 @@ class ControlLimit(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.control
+        return gettext(self.control)  # as the admin heads its row
 
 
 class MachineReading(models.Model):
@@ -219,6 +220,9 @@ class Roast(models.Model):
             models.Index(fields=["organization", "-drop_bean_temp_c", "-id"], name="roast_by_drop"),
             models.Index(fields=["organization", "bean", "id"], name="roast_by_bean"),
         ]
+
+    def __str__(self) -> str:
+        return self.title or self.id
 
 
 class Sample(models.Model):

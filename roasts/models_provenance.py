@@ -36,6 +36,9 @@ class DeviceKey(models.Model):
             models.UniqueConstraint(fields=["machine", "public_key"], name="device_key_once"),
         ]
 
+    def __str__(self) -> str:
+        return self.id
+
 
 class TelemetryPolicy(models.Model):
     """What an organisation does with signatures: nothing, note them, or refuse what does not verify."""
@@ -92,6 +95,9 @@ class TelemetryBatch(models.Model):
             models.UniqueConstraint(fields=["machine", "sequence"], name="telemetry_batch_once"),
             models.CheckConstraint(condition=Q(sequence__gte=1), name="telemetry_sequence_from_one"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.machine_id} {self.sequence}"
 
 
 class PackedRoast(models.Model):

@@ -32,6 +32,8 @@ PATTERNS = (
     _("{a} was halted."),
     _("{a} has the machine."),
     # approvals, vetoes, doubts and grants
+    _("This order is not awaiting approval: {a} by {b} ({c})."),
+    _("This order is not awaiting approval: {a} by {b}."),
     _("This order is not awaiting approval: {a}."),
     _("It is too late for a veto: {a}."),
     _("{a} needs the operator's role."),

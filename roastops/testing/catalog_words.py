@@ -1,4 +1,4 @@
-"""What the source asks a catalog for: the msgids of templates, scripts and modules. For the tests of the catalogs."""
+"""What the source asks a catalog for: the msgids of templates, scripts, modules and fields. For the tests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from django.contrib import admin
 from django.template import Engine
 from django.template.base import Node
 from django.templatetags.i18n import BlockTranslateNode, TranslateNode
+
+from kernel import model_words
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 #: Rooms whose modules ask for words.
@@ -67,10 +70,20 @@ def of_modules() -> dict[str, set[str]]:
     return found
 
 
+def of_fields() -> dict[str, set[str]]:
+    """Label → the models of the admin that have a field of this label (`kernel.model_words`)."""
+    found: dict[str, set[str]] = {}
+    for model, shown in admin.site._registry.items():
+        for each in (model, *(inline.model for inline in shown.inlines)):
+            for field in each._meta.local_fields if each._meta.app_label in ROOMS else ():
+                found.setdefault(model_words.label_of(field.name), set()).add(each.__name__)
+    return found
+
+
 def of_everything() -> dict[str, set[str]]:
     """msgid → everything that asks for it."""
     found: dict[str, set[str]] = {}
-    for part in (of_templates(), of_scripts(), of_modules()):
+    for part in (of_templates(), of_scripts(), of_modules(), of_fields()):
         for words, where in part.items():
             found.setdefault(words, set()).update(where)
     return found

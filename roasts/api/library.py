@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -236,7 +237,8 @@ class QcNoteBody(StrictSerializer):
     def validate_attributes(self, value: dict[str, float]) -> dict[str, float]:
         for name in value:
             if name not in quality.ATTRIBUTES:
-                raise serializers.ValidationError(f"Unknown attribute. Known: {', '.join(quality.ATTRIBUTES)}.")
+                known = _("Known: {names}.").format(names=", ".join(quality.ATTRIBUTES))
+                raise serializers.ValidationError(f"{_('Unknown attribute.')} {known}")
         return value
 
 

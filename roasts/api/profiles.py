@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -71,7 +72,7 @@ class VersionBody(StrictSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("roast_ids" in attrs) == ("document" in attrs):
-            raise serializers.ValidationError({"roast_ids": "Send `roast_ids` or `document`, one of them."})
+            raise serializers.ValidationError({"roast_ids": _("Send `roast_ids` or `document`, one of them.")})
         return attrs
 
 

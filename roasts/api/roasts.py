@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -169,6 +170,15 @@ class SampleFilters(StrictSerializer):
     fields = serializers.CharField(required=False, max_length=400)  # type: ignore[assignment]
     step = serializers.IntegerField(required=False, min_value=1, max_value=1000, default=1)
 
+    def validate_fields(self, value: str) -> list[str]:
+        """The columns asked for, by comma."""
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        for name in names:
+            if name not in SAMPLE_FIELDS:
+                said = _("Unknown column `{name}`.").format(name=name)
+                raise serializers.ValidationError(f"{said} {nearest_hint(name, SAMPLE_FIELDS)}")
+        return list(dict.fromkeys(names))
+
 
 def roasts_of(principal: Any) -> QuerySet[Roast]:
     """Roasts this principal may see."""
@@ -225,7 +235,7 @@ class RoastSamples(APIView):
     def get(self, request: Request, roast_id: str) -> Response:
         roast = roast_or_404(request, roast_id)
         filters = read_filters(SampleFilters, request)
-        names = _sample_fields(filters.get("fields"))
+        names = filters.get("fields", list(SAMPLE_FIELDS))
         rows = stored_samples.read_rows(
             roast.pk,
             ("elapsed_ms", *names),
@@ -246,18 +256,6 @@ class RoastSamples(APIView):
         )
 
 
-def _sample_fields(text: str | None) -> list[str]:
-    """The columns asked for, by comma; all of them where nothing is asked."""
-    if text is None:
-        return list(SAMPLE_FIELDS)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SAMPLE_FIELDS:
-            hint = nearest_hint(name, SAMPLE_FIELDS)
-            raise serializers.ValidationError({"fields": f"Unknown column {name!r}. {hint}"})
-    return list(dict.fromkeys(names))
-
-
 class MarkBody(StrictSerializer):
     """``action`` mark (default), correct or withdraw; the last two name ``event_id``."""
 
@@ -271,7 +269,7 @@ class MarkBody(StrictSerializer):
         needs = {"mark": ("kind", "elapsed_ms"), "correct": ("event_id", "elapsed_ms"), "withdraw": ("event_id",)}
         for name in needs[attrs["action"]]:
             if name not in attrs:
-                raise serializers.ValidationError({name: f"`{attrs['action']}` needs it."})
+                raise serializers.ValidationError({name: _("`{action}` needs it.").format(action=attrs["action"])})
         return attrs
 
 

@@ -88,7 +88,7 @@
     options = options || {};
     var headers = {
       "Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": newKey(),
-      "X-CSRFToken": document.querySelector('meta[name="csrf"]').content
+      "Accept-Language": document.documentElement.lang, "X-CSRFToken": document.querySelector('meta[name="csrf"]').content
     };
     var text = JSON.stringify(body || {}), begunMs = performance.now(), note = null, isForgotten = false;
     function settled(answer) { if (note) note.remove(); note = null; return answer; }

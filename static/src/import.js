@@ -55,6 +55,7 @@
     request.open("POST", "/v1/imports");
     request.setRequestHeader("X-CSRFToken", document.querySelector('meta[name="csrf"]').content);
     request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Accept-Language", document.documentElement.lang);
     request.timeout = 120000;
     request.upload.addEventListener("progress", function (event) {
       if (event.lengthComputable) show(event.loaded / event.total * 0.9);
