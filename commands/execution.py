@@ -22,6 +22,7 @@ from drivers.keeper_config import KeeperConfig
 from drivers.port import Control, Outcome, Receipt, SettingOrder, StateOrder
 from kernel import clock
 from kernel.log_lines import log_context
+from kernel.prepared import PreparedObjects
 from roasts.models import Machine
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,15 @@ DECIDE_WITHIN_S = 0.5
 SEND_WITHIN_S = 2.0
 #: One order of a plan may wait for its distance to the last; others need not wait with it.
 READY_LOOKED_AT = 20
+#: Looked at several times a second while an order waits.
+_READY: PreparedObjects[Proposal] = PreparedObjects(
+    lambda machine: (
+        Proposal.objects.ready_to_claim()
+        .filter(machine_id=machine)
+        .select_related("proposer_agent", "proposer_user", "organization")[:READY_LOOKED_AT]
+    ),
+    "machine",
+)
 
 
 class Executor:
@@ -66,9 +76,8 @@ class Executor:
             self._resolve(now, now_s)
         if Status.APPROVED.value not in standing or not self._may_execute():
             return False
-        ready = Proposal.objects.ready_to_claim().filter(machine=self.machine)
-        looked = ready.select_related("proposer_agent", "proposer_user", "organization")[:READY_LOOKED_AT]
-        proposal = next((each for each in looked if self._is_for_now(each, now)), None)
+        ready = _READY.rows(machine=self.machine.pk)
+        proposal = next((each for each in ready if self._is_for_now(each, now)), None)
         if proposal is None:
             return False
         with log_context(order_id=proposal.pk, roast_id=proposal.roast_id or ""):

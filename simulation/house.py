@@ -44,8 +44,9 @@ from drivers.port import DriverError
 from kernel import clock, draining, ids, live
 from kernel.sealer import Sealer
 from roasts.models import Machine
-from simulation import house_looks, house_people, planted
+from simulation import house_people, planted
 from simulation.house_keeper import AtOnce, KeeperProcess, Line, events_after
+from simulation.house_looks import Looks
 from simulation.house_people import Names
 from simulation.house_processes import Answer, Deaths, Killed, Process
 from simulation.house_store import Store
@@ -107,6 +108,7 @@ class House:
         self._processes: dict[str, Process] = {}
         self._http = HttpClient()
         self._restores: list[Callable[[], Any]] = []
+        self.looks = Looks(self.store)
 
     # -- building --
 
@@ -143,7 +145,6 @@ class House:
         firmware, effects = self.machine.firmware, self.machine.effects
         firmware.note = None
         self._kept = (copy.deepcopy(firmware), copy.deepcopy(effects), self.machine._ticks, self.clock.elapsed_ms)
-        self._kept_key = (settings.RUN_DIR / keeper_config.STOP_KEY_NAME).read_bytes()
 
     def reset(self, seed: int) -> None:
         """The same house as after building, with another seed's ids; nothing of the last example is left."""
@@ -281,7 +282,7 @@ class House:
             self._sweep_ms = self.clock.elapsed_ms + SWEEP_S * 1000
             if self.has_orders("PENDING_APPROVAL", "APPROVED"):  # with none it finds nothing
                 self._turn_of("sweep", lambda: self._as("worker", tasks.sweep))
-            if house_looks.has_incidents():
+            if self.looks.has_incidents():
                 self._turn_of("breakers", lambda: self._as("worker", tasks.trip_breakers))
 
     def _turn_of(self, what: str, act: Callable[[], Any]) -> None:
@@ -454,7 +455,7 @@ class House:
             self.loop.executor.tick(clock.now())
 
     def has_orders(self, *statuses: str) -> bool:
-        return house_looks.has_orders(self.names.machine_id, *statuses)
+        return self.looks.has_orders(self.names.machine_id, *statuses)
 
     def _spare_the_look(self, loop: MachineLoop) -> None:
         """With nothing held, nothing halted and no latch, its look around finds nothing either: put it off."""
@@ -467,7 +468,7 @@ class House:
 
     def _has_halts(self) -> bool:
         is_journalled = any((self.folder / "journal").glob("halts/*.json"))
-        return is_journalled or house_looks.has_halts(self.names.machine_id)
+        return is_journalled or self.looks.has_halts(self.names.machine_id)
 
     def _let_go(self, loop: MachineLoop, why: str) -> None:
         loop._leave(why)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import connection
 
 from commands.models import Halt, Proposal
+from roasts.models import EventKind, Roast, RoastEvent, RoastStatus
+from simulation.house_store import Store
 
 _MOST = 3
 _ORDERS, _HALTS = f'"{Proposal._meta.db_table}"', f'"{Halt._meta.db_table}"'
@@ -16,22 +18,42 @@ _ANY_INCIDENT = (
 )
 
 
-def has_orders(machine_id: str, *statuses: str) -> bool:
-    """Any order of this machine that stands there. Three statuses at most."""
-    return _any(_ANY_ORDER, machine_id, *statuses, *[""] * (_MOST - len(statuses)))
+_EVENTS, _ROASTS = f'"{RoastEvent._meta.db_table}"', f'"{Roast._meta.db_table}"'
+_ANY_CRACK = (
+    f"SELECT EXISTS (SELECT 1 FROM {_EVENTS} e JOIN {_ROASTS} r ON r.id = e.roast_id "
+    f"WHERE r.machine_id = %s AND r.status NOT IN ('{RoastStatus.FINISHED.value}', '{RoastStatus.ABORTED.value}') "
+    f"AND e.kind = '{EventKind.FIRST_CRACK_START.value}' AND e.withdrawn_at IS NULL)"
+)
 
 
-def has_halts(machine_id: str) -> bool:
-    """Any open halt."""
-    return _any(_ANY_HALT, machine_id)
+class Looks:
+    """The answers, kept until something is written."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._answers: dict[tuple[str, ...], tuple[int, bool]] = {}
 
-def has_incidents() -> bool:
-    """With no failed order of an agent and no interlock, breakers find nothing."""
-    return _any(_ANY_INCIDENT)
+    def has_orders(self, machine_id: str, *statuses: str) -> bool:
+        """Any order of this machine that stands there. Three statuses at most."""
+        return self._any(_ANY_ORDER, machine_id, *statuses, *[""] * (_MOST - len(statuses)))
 
+    def has_halts(self, machine_id: str) -> bool:
+        """Any open halt."""
+        return self._any(_ANY_HALT, machine_id)
 
-def _any(query: str, *values: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(query, values)
-        return bool(cursor.fetchone()[0])
+    def has_incidents(self) -> bool:
+        """With no failed order of an agent and no interlock, breakers find nothing."""
+        return self._any(_ANY_INCIDENT)
+
+    def has_cracked(self, machine_id: str) -> bool:
+        """The open roast is past its first crack, as far as the record says."""
+        return self._any(_ANY_CRACK, machine_id)
+
+    def _any(self, query: str, *values: str) -> bool:
+        question, version = (query, *values), self._store.version
+        known = self._answers.get(question)
+        if known is None or known[0] != version:
+            with connection.cursor() as cursor:
+                cursor.execute(query, values)
+                known = self._answers[question] = (version, bool(cursor.fetchone()[0]))
+        return known[1]

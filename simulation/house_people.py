@@ -32,8 +32,8 @@ AGENT_SCOPES = ("read", "propose")
 #: control → (lowest, highest, longest move of an agent, seconds between agents' orders, a day, a roast, an agent's
 #: steps per second)
 LIMITS: dict[str, tuple[int, int, int, float, int, int, float | None]] = {
-    "heater": (0, 9, 3, 2.0, 6, 4, 1.0),
-    "fan": (1, 12, 4, 0.0, 1000, 100, 5.0),
+    "heater": (0, 9, 4, 2.0, 12, 6, 1.0),
+    "fan": (1, 12, 4, 0.0, 1000, 100, 2.0),
     "drum": (1, 9, 2, 1.2, 3, 2, None),
 }
 

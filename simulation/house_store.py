@@ -1,7 +1,8 @@
-"""The house's database: SQLite in memory (a whole copy is restored between examples), or PostgreSQL.
+"""The house's database: SQLite in memory (whatever an example wrote is rolled back after it), or PostgreSQL.
 
 ``install`` puts a connection of our own in Django's place, so that a test run's database is never touched. Every
-commit is told to ``on_commit`` before and after, for crashes at transaction boundaries.
+commit is told to ``watcher`` before and after, for crashes at transaction boundaries. ``version`` counts what was
+written, so that who looks again and again need not where nothing was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.apps import apps
 from django.conf import settings
@@ -23,7 +24,64 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper as SqliteWrapper
 
 CommitWatcher = Callable[[str], None]  # told "before" and "after"; may raise a BaseException: the process died
+#: What is written all the time and concerns no order, law or person: the newest reading, samples, a lease's time.
+_UNTOLD = (
+    "SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", 'UPDATE "roasts_machinereading"', 'INSERT INTO "roasts_sample"',
+    'UPDATE "commands_machinelease"',
+)  # fmt: skip
+#: The house's few hundred statements are compiled once each.
+STATEMENTS = 2000
+_KEPT, _TRANSACTION = "house_kept", "house_transaction"
 _SESSION = "SET session_replication_role = {}"  # triggers guard what only we may delete
+
+
+class _Wrapper(SqliteWrapper):
+    """Django's own, with savepoints for transactions once the content is kept: so that all of an example is one
+    transaction that can be rolled back, which costs what was written, not what there is. (A foreign key that hangs in
+    the air is refused by neither then: `Store.dangling` looks for them.)"""
+
+    is_kept = False  # inside the transaction that is rolled back
+    is_open = False  # a transaction of the product is under way
+
+    def keep(self) -> None:
+        """From here on everything can be taken back."""
+        self._say("BEGIN")
+        self._say(f"SAVEPOINT {_KEPT}")
+        self.is_kept = True
+
+    def take_back(self) -> None:
+        """As it was when it was kept."""
+        self._say(f"ROLLBACK TO {_KEPT}")
+        self.is_open = False
+
+    def _say(self, statement: str) -> None:
+        self.connection.execute(statement)
+
+    def _start_transaction_under_autocommit(self) -> None:
+        if not self.is_kept:
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]
+            return
+        self._say(f"SAVEPOINT {_TRANSACTION}")
+        self.is_open = True
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        if not self.is_kept:
+            super()._set_autocommit(autocommit)  # type: ignore[misc]
+
+    def _commit(self) -> None:
+        if not self.is_kept:
+            super()._commit()  # type: ignore[misc]
+        elif self.is_open:
+            self._say(f"RELEASE {_TRANSACTION}")
+            self.is_open = False
+
+    def _rollback(self) -> None:
+        if not self.is_kept:
+            super()._rollback()  # type: ignore[misc]
+        elif self.is_open:
+            self._say(f"ROLLBACK TO {_TRANSACTION}")
+            self._say(f"RELEASE {_TRANSACTION}")
+            self.is_open = False
 
 
 class Store:
@@ -31,8 +89,8 @@ class Store:
 
     def __init__(self) -> None:
         self.watcher: CommitWatcher | None = None
+        self.version = 0
         self._previous: BaseDatabaseWrapper | None = None
-        self._kept: sqlite3.Connection | None = None
         self._rows: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {}
 
     @property
@@ -43,13 +101,17 @@ class Store:
         """SQLite: a database in memory instead of the configured one. PostgreSQL: the configured one."""
         if not self.is_sqlite:
             self._watch(connections["default"])
+            self._count(connections["default"])
             return
         self._previous = connections["default"]
         settings = dict(self._previous.settings_dict)
         settings |= {"NAME": ":memory:", "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
-        settings["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "check_same_thread": False}
-        ours = SqliteWrapper(settings, alias="default")
+        settings["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE", "check_same_thread": False, "cached_statements": STATEMENTS,
+        }  # fmt: skip
+        ours = _Wrapper(settings, alias="default")
         self._watch(ours)
+        self._count(ours)
         connections["default"] = ours
 
     def remove(self) -> None:
@@ -60,8 +122,6 @@ class Store:
             if raw is not None:
                 raw.close()
             connections["default"] = self._previous
-        if self._kept is not None:
-            self._kept.close()
 
     def migrate(self) -> None:
         """All tables, triggers and constraints, as the migrations make them. SQLite: made once of one and the same
@@ -90,8 +150,7 @@ class Store:
     def keep(self) -> None:
         """From now on :meth:`restore` brings back what is there now."""
         if self.is_sqlite:
-            self._kept = sqlite3.connect(":memory:", check_same_thread=False)
-            connection.connection.backup(self._kept)
+            self._ours.keep()
             return
         for table in _tables():
             with connection.cursor() as cursor:
@@ -107,10 +166,31 @@ class Store:
             connection.savepoint_ids = []
             connection.needs_rollback = False
         connection.run_on_commit = []
-        if self._kept is not None:
-            self._kept.backup(connection.connection)
+        self.version += 1
+        if self.is_sqlite:
+            self._ours.take_back()
             return
         self._restore_postgres()
+
+    @property
+    def _ours(self) -> _Wrapper:
+        return cast(_Wrapper, connections["default"])
+
+    def dangling(self) -> list[str]:
+        """Foreign keys that lead nowhere: the tables they stand in. (PostgreSQL refuses them itself.)"""
+        if not self.is_sqlite:
+            return []
+        return [f"{row[0]} {row[1]} to {row[2]}" for row in self._ours.connection.execute("PRAGMA foreign_key_check")]
+
+    def _count(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Note that something was written."""
+
+        def counting(execute: Any, statement: str, params: Any, many: bool, context: Any) -> Any:
+            if not statement.startswith(_UNTOLD):
+                self.version += 1
+            return execute(statement, params, many, context)
+
+        wrapper.execute_wrappers.append(counting)
 
     def _restore_postgres(self) -> None:
         """Delete what an example may have written, in one round trip, and put the kept rows back."""

@@ -90,6 +90,14 @@ LAWS: dict[str, str] = {
         f"SELECT p.id FROM {_P} p JOIN {_E} e ON e.proposal_id = p.id "
         "WHERE p.status IN ('PROPOSED', 'PENDING_APPROVAL', 'APPROVED', 'REJECTED', 'TIMEOUT')"
     ),
+    "as many yeses as are needed": (
+        f"SELECT p.id FROM {_E} e JOIN {_P} p ON p.id = e.proposal_id WHERE p.decision = 'HOLD' "
+        f"AND (SELECT COUNT(*) FROM {_table(Approval)} y WHERE y.proposal_id = p.id) < p.approvals_needed"
+    ),
+    "done is read back": (
+        f"SELECT id FROM {_P} WHERE status = 'COMPLETED' AND control <> '' "
+        "AND (actual_step IS NULL OR actual_step <> target_step)"
+    ),
     "settled has a time": (
         f"SELECT id FROM {_P} WHERE (status IN ('REJECTED', 'COMPLETED', 'FAILED', 'ABORTED', 'TIMEOUT')) "
         "<> (settled_at IS NOT NULL)"
@@ -153,6 +161,7 @@ LAWS: dict[str, str] = {
     ),
     "part of a plan is decided as the whole": (
         f"SELECT p.id FROM {_P} p JOIN {_table(Plan)} n ON n.id = p.plan_id WHERE p.decision <> n.decision "
+        "OR p.significance <> n.significance "
         "OR (p.approver_id IS NOT NULL AND (n.approver_id IS NULL OR n.approver_id <> p.approver_id))"
     ),
     "a lease token only rises": (
@@ -167,6 +176,10 @@ _ORDERS = (
     "decided_at, settled_at, target_step, approvals_needed, actual_step, plan_id, plan_position "
     f"FROM {_P} WHERE organization_id = %s ORDER BY id"
 )
+_ORDER_NAMES = (
+    "id", "status", "decision", "reasons", "digest", "expires_s", "outcome_code", "rejection_code", "seen_rate",
+    "decided_s", "settled_s", "target_step", "approvals_needed", "actual_step", "plan_id", "plan_position",
+)  # fmt: skip
 _FACTS = (
     f"SELECT 'halt', kind || ' ' || code FROM {_H} WHERE closed_at IS NULL AND machine_id = %s "
     f"UNION ALL SELECT 'suspended', id FROM {_S} WHERE given_back_at IS NULL AND machine_id = %s "
@@ -205,6 +218,9 @@ class Watch:
         self._statuses: dict[str, str] = {}
         self._token = 0
         self._breaches: list[str] = []
+        self._looked_at = -1  # the store's version when all laws were asked last
+        self._read_at, self._rows_by_id = -1, dict[str, tuple[Any, ...]]()
+        self._orders: list[dict[str, Any]] = []
         self._commands = 0
         self._seen_writes: dict[str, int] = {}
         house.on_command = self._on_command
@@ -212,18 +228,18 @@ class Watch:
     # -- what the database holds --
 
     def orders(self) -> list[dict[str, Any]]:
-        """Our organisation's orders, by id; times in seconds since the house began."""
-        found = []
+        """Our organisation's orders, by id; times in seconds since the house began. (What was not written to since
+        the last look is not read again.)"""
+        version = self._house.store.version
+        if version == self._read_at:
+            return self._orders
+        known = {order["id"]: order for order in self._orders}
+        self._orders, self._read_at = [], version
         for row in _rows(_ORDERS, [self._house.names.organization_id]):
-            names = ("id", "status", "decision", "reasons", "digest", "expires_s", "outcome_code", "rejection_code",
-                     "seen_rate", "decided_s", "settled_s", "target_step", "approvals_needed",
-                     "actual_step", "plan_id", "plan_position")  # fmt: skip
-            order = dict(zip(names, row, strict=True))
-            order["reasons"] = json.loads(row[3]) if isinstance(row[3], str) else row[3]
-            for name in ("expires_s", "decided_s", "settled_s"):
-                order[name] = seconds(order[name])
-            found.append(order)
-        return found
+            if self._rows_by_id.get(row[0]) != row:
+                self._rows_by_id[row[0]], known[row[0]] = row, _order_of(row)
+            self._orders.append(known[row[0]])
+        return self._orders
 
     def plans(self) -> dict[str, dict[str, str]]:
         """Every plan's status, digest and significance."""
@@ -286,7 +302,9 @@ class Watch:
         self._follow_moves()
         self._follow_lease()
         self._follow_wire()
-        self._breaches += [f"{_NAMES[place]}: {found}" for place, found in _rows(_ALL, [])]
+        if self._looked_at != self._house.store.version:  # else every law would find what it found
+            self._breaches += [f"{_NAMES[place]}: {found}" for place, found in _rows(_ALL, [])]
+            self._looked_at = self._house.store.version
         self.raise_breaches()
 
     def raise_breaches(self) -> None:
@@ -371,6 +389,9 @@ class Watch:
     def finish(self) -> None:
         """The chain and the stream, once everything is sealed; and how much the laws had to look at."""
         self._house.seal()
+        self._breaches += [f"no key leads nowhere: {found}" for found in self._house.store.dangling()]
+        self._looked_at = -1
+        self.check()
         self._check_chain()
         self._check_numbers()
         for law, query in _COUNTS.items():
@@ -408,6 +429,14 @@ class Watch:
         for place, count, numbered, least, most in rows:
             if count != numbered or least != 1 or most != count:
                 self._breaches.append(f"the stream has no gap: {place} {count} {numbered} {least} {most}")
+
+
+def _order_of(row: tuple[Any, ...]) -> dict[str, Any]:
+    order = dict(zip(_ORDER_NAMES, row, strict=True))
+    order["reasons"] = json.loads(row[3]) if isinstance(row[3], str) else row[3]
+    for name in ("expires_s", "decided_s", "settled_s"):
+        order[name] = seconds(order[name])
+    return order
 
 
 def seconds(value: Any) -> float | None:

@@ -1,7 +1,8 @@
 """`python -m simulation.mutants`: every planted bug against seeds, one process each; what found it, and at which seed.
 
 `--tenth` plays a fixed tenth of them; `--seeds 200` is the bound; names choose single ones; `--write` puts the table
-into docs/proof.md. Exit status 1 where one was not found. `--play NAME` is one of the processes.
+into docs/proof.md. `--results FILE` keeps what was found as it is found, and goes on where it was left off (what the
+file has is not played again). Exit status 1 where one was not found. `--play NAME` is one of the processes.
 """
 
 from __future__ import annotations
@@ -81,13 +82,27 @@ def hunt(name: str, seeds: int) -> Found:
 
 
 def table(found: Iterable[Found]) -> str:
-    """Rows of docs/proof.md."""
+    """Rows of docs/proof.md: every planted bug, those that were not played as well."""
+    by_name = {each.name: each for each in found}
     lines = ["| bug | area | what is wrong | found at seed | by |", "|---|---|---|---|---|"]
-    for each in found:
-        bug = planted.PLANTED[each.name]
-        seed = "**not found**" if each.seed is None else str(each.seed)
+    for bug in planted.PLANTED.values():
+        each = by_name.get(bug.name, Found(bug.name, None, 0, ""))
+        missed = f"**not found** in {each.played} seeds" if each.played else "not played yet"
+        seed = missed if each.seed is None else str(each.seed)
         lines.append(f"| `{bug.name}` | {bug.area} | {bug.what} | {seed} | {_words(each.how)} |")
     return "\n".join(lines)
+
+
+def summary(found: Iterable[Found]) -> str:
+    """One sentence over the table."""
+    every = list(found)
+    seeds = sorted(each.seed for each in every if each.seed is not None)
+    if not seeds:
+        return f"None of {len(planted.PLANTED)} was found."
+    return (
+        f"{len(seeds)} of {len(planted.PLANTED)} found, {len(every) - len(seeds)} played and not found; half of them "
+        f"by seed {seeds[len(seeds) // 2]}, the last by seed {seeds[-1]}."
+    )
 
 
 def _words(how: str) -> str:
@@ -101,7 +116,20 @@ def write(found: list[Found]) -> None:
     text = TABLE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    TABLE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
+    TABLE.write_text(f"{before}{BEGIN}\n{summary(found)}\n\n{table(found)}\n{END}{after}", encoding="utf-8")
+
+
+def kept(path: Path | None) -> list[Found]:
+    """What an earlier run has found already."""
+    if path is None or not path.exists():
+        return []
+    return [Found(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def keep(path: Path | None, found: Found) -> None:
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(found)) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,13 +139,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=int(os.environ.get("SEEDS", "200")))
     parser.add_argument("--tenth", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--results", type=Path)
     options = parser.parse_args(arguments)
     if options.play:
         sys.stdout.write(json.dumps(dataclasses.asdict(play(options.play, options.seeds))) + "\n")
         return 0
-    found = []
+    found = [each for each in kept(options.results) if each.name in planted.PLANTED]
     for name in chosen(options.names, is_tenth=options.tenth):
+        if any(each.name == name for each in found):
+            continue
         found.append(hunt(name, options.seeds))
+        keep(options.results, found[-1])
         seed = found[-1].seed
         sys.stdout.write(f"{name}: {'NOT FOUND' if seed is None else f'seed {seed}'} {_words(found[-1].how)}\n")
         sys.stdout.flush()

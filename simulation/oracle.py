@@ -319,7 +319,8 @@ class Model:
 
     def expiry_s(self, who: Person, asked: Asked, look: Look) -> float:
         """How long an order may wait."""
-        allowed_s = 20.0 if not who.is_agent else 45.0 if look.is_in_roast else 300.0
+        in_roast_s = 20.0 if look.is_after_crack else 45.0
+        allowed_s = 20.0 if not who.is_agent else in_roast_s if look.is_in_roast else 300.0
         return allowed_s if asked.expires_in_s is None else min(allowed_s, asked.expires_in_s)
 
     def void_code(self, order: Order, look: Look, place: Place = ALONE) -> str:

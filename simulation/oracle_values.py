@@ -101,6 +101,7 @@ class Look:
     are_beans_proved: bool = False
     is_in_roast: bool = False
     is_latched: bool = False
+    is_after_crack: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

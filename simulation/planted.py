@@ -155,7 +155,7 @@ _plant("expiry", "rejected_at_the_deadline", "swapped >= and >: rejected at the 
 _plant("expiry", "old_advice_adopted", "dropped guard: advice of any age is adopted",
        (_SERVICES, "    if now >= proposal.expires_at:", "    if False:"))
 _plant("expiry", "sweeper_asleep", "the sweeper times nothing out",
-       (_SERVICES, "    return sum(time_out(proposal, now) for proposal in due)", "    return 0"))
+       (_SERVICES, "    return sum(time_out(proposal, now) for proposal in _DUE.rows(now=now))", "    return 0"))
 _plant("expiry", "asked_time_lengthens", "min and max: a proposer makes their order live longer",
        (_GOVERNOR, "        allowed_s = min(allowed_s, asked_s)", "        allowed_s = max(allowed_s, asked_s)"))
 _plant("expiry", "veto_window_ends_at_once", "an order at level 4 does not wait for its veto window",
@@ -179,7 +179,8 @@ _plant("stop", "stop_goes_half_way", "swallowed: heat down stops one step above 
        ("drivers.bullet.safing", "    if heater == 0:\n", "    if heater <= 1:\n"))
 
 # -- lease --
-_plant("lease", "token_stands_still", "a new loop gets the old one's token",
+_plant("lease", "token_stands_still", "dropped guards: a new loop gets the old one's token, and does not look what its keeper has seen",
+       ("commands.machine_loop", "    if seen < token:\n", "    if seen <= token:\n"),
        (_LEASE, 'owner=owner, token=F("token") + 1, expires_at', 'owner=owner, token=F("token"), expires_at'),
        (_LEASE, "    return lease.token + 1 if taken else None", "    return lease.token if taken else None"))
 _plant("lease", "lease_taken_alive", "dropped guard: a living loop's lease is taken",

@@ -158,8 +158,7 @@ def machines_of(principal: Any) -> QuerySet[Machine]:
     halts = Halt.objects.filter(closed_at__isnull=True).select_related("organization")
     suspended = Suspension.objects.filter(given_back_at__isnull=True).select_related("taken_by")
     return (
-        Machine.objects.for_principal(principal)
-        .filter(is_archived=False)
+        _in_use(principal)
         .select_related("latest", "lease", "organization")
         .prefetch_related(
             "limits",
@@ -171,8 +170,18 @@ def machines_of(principal: Any) -> QuerySet[Machine]:
     )
 
 
-def machine_or_404(request: Request, machine_id: str) -> Machine:
-    machine = machines_of(request.principal).filter(pk=machine_id).first()  # type: ignore[attr-defined]
+def _in_use(principal: Any) -> QuerySet[Machine]:
+    return (
+        Machine.objects.for_principal(principal)
+        .filter(is_archived=False)
+        .select_related("organization")
+    )  # fmt: skip
+
+
+def machine_or_404(request: Request, machine_id: str, *, is_shown: bool = False) -> Machine:
+    """The principal's organisation's machine; ``is_shown``: with all that a page or an answer says of it."""
+    principal = request.principal  # type: ignore[attr-defined]
+    machine = (machines_of(principal) if is_shown else _in_use(principal)).filter(pk=machine_id).first()
     if machine is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     return machine
@@ -203,7 +212,7 @@ class MachineDetail(APIView):
 
     @extend_schema(operation_id="get_machine", responses={200: MachineSerializer})
     def get(self, request: Request, machine_id: str) -> Response:
-        return Response(machine_state.render_machine(machine_or_404(request, machine_id), clock.now()))
+        return Response(machine_state.render_machine(machine_or_404(request, machine_id, is_shown=True), clock.now()))
 
 
 class MachineStop(APIView):

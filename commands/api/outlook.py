@@ -71,7 +71,7 @@ class MachineOutlook(APIView):
 
     @extend_schema(operation_id="machine_outlook", responses={200: OutlookSerializer})
     def get(self, request: Request, machine_id: str) -> Response:
-        return Response(answer_for(machine_or_404(request, machine_id)))
+        return Response(answer_for(machine_or_404(request, machine_id, is_shown=True)))
 
 
 def answer_for(machine: Machine) -> dict[str, Any]:

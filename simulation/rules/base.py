@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 from typing import Any, TypeVar
@@ -20,11 +21,13 @@ AGENTS, OPERATORS = ("steady", "eager"), ("operator", "second", "owner", "lead")
 EVERYBODY = (*OPERATORS, "viewer", "stranger", *AGENTS, "foreign")
 UNFIT = ("viewer", "stranger", *AGENTS, "foreign")
 REASONS = ("SAFETY_CONCERN", "WRONG_TIMING", "OTHER")
-SHIFTS = (-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 5)
+SHIFTS = (-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 4, 5)
 WAITS_S = (0.4, 1.2, 1.9, 2.0, 2.0, 6.0, 6.0, 13.0, 13.0, 21.0, 46.0)
 HEALED_WITHIN = 26  # looks, 13 s apart: an order off a roast waits 300 s
+PATIENT_S = 25.0  # what waits longer than this at the end is called off
 TROUBLE_STEPS = 3  # so long a halted, suspended, unplugged or ungranted machine is left as it is
-SETTINGS = st.sampled_from(["SET_POWER", "SET_FAN", "SET_DRUM"])
+#: The fan most: its agents' orders are not soon too many.
+SETTINGS = st.sampled_from(["SET_POWER", "SET_FAN", "SET_FAN", "SET_DRUM"])
 number = st.sampled_from(range(64))  # the k-th of whatever there is
 FAULTS = {
     "nan": "nan@0+2:sensor=probe", "silence": "time_out@0+1.5", "long silence": "time_out@0+6", "nak": "nak@0+1",
@@ -35,6 +38,10 @@ DEATHS = (
     ("commit_before", "web"), ("commit_after", "web"), ("commit_before", "worker"), ("commit_after", "worker"),
     ("wire_before", "keeper"), ("wire_after", "keeper"), ("apply_answered", "worker"),
 )  # fmt: skip
+
+
+#: Arguments that are drawn from a bundle, and where the model has what they name.
+BUNDLES = {"order_id": "orders", "grant_id": "grants"}
 
 
 def pick(choices: list[T], index: int) -> T:
@@ -48,6 +55,8 @@ def a_step(method: Any) -> Any:
     @functools.wraps(method)
     def stepped(self: Stage, *arguments: Any, **named: Any) -> Any:
         self.play.sometimes.steps += 1
+        self.steps_done += 1
+        self.acts.append((method.__name__, self.symbolic(named)))
         self.is_whole = False
         before = len(self.play.lines)
         found = method(self, *arguments, **named)
@@ -69,8 +78,22 @@ class Stage(RuleBasedStateMachine):
 
     play: Play
     trouble_steps: int
+    steps_done: int
     is_whole = False  # no step went wrong
     level: str  # what the lead trusts the steady agent with, as often as trust is lost
+
+    opened: dict[str, Any]
+    acts: list[tuple[str, dict[str, Any]]]
+
+    def symbolic(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A rule's arguments as JSON values; orders and grants as the k-th there is."""
+        found: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if name in BUNDLES:
+                found[name] = list(getattr(self.play.model, BUNDLES[name])).index(value)
+            else:
+                found[name] = dataclasses.asdict(value) if isinstance(value, Asked) else value
+        return found
 
     # -- what stands --
 
@@ -93,6 +116,9 @@ class Stage(RuleBasedStateMachine):
         model, grant = self.play.model, self.play.model.grant_of("steady")
         is_trusted = grant is not None and grant.level >= "L3" and not grant.order_types
         return not self.is_free() or model.suspended or not is_trusted or not self.is_plugged()
+
+    def is_roasting(self) -> bool:
+        return self.play.seen.state == "roasting"
 
     def is_plugged(self) -> bool:
         return bool(self.play.house.machine.effects.is_plugged)
@@ -119,6 +145,9 @@ class Stage(RuleBasedStateMachine):
         """Everything is put right: every order comes to its end, and a person's order is carried out again."""
         play = self.play
         self.put_right()
+        for held in play.model.of_status("PENDING_APPROVAL"):
+            if held.expires_s - play.now_s > PATIENT_S and not held.plan:
+                play.act(play.abort("lead", held))
         for _ in range(HEALED_WITHIN):
             if not play.model.of_status("PENDING_APPROVAL", "APPROVED", "EXECUTING", "IN_DOUBT"):
                 break
@@ -273,6 +302,27 @@ class Stage(RuleBasedStateMachine):
         play.act(Act("reset", expected,
                      lambda: play.house.post(name, f"{play.machine_path}/reset", {"reason": "looked"}), learn,
                      lambda: play.watch.machine_facts().halts != model.halts))  # fmt: skip
+
+    def _stop(self, name: str) -> None:
+        play, model = self.play, self.play.model
+        is_quiet = not play.is_disturbed
+
+        def learn(answer: Any) -> None:
+            model.halts.add("stop")
+            for order in model.of_status("PENDING_APPROVAL", "APPROVED"):
+                play._moved(order, "ABORTED")
+            if is_quiet and answer.status and answer.body["result"] != "heat_off":
+                raise AssertionError(f"STOP proved nothing: {answer.body}")
+            if is_quiet and play.house.machine.status()["heater_step"] != 0:
+                raise AssertionError("STOP was answered, and the machine heats")
+
+        play.act(Act("stop", model.operate(play.who(name)), lambda: play.house.post(name, f"{play.machine_path}/stop"),
+                     learn, lambda: bool(play.watch.machine_facts().halts - model.halts)))  # fmt: skip
+
+    def _unplug(self) -> None:
+        self.play.disturb("unplug")
+        self.play.house.machine.act("fault", fault="unplug")
+        self.play.house.pass_time(0.8)
 
     def _decision(self, verb: str, name: str, order: Order) -> Act:
         play = self.play

@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 
 from simulation.oracle import Asked
 from simulation.rules import stage
+from simulation.rules.aimed import AimedRules
 from simulation.rules.base import (
     AGENTS,
     DEATHS,
@@ -28,23 +29,23 @@ from simulation.rules.base import (
     number,
     pick,
 )
-from simulation.rules.plans import PlanRules
-from simulation.rules.play import SWEEP_LATE_S, Act
 from simulation.rules.play_plans import PlanPlay
 
 
-class HouseMachine(PlanRules):
+class HouseMachine(AimedRules):
     """See the module."""
 
-    orders = PlanRules.orders
+    orders = AimedRules.orders
     grants = Bundle("grants")
 
     @initialize(seed=st.integers(0, 2**32 - 1), level=st.sampled_from(["L3", "L4", "L5"]),
                 is_attended=st.sampled_from([True, True, False]))  # fmt: skip
     def open_the_house(self, seed: int, level: str, is_attended: bool) -> None:
+        self.opened = {"seed": seed, "level": level, "is_attended": is_attended}
+        self.acts = []
         self.play = PlanPlay(stage.house(), stage.SOMETIMES, seed)
         self.play.sometimes.examples += 1
-        self.trouble_steps = 0
+        self.trouble_steps = self.steps_done = 0
         self.level = level
         self._grant("lead", "steady", level, [], None)
         if is_attended:
@@ -96,34 +97,6 @@ class HouseMachine(PlanRules):
     @a_step
     def the_trusted_agent_proposes(self, order_type: str, shift: int) -> Any:
         return self._proposed(self.play.propose("steady", self._asked(order_type, shift)))
-
-    @precondition(lambda self: not self.is_in_trouble() and not self.play.is_disturbed)
-    @rule(target=orders, order_type=st.sampled_from(["SET_DRUM", "SET_POWER", "SET_FAN"]),
-          times=st.sampled_from([2, 2, 3]), early_s=st.sampled_from([0.0, 0.0, 0.001]))  # fmt: skip
-    @a_step
-    def an_agent_comes_again_as_soon_as_it_may(self, order_type: str, times: int, early_s: float) -> Any:
-        """Exactly the distance is far enough; a millisecond less is not. The third on the drum is one too many."""
-        found: list[str] = []
-        for turn in range(times):
-            shift = 1 if order_type == "SET_POWER" or turn % 2 else -1
-            self._keep_distance(order_type, shift, early_s)
-            found += self._proposed(self.play.propose("steady", self._asked(order_type, shift))).values
-            self.play.settle()
-            order = self.play.model.orders[found[-1]] if found else None
-            if order is not None and order.status == "PENDING_APPROVAL":
-                self.play.act(self.play.approve("lead", order))
-                self.play.settle()
-        return multiple(*found)
-
-    @precondition(lambda self: not self.is_in_trouble())
-    @rule(target=orders, order_type=SETTINGS, shift=st.sampled_from([-1, 1]), expires_in_s=st.sampled_from([2.0, 5.0]))
-    @a_step
-    def nobody_decides(self, order_type: str, shift: int, expires_in_s: float) -> Any:
-        """What nobody decides is over at its deadline."""
-        found = self._proposed(self.play.propose("steady", self._asked(order_type, shift, expires_in_s=expires_in_s)))
-        self.play.settle()
-        self.play.house.pass_time(expires_in_s + SWEEP_LATE_S)
-        return found
 
     @rule(target=orders, name=st.sampled_from(OPERATORS), order_type=SETTINGS,
           shift=st.sampled_from(SHIFTS))  # fmt: skip
@@ -302,20 +275,7 @@ class HouseMachine(PlanRules):
     @rule(name=st.sampled_from(["operator", "second", "lead", "viewer", "stranger", "steady"]))
     @a_step
     def somebody_presses_stop(self, name: str) -> None:
-        play, model = self.play, self.play.model
-        is_quiet = not play.is_disturbed
-
-        def learn(answer: Any) -> None:
-            model.halts.add("stop")
-            for order in model.of_status("PENDING_APPROVAL", "APPROVED"):
-                play._moved(order, "ABORTED")
-            if is_quiet and answer.status and answer.body["result"] != "heat_off":
-                raise AssertionError(f"STOP proved nothing: {answer.body}")
-            if is_quiet and play.house.machine.status()["heater_step"] != 0:
-                raise AssertionError("STOP was answered, and the machine heats")
-
-        play.act(Act("stop", model.operate(play.who(name)), lambda: play.house.post(name, f"{play.machine_path}/stop"),
-                     learn, lambda: bool(play.watch.machine_facts().halts - model.halts)))  # fmt: skip
+        self._stop(name)
 
     # -- time, machine, death --
 
@@ -360,9 +320,7 @@ class HouseMachine(PlanRules):
     @rule()
     @a_step
     def the_cable_is_pulled(self) -> None:
-        self.play.disturb("unplug")
-        self.play.house.machine.act("fault", fault="unplug")
-        self.play.house.pass_time(0.8)
+        self._unplug()
 
     @rule(target=orders, death=st.sampled_from(DEATHS), count=st.sampled_from([1, 1, 2]),
           shift=st.sampled_from([-2, -1, 1, 2]))  # fmt: skip
@@ -452,26 +410,6 @@ class HouseMachine(PlanRules):
             raise AssertionError("a worker whose machine was taken has carried out an order")
         house.loop, house._begin_loop_ms = taker, 0.0
         return found
-
-    @precondition(lambda self: self.has_held())
-    @rule(index=number, verb=st.sampled_from(["approve", "reject", "adopt"]),
-          early_s=st.sampled_from([0.0, 0.0, 0.001]))  # fmt: skip
-    @a_step
-    def somebody_decides_at_the_last_moment(self, index: int, verb: str, early_s: float) -> None:
-        """The deadline itself is too late; a millisecond before it is not."""
-        play, order = self.play, pick(self.held(), index)
-        left_s = order.expires_s - early_s - play.now_s
-        if not 0 < left_s < 6:
-            play.act(self._decision("approve", "viewer", order))
-            return
-        play.house.pass_time(max(0.0, left_s - 0.2))
-        play.settle_rows()
-        play.house.clock.advance_to_ms((order.expires_s - early_s) * 1000)
-        if verb == "adopt":
-            self._proposed(play.adopt("second", order))
-        else:
-            play.act(self._decision(verb, "second" if play.who(order.proposer).owner != "second" else "lead", order))
-        play.sometimes.met("boundary", f"{verb} {'at' if not early_s else 'before'} the deadline")
 
     # -- looking --
 

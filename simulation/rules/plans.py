@@ -32,7 +32,7 @@ class PlanRules(Stage):
     @precondition(lambda self: not self.is_in_trouble())
     @rule(target=orders, parts=_PARTS,
           name=st.sampled_from(["steady", "steady", "operator", "second", "eager", "viewer", "stranger"]),
-          verb=st.sampled_from(["", "", "approve", "approve", "reject", "veto", "abort"]))  # fmt: skip
+          verb=st.sampled_from(["", "approve", "approve", "reject", "veto", "abort", "part", "wrong"]))  # fmt: skip
     @a_step
     def somebody_proposes_a_plan(self, name: str, parts: list[tuple[str, int]], verb: str) -> Any:
         """Each order is ``shift`` steps from where its control stands now."""
@@ -49,7 +49,7 @@ class PlanRules(Stage):
     @precondition(lambda self: bool(self.quiet_plans()))
     @rule(index=number, name=st.sampled_from([*OPERATORS, *OPERATORS, "viewer", "stranger", "steady", "eager"]),
           is_digest_right=st.booleans(),
-          verb=st.sampled_from(["approve", "approve", "reject", "veto", "abort"]))  # fmt: skip
+          verb=st.sampled_from(["approve", "approve", "reject", "veto", "abort", "part"]))  # fmt: skip
     @a_step
     def somebody_decides_a_plan(self, index: int, name: str, verb: str, is_digest_right: bool) -> None:
         plan = pick(self.quiet_plans(), index)
@@ -77,7 +77,11 @@ class PlanRules(Stage):
         return found
 
     def _decide_plan(self, verb: str, name: str, plan: Plan) -> None:
+        parts = [self.play.model.orders[each] for each in plan.order_ids]
+        held = [order for order in parts if order.status == "PENDING_APPROVAL"] or parts
         act = {
+            "part": lambda: self.play.approve(name, held[-1]),
+            "wrong": lambda: self.play.approve_plan(name, plan, is_digest_right=False),
             "approve": lambda: self.play.approve_plan(name, plan), "reject": lambda: self.play.reject_plan(name, plan),
             "veto": lambda: self.play.veto_plan(name, plan), "abort": lambda: self.play.abort_plan(name, plan),
         }[verb]()  # fmt: skip

@@ -70,6 +70,7 @@ class Play:
         self.was_disturbed_at_s = float("-inf")
         self.seen = self._look()
         self.has_moved = False  # since the last settling
+        self.has_stirred = False  # an order went onto the wire meanwhile
         self.doubtful_since: dict[str, float] = {}
         self.unlowered_since: dict[str, float] = {}
         self.was_halted: set[str] = set()
@@ -103,7 +104,7 @@ class Play:
             steps={"heater": reading.heater_step, "fan": reading.fan_step, "drum": reading.drum_step},
             bean_c=reading.bean_temp_c, poor=frozenset(reading.quality), link=view.link,
             are_beans_proved=view.are_beans_proved, is_in_roast=bool(view.roast_id),
-            is_latched=view.latch is not None,
+            is_latched=view.latch is not None, is_after_crack=self.house.looks.has_cracked(self.house.names.machine_id),
         )  # fmt: skip
 
     def note(self, line: str) -> None:
@@ -362,6 +363,7 @@ class Play:
         self._follow_halts(facts)
         self._check_latch()
         moved = [order for order in self.model.orders.values() if rows[order.order_id]["status"] != order.status]
+        self.has_stirred = any(rows[order.order_id]["status"] in _WIRE_ENDS for order in moved)
         for order in sorted(moved, key=lambda each: (rows[each.order_id]["settled_s"] or 0.0, each.order_id)):
             self._follow(order, rows[order.order_id], before)
         self._follow_grants(facts)
@@ -475,7 +477,8 @@ class Play:
             if order.is_by_agent and (self.model.void_code(order, self.seen) == code or self.is_disturbed):
                 return ""
             is_close = code == "left_prediction" and self.model.is_unsure(order, self.seen)
-            return "" if is_close or before.steps != self.seen.steps else "its grounds stand"
+            has_changed = before.steps != self.seen.steps or self.has_stirred  # a plan goes there and back
+            return "" if is_close or has_changed else "its grounds stand"
         if code == "halted":
             return "" if self.model.halts else "nothing halts the machine"
         if code == "suspended":

@@ -9,6 +9,9 @@ from simulation.house import House
 from simulation.sometimes import Sometimes
 
 SOMETIMES = Sometimes()
+#: Garbage of examples is looked for seldom: what one leaves is soon let go by itself.
+GARBAGE_EVERY = (100_000, 50, 50)
+_USUAL = gc.get_threshold()
 _standing: list[House] = []
 
 
@@ -18,10 +21,16 @@ def house() -> House:
         made = House(turn_s=0.4)
         made.build()
         _standing.append(made)
-        gc.collect()
-        gc.freeze()  # what stands for good is not looked through again and again
+        gc.set_threshold(*GARBAGE_EVERY)
+        freeze()
         atexit.register(pull_down)
     return _standing[0]
+
+
+def freeze() -> None:
+    """What stands for good is not looked through again and again. (Once more after the first example: it imports.)"""
+    gc.collect()
+    gc.freeze()
 
 
 def pull_down() -> None:
@@ -29,3 +38,4 @@ def pull_down() -> None:
     while _standing:
         _standing.pop().close()
         gc.unfreeze()
+        gc.set_threshold(*_USUAL)
