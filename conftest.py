@@ -164,7 +164,7 @@ def api_by_key(organization: Organization) -> Callable[..., APIClient]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Any]:
     """A private PostgreSQL for tests with real processes: `.url`, `.freeze()`, `.thaw()`."""
-    yield from _server_or_skip(servers.start_postgres)
+    yield from _server_or_skip(servers.start_brief_postgres)
 
 
 @pytest.fixture(scope="session")

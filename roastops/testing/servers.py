@@ -124,8 +124,8 @@ def _unprivileged() -> dict[str, int]:
     raise Missing("PostgreSQL needs a user that is not root, and there is none")
 
 
-def start_postgres() -> Server:
-    """A private PostgreSQL with a database `roastops`, listening on 127.0.0.1 alone."""
+def start_postgres(*, is_durable: bool = True) -> Server:
+    """A private PostgreSQL with a database `roastops`, listening on 127.0.0.1 alone; durable as benches need it."""
     initdb, postgres = find_program("initdb"), require_program("postgres")
     initdb = initdb or require_program("initdb")
     folder = Path(tempfile.mkdtemp(prefix="roastops-pg-"))
@@ -146,7 +146,8 @@ def start_postgres() -> Server:
         raise Missing(f"initdb failed: {made.stderr.decode(errors='replace')[-300:]}")
     process = subprocess.Popen(
         [postgres, "-D", str(data), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
-        + ["-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "full_page_writes=off"],
+        + ["-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "full_page_writes=off"]
+        + ([] if is_durable else ["-c", "fsync=off", "-c", "synchronous_commit=off"]),
         stdin=subprocess.DEVNULL,
         stdout=(folder / "log").open("wb"),
         stderr=subprocess.STDOUT,
@@ -158,6 +159,11 @@ def start_postgres() -> Server:
     server = Server(f"postgresql://roastops@127.0.0.1:{port}/roastops", process, folder)
     _await(lambda: _has_database(port), server)
     return server
+
+
+def start_brief_postgres() -> Server:
+    """One for tests: it waits for no disk. (What it committed survives `kill -9`, as ever, but no power cut.)"""
+    return start_postgres(is_durable=False)
 
 
 def _has_database(port: int) -> bool:
@@ -223,7 +229,7 @@ def running(start) -> Iterator[Server]:  # type: ignore[no-untyped-def]
 
 
 def main() -> int:
-    with running(start_postgres) as postgres, running(start_redis) as redis:
+    with running(start_brief_postgres) as postgres, running(start_redis) as redis:
         sys.stdout.write(f"DATABASE_URL={postgres.url}\nREDIS_URL={redis.url}\n")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):

@@ -159,7 +159,7 @@ def postgres_url(given: str) -> Iterator[str]:
     if given:
         yield given
         return
-    with servers.running(servers.start_postgres) as postgres:
+    with servers.running(servers.start_brief_postgres) as postgres:
         yield postgres.url
 
 

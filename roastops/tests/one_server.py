@@ -91,7 +91,7 @@ def one_server() -> Iterator[Stack]:
         port = servers.free_port()
         environment = base_environment(Path(name), port)
         if os.environ.get("DATABASE_URL"):  # the suite's PostgreSQL pair: one of our own, since the server keeps rows
-            environment["DATABASE_URL"] = held.enter_context(servers.running(servers.start_postgres)).url
+            environment["DATABASE_URL"] = held.enter_context(servers.running(servers.start_brief_postgres)).url
         stack = Stack(Path(name), environment, None, None, port)
         try:
             stack.migrate()

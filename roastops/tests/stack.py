@@ -338,7 +338,7 @@ def fleet(*, workers: int = 2, speed: float = 1.0, state: str = "roasting") -> I
     """A whole fleet on PostgreSQL and Redis, demo data loaded, machine tended; reaped afterwards."""
     with (
         tempfile.TemporaryDirectory(prefix="ro-", ignore_cleanup_errors=True) as name,
-        servers.running(servers.start_postgres) as postgres,
+        servers.running(servers.start_brief_postgres) as postgres,
         servers.running(servers.start_redis) as redis,
     ):
         port = servers.free_port()

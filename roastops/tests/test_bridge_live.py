@@ -140,7 +140,7 @@ def far() -> Iterator[Far]:
             (folder / name).mkdir()
         database_url = ""
         if os.environ.get("DATABASE_URL"):
-            database_url = held.enter_context(servers.running(servers.start_postgres)).url
+            database_url = held.enter_context(servers.running(servers.start_brief_postgres)).url
         held.callback(_end_keepers, folder / "house" / "run")
         house = held.enter_context(Fleet(folder / "house", database_url=database_url))
         there = held.enter_context(Fleet(folder / "there", ROASTOPS_SPEED=f"{SPEED:g}"))

@@ -39,7 +39,7 @@ def cellar() -> Iterator[tuple[House, servers.Server, servers.Server]]:
     with contextlib.ExitStack() as held:
         held.enter_context(mock.patch.object(bench_house, "START_WAIT_S", START_WAIT_S))
         held.enter_context(mock.patch.object(processes, "START_TIMEOUT_S", START_WAIT_S))
-        postgres = held.enter_context(servers.running(servers.start_postgres))
+        postgres = held.enter_context(servers.running(servers.start_brief_postgres))
         redis = held.enter_context(servers.running(servers.start_redis))
         house = held.enter_context(running_house(database_url=postgres.url, redis_url=redis.url))
         yield house, postgres, redis
