@@ -36,8 +36,11 @@ from kernel.request_limits import (
 
 logger = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
-#: An agent's refusals are told to whoever listens at once, then gathered so long.
+#: An agent's first refusals are told to whoever listens one by one, later ones gathered so long; after so much quiet
+#: they are first ones again.
+TOLD_SINGLY = 3
 TELL_EVERY_S = 10.0
+QUIET_S = 600.0
 Listener = Callable[[Principal, Kind, int], None]
 
 
@@ -51,7 +54,7 @@ class Door:
 
 _door: Door | None = None
 _listeners: list[Listener] = []
-_untold: dict[str, tuple[float, int]] = {}  # agent → when it was told last (monotonic s), refusals since
+_untold: dict[str, tuple[float, int, int]] = {}  # agent → told last (monotonic s), refusals since, told singly
 _lock = threading.Lock()
 
 
@@ -137,14 +140,15 @@ def _too_many(ruling: Ruling, kind: Kind, whose: str) -> TooMany:
 
 
 def _note(principal: Principal, kind: Kind) -> None:
-    """Tell of an agent's refusal, the first at once, later ones by the bunch: a flood writes little."""
+    """Tell of an agent's refusal, the first few at once, later ones by the bunch: a flood writes little."""
     if not principal.is_agent:
         return
     now_s = clock.monotonic()
     with _lock:
-        told_s, count = _untold.get(principal.id, (float("-inf"), 0))
-        is_due = now_s - told_s >= TELL_EVERY_S
-        _untold[principal.id] = (now_s, 0) if is_due else (told_s, count + 1)
+        told_s, count, singly = _untold.get(principal.id, (float("-inf"), 0, 0))
+        singly = 0 if now_s - told_s >= QUIET_S else singly
+        is_due = singly < TOLD_SINGLY or now_s - told_s >= TELL_EVERY_S
+        _untold[principal.id] = (now_s, 0, min(singly + 1, TOLD_SINGLY)) if is_due else (told_s, count + 1, singly)
     if not is_due:
         return
     for listener in _listeners:

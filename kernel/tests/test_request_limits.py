@@ -254,7 +254,7 @@ def test_a_429_is_not_kept_under_an_idempotency_key(db: Any) -> None:
     assert not IdempotencyRecord.objects.exists()
 
 
-def test_a_flood_of_refusals_is_told_at_once_and_then_by_the_bunch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_refusals_are_told_one_by_one_and_a_flood_by_the_bunch(monkeypatch: pytest.MonkeyPatch) -> None:
     class Runner:
         id, name, is_agent = "agt_1", "runner", True
 
@@ -264,10 +264,14 @@ def test_a_flood_of_refusals_is_told_at_once_and_then_by_the_bunch(monkeypatch: 
     monkeypatch.setattr(request_gate.clock, "monotonic", lambda: at_s[0], raising=False)
     for _ in range(7):
         request_gate._note(Runner, Kind.READ)  # type: ignore[arg-type]
-    assert told == [1]
+    assert told == [1, 1, 1], "three in ten minutes are an alert"
     at_s[0] += request_gate.TELL_EVERY_S
     request_gate._note(Runner, Kind.READ)  # type: ignore[arg-type]
-    assert told == [1, 7], "six that were not told, and this one"
+    assert told == [1, 1, 1, 5], "four that were not told, and this one"
+    at_s[0] += request_gate.QUIET_S
+    for _ in range(2):
+        request_gate._note(Runner, Kind.READ)  # type: ignore[arg-type]
+    assert told[4:] == [1, 1], "after a quiet while they are the first again"
     request_gate.take_door_away()
 
 
