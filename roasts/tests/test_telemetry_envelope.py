@@ -234,6 +234,12 @@ def test_an_envelope_with_a_name_twice_is_refused_whole(header: str, encoding: s
     assert caught.value.code == "name_twice"
 
 
+@pytest.mark.parametrize("first", ["5", "null", '{"at":"now","at":"then"}'])
+def test_a_first_point_that_is_none_does_not_take_the_others_with_it(first: str) -> None:
+    seen = read_json(raw_envelope(first, raw_point(), raw_point()), received_at=NOW)
+    assert [refusal.index for refusal in seen.refused_points] == [0] and len(seen.points) == 2
+
+
 def test_a_name_twice_deep_inside_a_list_refuses_its_point_too() -> None:
     seen = read_json(raw_envelope(raw_point(), raw_point(',"extras":{"a":[{"c":1,"c":2}]}')), received_at=NOW)
     assert [(r.index, r.code) for r in seen.refused_points] == [(1, "bad_extras")] and len(seen.points) == 1
