@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import operator
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,6 +29,10 @@ class Link:
     payload_digest: str
 
 
+#: A link's fields in their order. (``dataclasses.astuple`` copies each, which costs ten times as much.)
+_fields_of = operator.attrgetter(*(field.name for field in dataclasses.fields(Link)))
+
+
 def _prefixed(fields: tuple[str, ...]) -> bytes:
     """Every field with its length in front, so that no two lists of fields look alike."""
     parts = []
@@ -39,7 +44,7 @@ def _prefixed(fields: tuple[str, ...]) -> bytes:
 
 def link_digest(sequence: int, previous_digest: str, link: Link) -> str:
     """SHA-256, in hex, of the entry's place, its predecessor and all it says."""
-    return hashlib.sha256(_prefixed((str(sequence), previous_digest, *dataclasses.astuple(link)))).hexdigest()
+    return hashlib.sha256(_prefixed((str(sequence), previous_digest, *_fields_of(link)))).hexdigest()
 
 
 def checkpoint_statement(organization_id: str, sequence: int, digest: str, at: str) -> bytes:

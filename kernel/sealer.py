@@ -9,15 +9,17 @@ import datetime as dt
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, close_old_connections, connection, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
-from kernel import canonical, chain, clock, ids, leases, live, metrics, secret_files
+from kernel import canonical, chain, clock, ids, leases, live, metrics, prepared, secret_files
 from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class Sealer:
         """Seal and number one batch if the lease is ours; True when there was something to do."""
         if not self._has_lease(now):
             return False
-        events, entries = self._unnumbered(), self._unsealed(now)
+        events, entries = _UNNUMBERED.rows(), self._unsealed(now)
         if not events and not entries:
             return False
         with transaction.atomic():
@@ -90,67 +92,78 @@ class Sealer:
             self._next_full_look_s = 0.0
         return self.token is not None
 
-    def _unnumbered(self) -> list[StreamEvent]:
-        rows = StreamEvent.objects.filter(number__isnull=True).order_by("id")
-        return list(rows.only("organization_id")[:BATCH])
-
     def _unsealed(self, now: dt.datetime) -> list[AuditEntry]:
         at_s = clock.monotonic()
         if at_s >= self._next_full_look_s:
-            entries = _oldest(AuditEntry.objects.filter(seal__isnull=True))
+            entries = _entries(_UNSEALED.rows())
             if len(entries) < BATCH:
                 self._next_full_look_s = at_s + FULL_LOOK_EVERY_S
             return entries
         look_back = LOOK_NEAR
         if at_s >= self._next_wide_look_s:
             look_back, self._next_wide_look_s = LOOK_BACK, at_s + WIDE_LOOK_EVERY_S
-        return _oldest(_unsealed_since(now - look_back))
+        return _entries(_UNSEALED_SINCE.rows(first=ids.first("aud", now - look_back)))
 
 
-def _unsealed_since(begin: dt.datetime) -> QuerySet[AuditEntry]:
+#: What a seal is over: payloads stay where they are, their digests come.
+_LINKED = tuple(field.attname for field in AuditEntry._meta.concrete_fields if field.attname != "payload")
+
+
+def _unsealed_since(first: str) -> QuerySet[AuditEntry, tuple[Any, ...]]:
     """Entries born since without a seal. Each is looked up by itself: few are new, and the trail is long."""
     seal = AuditSeal.objects.filter(entry_id=OuterRef("pk")).values("sequence")[:1]
-    return (
-        AuditEntry.objects.filter(pk__gte=ids.first("aud", begin))
-        .annotate(sealed_as=Subquery(seal))
-        .filter(sealed_as__isnull=True)
+    born = AuditEntry.objects.filter(pk__gte=first).annotate(sealed_as=Subquery(seal)).filter(sealed_as__isnull=True)
+    return born.order_by("at", "id").values_list(*_LINKED)[:BATCH]
+
+
+_UNSEALED_SINCE = prepared.Prepared(_unsealed_since, "first")
+_UNSEALED = prepared.Prepared(
+    lambda: AuditEntry.objects.filter(seal__isnull=True).order_by("at", "id").values_list(*_LINKED)[:BATCH]
+)
+_UNNUMBERED = prepared.Prepared(
+    lambda: (
+        StreamEvent.objects.filter(number__isnull=True).order_by("id").values_list("organization_id", "pk")[:BATCH]
     )
+)
 
 
-def _oldest(entries: QuerySet[AuditEntry]) -> list[AuditEntry]:
-    """A batch of them. Payloads stay where they are: a seal is over their digests."""
-    return list(entries.defer("payload").order_by("at", "id")[:BATCH])
+def _entries(rows: Sequence[Sequence[Any]]) -> list[AuditEntry]:
+    return [AuditEntry.from_db(DEFAULT_DB_ALIAS, _LINKED, row) for row in rows]
 
 
-#: Written by hand: the ORM's bulk_update took longer to build its statement than the database to run it.
-_NUMBER = f"UPDATE {StreamEvent._meta.db_table} SET number = %s WHERE id = %s AND number IS NULL"
+#: Where an organisation's numbers, and its chain, end now.
+_NEWEST_NUMBER = prepared.Prepared(
+    lambda organization: (
+        StreamEvent.objects.filter(organization_id=organization, number__isnull=False)
+        .order_by("-number")
+        .values_list("number")[:1]
+    ),
+    "organization",
+)
+_NEWEST_SEAL = prepared.Prepared(
+    lambda organization: (
+        AuditSeal.objects.filter(organization_id=organization).order_by("-sequence").values_list("sequence", "digest")[
+            :1
+        ]
+    ),
+    "organization",
+)
 
 
-def number_events(events: list[StreamEvent]) -> None:
-    """Give each event its organisation's next number, in the order of writing. Call with the lease's row locked."""
-    for organization_id, group in groupby(sorted(events, key=_event_order), key=lambda e: e.organization_id):
-        newest = (
-            StreamEvent.objects.filter(organization_id=organization_id, number__isnull=False)
-            .order_by("-number")
-            .values_list("number", flat=True)
-            .first()
-        )
-        numbered = list(enumerate(group, start=(newest or 0) + 1))
-        with connection.cursor() as cursor:
-            cursor.executemany(_NUMBER, [(number, event.pk) for number, event in numbered])
-        for number, event in numbered:
-            event.number = number
-
-
-def _event_order(event: StreamEvent) -> tuple[str, int]:
-    return (event.organization_id, event.pk)
+def number_events(events: Sequence[tuple[Any, ...]]) -> None:
+    """Give each event (organisation, key) its organisation's next number, in the order of writing. Call with the
+    lease's row locked."""
+    numbered: list[tuple[int, int]] = []
+    for organization_id, group in groupby(sorted(events), key=lambda event: event[0]):
+        (newest,) = _NEWEST_NUMBER.first(organization=organization_id) or (0,)
+        numbered += [(key, number) for number, (_, key) in enumerate(group, start=newest + 1)]
+    prepared.update_each(StreamEvent, "number", numbered)
 
 
 def seal_entries(entries: list[AuditEntry], *, now: dt.datetime, key: Ed25519PrivateKey) -> None:
     """Append the entries to their organisations' chains and sign where each chain ends now."""
     for organization_id, group in groupby(sorted(entries, key=_entry_order), key=lambda e: e.organization_id):
-        last = AuditSeal.objects.filter(organization_id=organization_id).order_by("-sequence").first()
-        sequence, digest = (last.sequence, last.digest) if last else (0, chain.GENESIS)
+        sequence, digest = _NEWEST_SEAL.first(organization=organization_id) or (0, chain.GENESIS)
         seals = []
         for entry in group:
             sequence, previous = sequence + 1, digest
@@ -164,15 +177,17 @@ def seal_entries(entries: list[AuditEntry], *, now: dt.datetime, key: Ed25519Pri
                     digest=digest,
                 )
             )
-        AuditSeal.objects.bulk_create(seals)
+        prepared.insert_many(seals)
         statement = chain.checkpoint_statement(organization_id, sequence, digest, canonical.utc_text(now))
-        AuditCheckpoint.objects.create(
-            organization_id=organization_id,
-            sequence=sequence,
-            digest=digest,
-            at=now,
-            public_key=chain.public_key_of(key),
-            signature=key.sign(statement).hex(),
+        prepared.insert(
+            AuditCheckpoint(
+                organization_id=organization_id,
+                sequence=sequence,
+                digest=digest,
+                at=now,
+                public_key=chain.public_key_of(key),
+                signature=key.sign(statement).hex(),
+            )
         )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
 from kernel import clock
 from kernel.models import Agent, ApiKey, AuditEntry, Organization, StreamEvent
-from kernel.prepared import Prepared, insert, run, update, utc
+from kernel.prepared import Prepared, insert, insert_many, run, together, update, update_each, utc
 
 
 def _agents(organization: str, name: str) -> QuerySet[Agent, tuple[object, ...]]:
@@ -187,3 +188,89 @@ def test_insert_leaves_a_row_that_is_there_as_it_is_where_told_to(organization: 
     assert set(Organization.objects.values_list("slug", flat=True)) == {organization.slug, "more"}
     with pytest.raises(IntegrityError), transaction.atomic():
         insert(Organization(id=organization.pk, slug="again", name="Again", created_at=clock.now()))
+
+
+def _entry(organization: Organization, verb: str) -> AuditEntry:
+    return AuditEntry(
+        organization=organization, at=clock.now(), actor_kind="system", actor_id="x", actor_name="x", verb=verb,
+        subject_kind="s", subject_id="s", payload="{}", payload_digest="d",
+    )  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_rows_given_together_are_written_at_the_end_of_the_block(
+    organization: Organization, django_assert_num_queries: pytest.FixtureRequest
+) -> None:
+    is_one = connection.vendor == "postgresql"
+    with django_assert_num_queries(1 if is_one else 2), together():  # type: ignore[operator]
+        insert(_event(organization, "first"), _event(organization, "second"))
+        with together():  # of the wider block
+            insert(_entry(organization, "told"))
+    assert list(StreamEvent.objects.order_by("id").values_list("kind", flat=True)) == ["first", "second"]
+    assert AuditEntry.objects.get().verb == "told"
+
+
+@pytest.mark.django_db
+def test_of_rows_given_together_none_is_written_where_the_block_raises(organization: Organization) -> None:
+    with pytest.raises(ZeroDivisionError), together():
+        insert(_event(organization, "first"))
+        insert(_entry(organization, "told"))
+        raise ZeroDivisionError
+    insert(_event(organization, "later"))  # nothing is held back any more
+    assert list(StreamEvent.objects.values_list("kind", flat=True)) == ["later"]
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_rows_given_together_stand_or_fall_together_and_tell_after_the_commit(
+    organization: Organization, is_whole: bool
+) -> None:
+    """Also where they are the whole transaction, which the statement then commits by itself."""
+    told: list[int] = []
+    for verb in ("once", "twice"):
+        entry = _entry(organization, verb)
+        entry.pk = "aud_same"
+        before = list(told)
+        try:
+            with transaction.atomic(), together(is_whole=is_whole):
+                insert(_event(organization, verb))
+                insert(entry)
+                transaction.on_commit(lambda: told.append(StreamEvent.objects.count()))
+                assert told == before
+        except DatabaseError:
+            assert verb == "twice"
+    assert told == [1]
+    assert list(AuditEntry.objects.values_list("verb", flat=True)) == ["once"]
+    assert connection.get_autocommit() and not connection.in_atomic_block
+    with transaction.atomic():  # the connection is as it was: a transaction can be taken back
+        insert(_event(organization, "taken back"))
+        transaction.set_rollback(True)
+    assert StreamEvent.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_not_the_whole_transaction_is_not_committed_by_itself(organization: Organization) -> None:
+    """Told so by mistake, after another statement, or inside a wider transaction."""
+    for is_nested in (True, False):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            if not is_nested:
+                insert(_event(organization, "before"))
+            with transaction.atomic() if is_nested else contextlib.nullcontext(), together(is_whole=True):
+                insert(_event(organization, "inside"))
+                insert(_entry(organization, "inside"))
+            raise ZeroDivisionError
+    assert not StreamEvent.objects.exists() and not AuditEntry.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("count", [0, 1, 120])
+def test_any_number_of_rows_and_of_single_fields_is_written(organization: Organization, count: int) -> None:
+    insert_many([_event(organization, f"k{number}") for number in range(count)])
+    rows = list(StreamEvent.objects.order_by("id"))
+    assert [row.kind for row in rows] == [f"k{number}" for number in range(count)]
+    assert all(row.payload["words"] == "½ 'quoted' %s" and row.number is None for row in rows)
+    update_each(StreamEvent, "number", [(row.pk, 2**40 + place) for place, row in enumerate(rows)])
+    update_each(StreamEvent, "number", [(row.pk, 1) for row in rows])  # only where it is null
+    numbers = StreamEvent.objects.order_by("id").values_list("number", flat=True)
+    assert list(numbers) == [2**40 + place for place in range(count)]
