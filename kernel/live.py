@@ -128,11 +128,18 @@ def publish_decision(
     return event
 
 
-def publish_reading(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
-    """Show a reading to whoever is looking. Ephemeral; never raises, never blocks; ``payload`` is JSON values."""
+def publish_reading(
+    organization_id: str, machine_id: str, payload: dict[str, Any], *, is_one_of_many: bool = False
+) -> None:
+    """Show a reading to whoever is looking. Ephemeral; never raises, never blocks; ``payload`` is JSON values.
+
+    ``is_one_of_many``: others like it follow at once, so other processes hear the newest four times a second. Anything
+    else (a link that was lost) goes at once.
+    """
     _reading_here(organization_id, machine_id, payload)
     if settings.IS_FLEET:
-        fan_out.bridge().send({"reading": payload, "organization": organization_id, "machine": machine_id})
+        reading = [organization_id, machine_id, payload]
+        fan_out.bridge().send_reading(machine_id, reading, is_urgent=not is_one_of_many)
 
 
 def latest_reading(machine_id: str) -> dict[str, Any] | None:
@@ -176,6 +183,7 @@ def hear(message: dict[str, Any]) -> None:
     topic = message.get("wake")
     if isinstance(topic, str):
         _wake_here(topic)
-    payload = message.get("reading")
-    if isinstance(payload, dict):
-        _reading_here(str(message.get("organization")), str(message.get("machine")), payload)
+    readings = message.get("readings")
+    for reading in readings if isinstance(readings, list) else ():
+        if isinstance(reading, list) and len(reading) == 3 and isinstance(reading[2], dict):
+            _reading_here(str(reading[0]), str(reading[1]), reading[2])

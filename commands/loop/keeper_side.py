@@ -333,13 +333,13 @@ class KeeperSide:
         )
         if reading.age_s(clock.monotonic()) <= LIVE_MAX_AGE_S:
             self._was_link_up = True
-            self._publish()
+            self._publish(is_one_of_many=True)
 
-    def _publish(self) -> None:
+    def _publish(self, *, is_one_of_many: bool = False) -> None:
         """Show viewers the newest reading, and how the machine can be reached."""
         facts = self.facts
         payload = live_payload(facts.machine_id, self.view, clock.now())
-        live.publish_reading(facts.organization_id, facts.machine_id, payload)
+        live.publish_reading(facts.organization_id, facts.machine_id, payload, is_one_of_many=is_one_of_many)
 
     def _keep(self, decision: recorder.Decision, reading: Reading) -> None:
         """Queue one decision for the store, under the roast it belongs to."""

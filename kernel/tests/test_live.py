@@ -107,6 +107,65 @@ def test_message_reaches_other_processes_and_not_its_own(bridges):
     assert own == []
 
 
+def test_of_a_machines_readings_other_processes_hear_the_newest_four_times_a_second():
+    waiting, left = fan_out.Readings(), []
+    for tick in range(400):  # 20 ms apart, a reading every 100 ms
+        now_s = 1000 + tick * 0.02
+        if tick % 5 == 0:
+            waiting.put("a", ["org", "a", {"at_s": now_s}], now_s)
+        left += [(now_s, reading[2]["at_s"]) for reading in waiting.take(now_s)]
+    gaps_s = [after[0] - before[0] for before, after in zip(left, left[1:], strict=False)]
+    assert 28 <= len(left) <= 33  # of 80, in 8 s
+    assert min(gaps_s) > 0.2
+    assert max(now_s - at_s for now_s, at_s in left) < 0.12 + fan_out.LEAVE_EVERY_S
+
+
+def test_last_reading_before_silence_leaves_too():
+    waiting = fan_out.Readings()
+    for number in range(5):
+        waiting.put("a", ["org", "a", {"n": number}], 1000 + number / 100)
+    assert [reading[2] for reading in waiting.take(1000.1)] == [{"n": 4}]
+    waiting.put("a", ["org", "a", {"n": 5}], 1000.11)
+    assert waiting.take(1000.2) == []
+    assert [reading[2] for reading in waiting.take(1000.5)] == [{"n": 5}]
+    assert waiting.next_s == float("inf")
+
+
+def test_machines_readings_leave_together():
+    waiting = fan_out.Readings()
+    asked = [waiting.put(f"m{number}", ["org", f"m{number}", {}], 1000.001 + number / 1000) for number in range(20)]
+    assert asked.count(True) == 1  # the sender is told once
+    assert len(waiting.take(1000.06)) == 20
+
+
+def test_forgotten_reading_does_not_come_after_what_went_past_it():
+    waiting = fan_out.Readings()
+    waiting.put("a", ["org", "a", {"n": 1}], 1000.0)
+    waiting.forget("a")
+    assert waiting.take(1001.0) == []
+    assert waiting.put("a", ["org", "a", {"n": 2}], 1001.0)  # and the next one is looked for again
+
+
+def test_urgent_reading_is_the_last_word_of_its_machine(bridges):
+    here, there = bridges
+    others, _ = collect(there)
+    until(lambda: there.is_connected)
+    for number in range(30):
+        here.send_reading("a", ["org", "a", {"n": number}], is_urgent=False)
+        if number % 7 == 0:
+            time.sleep(0.03)
+    here.send_reading("a", ["org", "a", {"link": "down"}], is_urgent=True)
+    until(lambda: any({"link": "down"} in reading for message in others for reading in message["readings"]))
+    time.sleep(0.4)  # what was left behind would have come by now
+    assert others[-1]["readings"][-1][2] == {"link": "down"}
+
+
+def test_readings_of_other_processes_are_heard_and_nonsense_changes_nothing():
+    live.hear({"readings": [["org", "m", {"n": 1}], ["org", "m"], "x", ["org", "m", 3]]})
+    live.hear({"readings": "x"})
+    assert live.latest_reading("m") == {"n": 1}
+
+
 def test_frozen_redis_blocks_nobody_and_comes_back(redis_server, bridges, monkeypatch):
     monkeypatch.setattr(fan_out, "PING_S", 0.5)
     here, there = bridges
@@ -116,7 +175,7 @@ def test_frozen_redis_blocks_nobody_and_comes_back(redis_server, bridges, monkey
     try:
         started = time.monotonic()
         for number in range(5000):
-            here.send({"reading": {"n": number}})
+            here.send_reading("mch_1", ["org_1", "mch_1", {"n": number}], is_urgent=number % 2 == 0)
         assert time.monotonic() - started < 0.5
         until(lambda: not there.is_connected)
     finally:
