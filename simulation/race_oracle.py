@@ -52,6 +52,8 @@ MOVES: Mapping[str, frozenset[tuple[str, str]]] = {
 OWN = frozenset({"approve", "reject", "abort", "veto", "resolve"})
 #: A loop that took longer was kept waiting (a clock that jumped, a store that hung).
 PATIENCE_S = 0.4
+#: No byte of an order leaves so long after its claim.
+LEAVING_S = 9.5
 #: Who has said that they are at the machine.
 PRESENT = frozenset({"lead"})
 #: kind of fact -> verbs that may change it.
@@ -131,7 +133,7 @@ def _commits(history: History) -> Iterator[str]:
         before, after = history.pictures[commit.index], history.pictures[commit.index + 1]
         for change in before.changes_to(after):
             if change.kind == "order":
-                wrong = _wrong_move(history, asked, change, before, after)
+                wrong = _wrong_move(history, asked, change, before, after) or _too_early(history, asked, commit, change)
             else:
                 wrong = _wrong_fact(history, asked, change, before, after)
             if wrong:
@@ -164,6 +166,17 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
     if change.before == "" and change.after in WAITING:
         return _wrong_birth(history, asked, proposer)
     return ""
+
+
+def _too_early(history: History, asked: Asked, commit: Commit, change: Change) -> str:
+    """Who reads what came of an order waits until no byte of it can be leaving any more, or some have left."""
+    is_settled = change.before == IN_DOUBT and change.after in (COMPLETED, FAILED)
+    if not is_settled or asked.verb not in ("reconcile", "resolve"):
+        return ""
+    claimed_s = history.pictures[commit.index].claimed_s.get(change.key, 0.0)
+    has_left = any(sent.order_id == change.key and sent.index <= commit.index for sent in history.sent)
+    is_over = asked.now_s + asked.took_s - claimed_s >= LEAVING_S
+    return "" if has_left or is_over else "settled while its bytes could still be leaving"
 
 
 def _who(asked: Asked) -> str:

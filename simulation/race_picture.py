@@ -40,12 +40,14 @@ class Picture:
     facts: Mapping[tuple[str, str], str]
     orders_by_id: Mapping[str, Order] = dataclasses.field(default_factory=dict)
     lease_ends_s: float = 0.0  # POSIX time; renewing it moves nothing that is replayed
+    claimed_s: Mapping[str, float] = dataclasses.field(default_factory=dict)  # order's id -> POSIX time
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Any, ...]]) -> Picture:
         """From rows (kind, a, b, c) of `race_invariants.PICTURE`, which are one machine's."""
         facts: dict[tuple[str, str], str] = {}
         orders: dict[str, Order] = {}
+        claimed_s: dict[str, float] = {}
         lease_ends_s = 0.0
         for kind, a, b, c in rows:
             if kind == "order":
@@ -54,6 +56,7 @@ class Picture:
                 orders[a] = Order(approver, proposer, control, float(expires_s), float(runs_s), int(needed))
             elif kind == "execution":
                 facts["execution", a] = b
+                claimed_s[a] = float(c)
             elif kind == "approval":
                 facts["approval", f"{a} {b}"] = "yes"
             elif kind == "halt":
@@ -66,7 +69,7 @@ class Picture:
                 lease_ends_s = float(ends_s)
             else:  # suspension, paused
                 facts[kind, "machine"] = "yes"
-        return cls(facts, orders, lease_ends_s)
+        return cls(facts, orders, lease_ends_s, claimed_s)
 
     def status(self, order_id: str) -> str:
         """Where the order stands; "" when there is none."""

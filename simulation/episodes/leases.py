@@ -26,7 +26,7 @@ def _one(chance: random.Random, index: int) -> Operation:
         (
             Operation("take_over", {"times": 1}, at_ms),
             Operation("take_over", {"times": 1}, LEASE_ENDS_MS),
-            Operation("take_over", {"times": 1}, LEASE_ENDS_MS),
+            Operation("take_over", {"times": 1}, LEASE_ENDS_MS - 1),
             Operation("reconcile", {}, chance.choice((0, RESOLVABLE_MS))),
             Operation("reconcile", {}, RESOLVABLE_MS),
             Operation("renew", {}, at_ms),

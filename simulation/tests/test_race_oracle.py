@@ -82,6 +82,15 @@ GOOD: dict[str, History] = {
             asked("resolve", number=2, status=409, code="not_in_doubt", arguments={"who": "lead"}),
         ],
     ),
+    "settled when no byte can be leaving any more": history(
+        [dataclasses.replace(picture("IN_DOUBT", EXECUTION), claimed_s={ORDER: 40.5}), picture("FAILED", EXECUTION)],
+        [asked("reconcile", order_id="", subject="0/1")],
+    ),
+    "settled at once, for its bytes have left": history(
+        [dataclasses.replace(picture("IN_DOUBT", EXECUTION), claimed_s={ORDER: 49.0}), picture("COMPLETED", EXECUTION)],
+        [asked("reconcile", order_id="", subject="0/1")],
+        [Sent(ORDER, 0, 1, False)],
+    ),
     "fenced by a newer token": history([picture()], [asked("take_over", status=409, until=0, code="fenced")]),
     "renewed at the moment of a take-over": history(
         [picture("", OWN_LEASE), picture("", (LEASE, "2"))],
@@ -260,6 +269,13 @@ BAD: dict[str, tuple[str, History]] = {
     "rejected by a stranger": (
         "stranger may not",
         history([picture(PENDING), picture("REJECTED")], [asked("reject", arguments={"who": "stranger"})]),
+    ),
+    "settled while its bytes may be leaving": (
+        "still be leaving",
+        history(
+            [dataclasses.replace(picture("IN_DOUBT"), claimed_s={ORDER: 40.501}), picture("FAILED")],
+            [asked("reconcile", order_id="", subject="0/1")],
+        ),
     ),
     "held though halted all along": (
         "refused all along",
