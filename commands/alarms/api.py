@@ -11,7 +11,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.alarms import rows as alarm_rows
 from commands.alarms import services_alarms
@@ -19,10 +18,10 @@ from commands.alarms.states import PRIORITIES, AlarmState, first_outs
 from commands.api.serializers import NothingBody, NumberField, render_time
 from commands.models import Alarm
 from kernel import clock
+from kernel.endpoints import Endpoint, RowAct, acts, principal_of
 from kernel.errors import NotFound
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, Requires
 from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
@@ -79,7 +78,7 @@ def alarms_of(principal: Principal) -> QuerySet[Alarm]:
 
 
 def alarm_or_404(request: Request, alarm_id: str) -> Alarm:
-    alarm = alarms_of(request.principal).filter(pk=alarm_id).first()  # type: ignore[attr-defined]
+    alarm = alarms_of(principal_of(request)).filter(pk=alarm_id).first()  # type: ignore[attr-defined]
     if alarm is None:
         raise NotFound("alarm_not_found", "There is no such alarm here.", "List them with GET /v1/alarms.")
     return alarm
@@ -102,10 +101,8 @@ def _answer(alarm: Alarm, principal: Principal, now: dt.datetime) -> Response:
     return Response(_render(fresh, _firsts(principal), now))
 
 
-class AlarmList(APIView):
+class AlarmList(Endpoint):
     """`GET /v1/alarms`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_alarms",
@@ -115,7 +112,7 @@ class AlarmList(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(AlarmFilters, request)
-        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        principal, now = principal_of(request), clock.now()  # type: ignore[attr-defined]
         rows = alarms_of(principal)
         names = {"machine": "machine_id", "priority": "priority", "code": "code"}
         rows = rows.filter(**{column: filters[name] for name, column in names.items() if name in filters})
@@ -133,10 +130,10 @@ class AlarmList(APIView):
         )
 
 
-class AlarmAcknowledge(APIView):
+class AlarmAcknowledge(Endpoint):
     """`POST /v1/alarms/{id}/acknowledge`."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(
         operation_id="acknowledge_alarm",
@@ -147,49 +144,43 @@ class AlarmAcknowledge(APIView):
     @idempotent
     def post(self, request: Request, alarm_id: str) -> Response:
         read_body(NothingBody, request)
-        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        principal, now = principal_of(request), clock.now()  # type: ignore[attr-defined]
         alarm = services_alarms.acknowledge_alarm(principal, alarm_or_404(request, alarm_id), now=now)
         return _answer(alarm, principal, now)
 
 
-class AlarmShelve(APIView):
+class AlarmAct(RowAct):
+    """One thing done to an alarm, by an operator."""
+
+    needs = {"POST": "operate"}
+
+    def find(self, request: Request, row_id: str) -> Alarm:
+        return alarm_or_404(request, row_id)
+
+    def show(self, request: Request, row: Alarm) -> Response:
+        return _answer(row, principal_of(request), clock.now())
+
+
+@acts(
+    "shelve_alarm",
+    "Set one alarm aside: a high one for 10 min at most, any other for 60. Raised anew, it shows.",
+    ShelveBody, AlarmRowSerializer,
+)  # fmt: skip
+class AlarmShelve(AlarmAct):
     """`POST /v1/alarms/{id}/shelve` {minutes, reason}."""
 
-    permission_classes = [Requires("operate")]
-
-    @extend_schema(
-        operation_id="shelve_alarm",
-        description="Set one alarm aside: a high one for 10 min at most, any other for 60. Raised anew, it shows.",
-        request=ShelveBody,
-        responses={200: AlarmRowSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, alarm_id: str) -> Response:
-        alarm = alarm_or_404(request, alarm_id)
-        body = read_body(ShelveBody, request)
-        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
-        services_alarms.shelve_alarm(principal, alarm, minutes=body["minutes"], reason=body["reason"], now=now)
-        return _answer(alarm, principal, now)
+    def act(self, who: Principal, alarm: Alarm, body: dict[str, Any], now: dt.datetime) -> Alarm:
+        return services_alarms.shelve_alarm(who, alarm, minutes=body["minutes"], reason=body["reason"], now=now)
 
 
-class AlarmUnshelve(APIView):
+@acts(
+    "unshelve_alarm", "It shows again; one that is not shelved stays as it is.", NothingBody, AlarmRowSerializer
+)
+class AlarmUnshelve(AlarmAct):
     """`POST /v1/alarms/{id}/unshelve`."""
 
-    permission_classes = [Requires("operate")]
-
-    @extend_schema(
-        operation_id="unshelve_alarm",
-        description="It shows again; one that is not shelved stays as it is.",
-        request=NothingBody,
-        responses={200: AlarmRowSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, alarm_id: str) -> Response:
-        alarm = alarm_or_404(request, alarm_id)
-        read_body(NothingBody, request)
-        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
-        services_alarms.unshelve_alarm(principal, alarm, now=now)
-        return _answer(alarm, principal, now)
+    def act(self, who: Principal, alarm: Alarm, body: dict[str, Any], now: dt.datetime) -> Alarm:
+        return services_alarms.unshelve_alarm(who, alarm, now=now)
 
 
 alarm_urlpatterns = [

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import transaction
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api.serializers import EnvelopeSerializer, NumberField, WholeField
 from commands.rules import envelopes
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import Malformed, NotFound
 from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
 from kernel.idempotency import idempotent
-from kernel.permissions import MemberOnly, Requires
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body
 from roasts import machines
@@ -60,11 +57,10 @@ class EnvelopeBody(StrictSerializer):
     reason = TextField(max_length=500)
 
 
-class EnvelopeDetail(APIView):
+class EnvelopeDetail(Endpoint):
     """`GET/POST /v1/envelopes/{machine_id}`."""
 
-    def get_permissions(self) -> list[Any]:
-        return [Requires("lead")()] if self.request.method == "POST" else [MemberOnly()]
+    needs = {"POST": "lead"}
 
     @extend_schema(
         operation_id="get_envelope", parameters=READING, responses={200: EnvelopeSerializer, 304: NOT_MODIFIED}
@@ -85,7 +81,7 @@ class EnvelopeDetail(APIView):
         body = read_body(EnvelopeBody, request)
         if ("limit" in body) == ("maxima" in body):
             raise Malformed("one_at_a_time", "Send `limit` or `maxima`.", "One of them, with the reason.")
-        principal, now = request.principal, clock.now()  # type: ignore[attr-defined]
+        principal, now = principal_of(request), clock.now()  # type: ignore[attr-defined]
         with transaction.atomic():
             machine = _machine_or_404(request, machine_id, is_locked=True)
             require_match(request, envelopes.render_envelope(machine))
@@ -98,7 +94,7 @@ class EnvelopeDetail(APIView):
 
 
 def _machine_or_404(request: Request, machine_id: str, *, is_locked: bool = False) -> Machine:
-    rows = Machine.objects.for_principal(request.principal).filter(is_archived=False)  # type: ignore[attr-defined]
+    rows = Machine.objects.for_principal(principal_of(request)).filter(is_archived=False)  # type: ignore[attr-defined]
     if is_locked:
         rows = rows.select_for_update(of=("self",))
     machine = rows.prefetch_related("limits").filter(pk=machine_id).first()

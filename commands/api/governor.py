@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.db.models import QuerySet
@@ -10,21 +11,20 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands import services
 from commands.api import serializers as shapes
-from commands.api.orders import machine_or_404, order_or_404
-from commands.models import BreakerTrip, GovernorPolicy
+from commands.api.orders import OrderAct, machine_or_404
+from commands.models import BreakerTrip, GovernorPolicy, Proposal
 from commands.records import attendance, grants
 from commands.records.approvals import FINDINGS
 from commands.rules import policies, policy
 from kernel import clock
+from kernel.endpoints import Endpoint, acts, one_page, principal_of
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
-from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, Requires
+from kernel.pagination import ListFilters
 from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
@@ -109,57 +109,36 @@ class TripPageSerializer(serializers.Serializer):
     next_cursor = serializers.CharField(allow_null=True)
 
 
-def _principal(request: Request) -> Principal:
-    return request.principal  # type: ignore[attr-defined]
-
-
-class ProposalVeto(APIView):
+@acts(
+    "veto_proposal",
+    "Stop an order that would run by itself (L4). 403 `role_required`; 409 `not_open_to_veto`, "
+    "`too_late` (on the wire, or settled).",
+    VetoBody, shapes.ProposalSerializer,
+)
+class ProposalVeto(OrderAct):
     """`POST /v1/proposals/{id}/veto`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="veto_proposal",
-        description="Stop an order that would run by itself (L4). 403 `role_required`; 409 `not_open_to_veto`, "
-        "`too_late` (on the wire, or settled).",
-        request=VetoBody,
-        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(VetoBody, request)
-        vetoed = services.veto_proposal(_principal(request), proposal, text=body["text"], now=clock.now())
-        return tagged(request, shapes.render_proposal(vetoed))
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services.veto_proposal(who, order, text=body["text"], now=now)
 
 
-class ProposalReview(APIView):
+@acts(
+    "review_proposal",
+    "Say what you found of an agent's order that ran without anybody's yes (L5, or L4 unvetoed). "
+    "403 `role_required`, `owner_cannot_review`; 409 `not_for_review`, `reviewed_already`.",
+    ReviewBody, shapes.ProposalSerializer,
+)
+class ProposalReview(OrderAct):
     """`POST /v1/proposals/{id}/review`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="review_proposal",
-        description="Say what you found of an agent's order that ran without anybody's yes (L5, or L4 unvetoed). "
-        "403 `role_required`, `owner_cannot_review`; 409 `not_for_review`, `reviewed_already`.",
-        request=ReviewBody,
-        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(ReviewBody, request)
-        reviewed = services.review_proposal(
-            _principal(request), proposal, finding=body["finding"], text=body["text"], now=clock.now()
-        )
-        return tagged(request, shapes.render_proposal(reviewed))
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services.review_proposal(who, order, finding=body["finding"], text=body["text"], now=now)
 
 
-class MachineAttend(APIView):
+class MachineAttend(Endpoint):
     """`GET/POST /v1/machines/{id}/attend`."""
 
-    def get_permissions(self) -> list[Any]:
-        return [Requires("operate")()] if self.request.method == "POST" else [MemberOnly()]
+    needs = {"POST": "operate"}
 
     @extend_schema(
         operation_id="machine_attendance",
@@ -183,15 +162,14 @@ class MachineAttend(APIView):
     def post(self, request: Request, machine_id: str) -> Response:
         machine = machine_or_404(request, machine_id)
         read_body(shapes.NothingBody, request)
-        row = services.attend_machine(_principal(request), machine, now=clock.now())
+        row = services.attend_machine(principal_of(request), machine, now=clock.now())
         return Response(attendance.attendance_document(machine, row))
 
 
-class GovernorPolicyView(APIView):
+class GovernorPolicyView(Endpoint):
     """`GET/POST /v1/governor-policy`."""
 
-    def get_permissions(self) -> list[Any]:
-        return [Requires("lead")()] if self.request.method == "POST" else [MemberOnly()]
+    needs = {"POST": "lead"}
 
     @extend_schema(
         operation_id="get_governor_policy",
@@ -201,11 +179,11 @@ class GovernorPolicyView(APIView):
     )
     def get(self, request: Request) -> Response:
         version = read_filters(PolicyFilters, request).get("version")
-        organization = _principal(request).organization
+        organization = principal_of(request).organization
         newest = policies.newest(organization.pk) if organization is not None else None
         if version == 0 or (version is None and newest is None):
             return tagged(request, _house_policy(is_in_force=newest is None))
-        rows = GovernorPolicy.objects.for_principal(_principal(request)).select_related("signed_by")
+        rows = GovernorPolicy.objects.for_principal(principal_of(request)).select_related("signed_by")
         row = rows.filter(version=newest.version if newest is not None and version is None else version).first()
         if row is None:
             raise NotFound(
@@ -224,16 +202,14 @@ class GovernorPolicyView(APIView):
     def post(self, request: Request) -> Response:
         body = read_body(GovernorPolicyBody, request)
         row = services.set_policy(
-            _principal(request), document=body["document"], reason=body["reason"], based_on=body["based_on"],
+            principal_of(request), document=body["document"], reason=body["reason"], based_on=body["based_on"],
             now=clock.now(),
         )  # fmt: skip
         return tagged(request, render_policy(row, row), status=201)
 
 
-class GovernorPolicyHistory(APIView):
+class GovernorPolicyHistory(Endpoint):
     """`GET /v1/governor-policy/history`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_governor_policies",
@@ -243,21 +219,15 @@ class GovernorPolicyHistory(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(ListFilters, request)
-        rows = GovernorPolicy.objects.for_principal(_principal(request)).select_related("signed_by")
+        rows = GovernorPolicy.objects.for_principal(principal_of(request)).select_related("signed_by")
         newest = rows.order_by("-version").first()
-        return paginate(
-            rows,
-            order=("-version", "-id"),
-            limit=filters["limit"],
-            cursor=filters.get("cursor"),
-            render=lambda row: render_policy(row, newest),
+        return one_page(
+            rows, filters, columns={}, order=("-version", "-id"), render=lambda row: render_policy(row, newest)
         )
 
 
-class BreakerTripList(APIView):
+class BreakerTripList(Endpoint):
     """`GET /v1/breaker-trips`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_breaker_trips",
@@ -266,19 +236,15 @@ class BreakerTripList(APIView):
         responses={200: TripPageSerializer},
     )
     def get(self, request: Request) -> Response:
-        filters = read_filters(TripFilters, request)
         columns = {"machine": "machine_id", "agent": "agent_id"}
-        asked = {column: filters[name] for name, column in columns.items() if name in filters}
-        return paginate(
-            _trips_of(request).filter(**asked), order=("-at", "-id"), limit=filters["limit"],
-            cursor=filters.get("cursor"), render=render_trip,
-        )  # fmt: skip
+        filters = read_filters(TripFilters, request)
+        return one_page(_trips_of(request), filters, columns=columns, order=("-at", "-id"), render=render_trip)
 
 
-class BreakerTripSeen(APIView):
+class BreakerTripSeen(Endpoint):
     """`POST /v1/breaker-trips/{id}/seen`."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(
         operation_id="see_breaker_trip",
@@ -293,11 +259,11 @@ class BreakerTripSeen(APIView):
         if trip is None:
             raise NotFound("trip_not_found", "There is no such trip here.", "List them with GET /v1/breaker-trips.")
         read_body(shapes.NothingBody, request)
-        return Response(render_trip(grants.see_lowering(_principal(request), trip, now=clock.now())))
+        return Response(render_trip(grants.see_lowering(principal_of(request), trip, now=clock.now())))
 
 
 def _trips_of(request: Request) -> QuerySet[BreakerTrip]:
-    return BreakerTrip.objects.for_principal(_principal(request)).select_related("agent", "seen_by", "organization")
+    return BreakerTrip.objects.for_principal(principal_of(request)).select_related("agent", "seen_by", "organization")
 
 
 def render_trip(trip: BreakerTrip) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.db import connection, transaction
@@ -9,7 +10,6 @@ from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands import services, situation
 from commands.api import serializers as shapes
@@ -18,12 +18,11 @@ from commands.models import ExecutionStage, Grant, Proposal
 from commands.rules.conversion import CONTROL_OF, OrderType
 from commands.rules.envelopes import render_envelope
 from kernel import clock
+from kernel.endpoints import Endpoint, RowAct, acts, one_page, principal_of
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
 from kernel.idempotency import idempotent
 from kernel.models import Agent
-from kernel.pagination import paginate
-from kernel.permissions import MemberOnly, Requires
 from kernel.prepared import Prepared
 from kernel.principals import Principal
 from kernel.request_gate import turn_away
@@ -38,17 +37,13 @@ _FILED = OpenApiResponse(
 )
 
 
-def _principal(request: Request) -> Principal:
-    return request.principal  # type: ignore[attr-defined]
-
-
 def orders_of(principal: Principal) -> QuerySet[Proposal]:
     """Orders this principal may see, with the names that are shown."""
     return Proposal.objects.for_principal(principal).select_related(*WITH_NAMES)
 
 
 def order_or_404(request: Request, proposal_id: str) -> Proposal:
-    proposal = orders_of(_principal(request)).filter(pk=proposal_id).first()
+    proposal = orders_of(principal_of(request)).filter(pk=proposal_id).first()
     if proposal is None:
         raise NotFound("proposal_not_found", "There is no such proposal here.", "List them with GET /v1/proposals.")
     return proposal
@@ -66,7 +61,7 @@ _MACHINE = Prepared(
 
 
 def machine_or_404(request: Request, machine_id: str) -> Machine:
-    organization = _principal(request).organization
+    organization = principal_of(request).organization
     row = _MACHINE.first(machine=machine_id, organization=organization.pk) if organization is not None else None
     if row is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
@@ -75,7 +70,7 @@ def machine_or_404(request: Request, machine_id: str) -> Machine:
 
 def look_or_404(request: Request, machine_id: str, order_type: str) -> tuple[Machine, situation.OrderLook]:
     """The principal's organisation's machine, and all that an order of theirs on it is judged by: one statement."""
-    principal = _principal(request)
+    principal = principal_of(request)
     try:
         agent_id = "" if principal.is_person else principal.id
         look = situation.order_look(machine_id, CONTROL_OF[OrderType(order_type)], agent_id)
@@ -88,11 +83,20 @@ def look_or_404(request: Request, machine_id: str, order_type: str) -> tuple[Mac
     return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row), look
 
 
-class ProposalList(APIView):
+_ORDER_COLUMNS = {
+    "status": "status",
+    "machine": "machine_id",
+    "roast": "roast_id",
+    "order_type": "order_type",
+    "from": "proposed_at__gte",
+    "to": "proposed_at__lt",
+}
+
+
+class ProposalList(Endpoint):
     """`GET/POST /v1/proposals`."""
 
-    def get_permissions(self) -> list[Any]:
-        return [Requires("propose")()] if self.request.method == "POST" else [MemberOnly()]
+    needs = {"POST": "propose"}
 
     @extend_schema(
         operation_id="list_proposals",
@@ -102,14 +106,13 @@ class ProposalList(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.ProposalFilters, request)
-        rows = _filtered(orders_of(_principal(request)), filters)
-        return paginate(
-            rows,
-            order=("-proposed_at", "-id"),
-            limit=filters["limit"],
-            cursor=filters.get("cursor"),
-            render=shapes.render_proposal,
-        )
+        rows = orders_of(principal_of(request))
+        if "actor" in filters:
+            rows = rows.filter(proposer_agent__isnull=filters["actor"] == "person")
+        if "agent" in filters:
+            rows = rows.filter(Q(proposer_agent_id=filters["agent"]) | Q(proposer_agent__name=filters["agent"]))
+        order = ("-proposed_at", "-id")
+        return one_page(rows, filters, columns=_ORDER_COLUMNS, order=order, render=shapes.render_proposal)
 
     @extend_schema(
         operation_id="propose",
@@ -123,7 +126,7 @@ class ProposalList(APIView):
     def post(self, request: Request) -> Response:
         body = read_body(shapes.ProposeBody, request)
         machine, look = look_or_404(request, body["machine_id"], body["order_type"])
-        principal = _principal(request)
+        principal = principal_of(request)
         wanted = [body.get(name) for name in ("order_type", "target_value", "target_unit")]
         turn_away(request, lambda: services.would_make_safe(principal, machine, *wanted, now=clock.now()))
         proposal = services.propose_order(
@@ -155,27 +158,8 @@ def roast_or_404(machine: Machine, roast_id: str | None) -> Roast | None:
     return roast
 
 
-def _filtered(rows: QuerySet[Proposal], filters: dict[str, Any]) -> QuerySet[Proposal]:
-    columns = {
-        "status": "status",
-        "machine": "machine_id",
-        "roast": "roast_id",
-        "order_type": "order_type",
-        "from": "proposed_at__gte",
-        "to": "proposed_at__lt",
-    }
-    rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
-    if "actor" in filters:
-        rows = rows.filter(proposer_agent__isnull=filters["actor"] == "person")
-    if "agent" in filters:
-        rows = rows.filter(Q(proposer_agent_id=filters["agent"]) | Q(proposer_agent__name=filters["agent"]))
-    return rows
-
-
-class ProposalPending(APIView):
+class ProposalPending(Endpoint):
     """`GET /v1/proposals/pending`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_pending_proposals",
@@ -185,22 +169,13 @@ class ProposalPending(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.PendingFilters, request)
-        rows = orders_of(_principal(request)).filter(status=Status.PENDING_APPROVAL.value, expires_at__gt=clock.now())
-        if "machine" in filters:
-            rows = rows.filter(machine_id=filters["machine"])
-        return paginate(
-            rows,
-            order=("expires_at", "id"),
-            limit=filters["limit"],
-            cursor=filters.get("cursor"),
-            render=shapes.render_proposal,
-        )
+        rows = orders_of(principal_of(request)).filter(status=Status.PENDING_APPROVAL.value, expires_at__gt=clock.now())
+        columns, order = {"machine": "machine_id"}, ("expires_at", "id")
+        return one_page(rows, filters, columns=columns, order=order, render=shapes.render_proposal)
 
 
-class ProposalDetail(APIView):
+class ProposalDetail(Endpoint):
     """`GET /v1/proposals/{id}`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_proposal",
@@ -211,96 +186,74 @@ class ProposalDetail(APIView):
         return tagged(request, shapes.render_proposal(order_or_404(request, proposal_id)))
 
 
-class ProposalApprove(APIView):
+class OrderAct(RowAct):
+    """One thing done to an order."""
+
+    def find(self, request: Request, row_id: str) -> Proposal:
+        return order_or_404(request, row_id)
+
+    def show(self, request: Request, row: Proposal) -> Response:
+        return tagged(request, shapes.render_proposal(row), status=self.status)
+
+
+@acts(
+    "approve_proposal",
+    "Approve exactly this order. Where it needs two people, the first yes leaves it PENDING_APPROVAL, "
+    "shown in `approvals`. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
+    "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`, "
+    "`approved_already`; 412 `stale_digest`.",
+    shapes.ApproveBody, shapes.ProposalSerializer, 409, 412, 422,
+)
+class ProposalApprove(OrderAct):
     """`POST /v1/proposals/{id}/approve`. Who may is the governor's to say, by name, so a member gets as far as it."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="approve_proposal",
-        description="Approve exactly this order. Where it needs two people, the first yes leaves it PENDING_APPROVAL, "
-        "shown in `approvals`. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
-        "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`, "
-        "`approved_already`; 412 `stale_digest`.",
-        request=shapes.ApproveBody,
-        responses={200: shapes.ProposalSerializer, **errors(409, 412, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(shapes.ApproveBody, request)
-        moved = services.approve_proposal(_principal(request), proposal, digest=body["digest"], now=clock.now())
-        return tagged(request, shapes.render_proposal(moved))
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services.approve_proposal(who, order, digest=body["digest"], now=now)
 
 
-class ProposalReject(APIView):
+@acts(
+    "reject_proposal",
+    "Turn a held order down, with a reason. 403 `role_required`; "
+    "409 `not_awaiting_approval`, `expired`.",
+    shapes.RejectBody, shapes.ProposalSerializer,
+)
+class ProposalReject(OrderAct):
     """`POST /v1/proposals/{id}/reject`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="reject_proposal",
-        description="Turn a held order down, with a reason. 403 `role_required`; "
-        "409 `not_awaiting_approval`, `expired`.",
-        request=shapes.RejectBody,
-        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(shapes.RejectBody, request)
-        moved = services.reject_proposal(
-            _principal(request), proposal, code=body["code"], text=body["text"], now=clock.now()
-        )
-        return tagged(request, shapes.render_proposal(moved))
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services.reject_proposal(who, order, code=body["code"], text=body["text"], now=now)
 
 
-class ProposalAdopt(APIView):
+@acts(
+    "adopt_proposal",
+    "Make an agent's advice, or its held order, your own: a new order, judged as yours. "
+    "403 `agents_cannot_adopt`; 409 `not_advice`, `already_adopted`, `expired`.",
+    shapes.NothingBody, _FILED, status=201,
+)
+class ProposalAdopt(OrderAct):
     """`POST /v1/proposals/{id}/adopt`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="adopt_proposal",
-        description="Make an agent's advice, or its held order, your own: a new order, judged as yours. "
-        "403 `agents_cannot_adopt`; 409 `not_advice`, `already_adopted`, `expired`.",
-        request=shapes.NothingBody,
-        responses={201: _FILED, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        read_body(shapes.NothingBody, request)
-        adopted = services.adopt_proposal(_principal(request), proposal, now=clock.now())
-        return tagged(request, shapes.render_proposal(adopted), status=201)
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services.adopt_proposal(who, order, now=now)
 
 
-class ProposalAbort(APIView):
+@acts(
+    "abort_proposal",
+    "Call an order off; an agent may withdraw its own held one. One that is EXECUTING stays so until "
+    "the machine has said what came of it: nothing more of it is sent, then it is ABORTED, with the step it stands "
+    "at, or COMPLETED where everything had left already. It makes nothing safe: that is STOP. "
+    "409 `in_doubt` (nothing more is sent anyway: resolve it), `not_abortable`.",
+    shapes.AbortBody, shapes.ProposalSerializer,
+)
+class ProposalAbort(OrderAct):
     """`POST /v1/proposals/{id}/abort`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="abort_proposal",
-        description="Call an order off; an agent may withdraw its own held one. One that is EXECUTING stays so until "
-        "the machine has said what came of it: nothing more of it is sent, then it is ABORTED, with the step it stands "
-        "at, or COMPLETED where everything had left already. It makes nothing safe: that is STOP. "
-        "409 `in_doubt` (nothing more is sent anyway: resolve it), `not_abortable`.",
-        request=shapes.AbortBody,
-        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(shapes.AbortBody, request)
-        moved = services.abort_proposal(_principal(request), proposal, text=body["text"], now=clock.now())
-        return tagged(request, shapes.render_proposal(moved))
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services.abort_proposal(who, order, text=body["text"], now=now)
 
 
-class ProposalTimeline(APIView):
+class ProposalTimeline(Endpoint):
     """`GET /v1/proposals/{id}/timeline`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="proposal_timeline",
@@ -328,29 +281,21 @@ def _place(entry: dict[str, Any]) -> tuple[str, int]:
     return entry["at"] or "", rank
 
 
-class GrantList(APIView):
+class GrantList(Endpoint):
     """`GET/POST /v1/grants`."""
 
-    def get_permissions(self) -> list[Any]:
-        return [Requires("lead")()] if self.request.method == "POST" else [MemberOnly()]
+    needs = {"POST": "lead"}
 
     @extend_schema(
         operation_id="list_grants", parameters=[shapes.GrantFilters], responses={200: shapes.GrantPageSerializer}
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.GrantFilters, request)
-        rows = Grant.objects.for_principal(_principal(request)).select_related("agent", "granted_by")
-        columns = {"machine": "machine_id", "agent": "agent_id"}
-        rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
+        rows = Grant.objects.for_principal(principal_of(request)).select_related("agent", "granted_by")
         if "is_live" in filters:
             rows = rows.filter(revoked_at__isnull=filters["is_live"] == "true")
-        return paginate(
-            rows,
-            order=("-granted_at", "-id"),
-            limit=filters["limit"],
-            cursor=filters.get("cursor"),
-            render=shapes.render_grant,
-        )
+        columns, order = {"machine": "machine_id", "agent": "agent_id"}, ("-granted_at", "-id")
+        return one_page(rows, filters, columns=columns, order=order, render=shapes.render_grant)
 
     @extend_schema(
         operation_id="grant_autonomy",
@@ -361,7 +306,7 @@ class GrantList(APIView):
     @idempotent
     def post(self, request: Request) -> Response:
         body = read_body(shapes.GrantBody, request)
-        principal = _principal(request)
+        principal = principal_of(request)
         machine = machine_or_404(request, body["machine_id"])
         agent = Agent.objects.for_principal(principal).filter(pk=body["agent_id"]).first()
         if agent is None:
@@ -376,7 +321,7 @@ class GrantList(APIView):
 
 def grant_or_404(request: Request, grant_id: str, *, is_locked: bool = False) -> Grant:
     """The principal's organisation's grant; ``is_locked`` (in a transaction): nobody changes it meanwhile."""
-    grants = Grant.objects.for_principal(_principal(request)).select_related("agent", "granted_by", "organization")
+    grants = Grant.objects.for_principal(principal_of(request)).select_related("agent", "granted_by", "organization")
     if is_locked:
         grants = grants.select_for_update(of=("self",))
     grant = grants.filter(pk=grant_id).first()
@@ -385,10 +330,8 @@ def grant_or_404(request: Request, grant_id: str, *, is_locked: bool = False) ->
     return grant
 
 
-class GrantDetail(APIView):
+class GrantDetail(Endpoint):
     """`GET /v1/grants/{id}`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_grant", parameters=READING, responses={200: shapes.GrantSerializer, 304: NOT_MODIFIED}
@@ -397,10 +340,10 @@ class GrantDetail(APIView):
         return tagged(request, shapes.render_grant(grant_or_404(request, grant_id)))
 
 
-class GrantRevoke(APIView):
+class GrantRevoke(Endpoint):
     """`POST /v1/grants/{id}/revoke`."""
 
-    permission_classes = [Requires("lead")]
+    needs = {"POST": "lead"}
 
     @extend_schema(
         operation_id="revoke_grant",
@@ -412,7 +355,7 @@ class GrantRevoke(APIView):
     )
     @idempotent
     def post(self, request: Request, grant_id: str) -> Response:
-        principal = _principal(request)
+        principal = principal_of(request)
         read_body(shapes.NothingBody, request)
         with transaction.atomic():
             grant = grant_or_404(request, grant_id, is_locked=True)
@@ -421,10 +364,8 @@ class GrantRevoke(APIView):
         return tagged(request, shapes.render_grant(grant))
 
 
-class EnvelopeList(APIView):
+class EnvelopeList(Endpoint):
     """`GET /v1/envelopes`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_envelopes",
@@ -434,9 +375,5 @@ class EnvelopeList(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(shapes.EnvelopeFilters, request)
-        rows = Machine.objects.for_principal(_principal(request)).filter(is_archived=False).prefetch_related("limits")
-        if "machine" in filters:
-            rows = rows.filter(pk=filters["machine"])
-        return paginate(
-            rows, order=("id",), limit=filters["limit"], cursor=filters.get("cursor"), render=render_envelope
-        )
+        rows = Machine.objects.for_principal(principal_of(request)).filter(is_archived=False).prefetch_related("limits")
+        return one_page(rows, filters, columns={"machine": "pk"}, order=("id",), render=render_envelope)

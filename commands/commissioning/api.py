@@ -11,7 +11,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api.machines import machine_or_404
 from commands.api.serializers import NothingBody, render_time
@@ -20,9 +19,9 @@ from commands.commissioning import steps as commissioning
 from commands.models import Commissioning, Halt, StopDrill
 from commands.stop import asgi
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.idempotency import idempotent
-from kernel.permissions import MemberOnly, Requires
 from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import FlagField, StrictSerializer, TextField, read_body
@@ -108,10 +107,6 @@ class DrillBody(StrictSerializer):
     note = TextField(max_length=500, required=False, allow_blank=True, default="")
 
 
-def _who(request: Request) -> Principal:
-    return request.principal  # type: ignore[attr-defined]
-
-
 def render_steps(row: Commissioning | None, machine: Machine) -> list[dict[str, Any]]:
     """Every step of this machine with what came of it last."""
     said = commissioning.latest(row.steps) if row is not None else {}
@@ -172,34 +167,32 @@ def _under_way(machine: Machine) -> Commissioning:
     return row
 
 
-class CommissioningDetail(APIView):
+class CommissioningDetail(Endpoint):
     """`GET /v1/machines/{id}/commissioning`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="get_commissioning", responses={200: CommissionedSerializer})
     def get(self, request: Request, machine_id: str) -> Response:
         return _state(machine_or_404(request, machine_id))
 
 
-class CommissioningBegin(APIView):
+class CommissioningBegin(Endpoint):
     """`POST /v1/machines/{id}/commissioning/begin`: the one under way where there is one."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(operation_id="begin_commissioning", request=NothingBody, responses={200: CommissionedSerializer})
     @idempotent
     def post(self, request: Request, machine_id: str) -> Response:
         machine = machine_or_404(request, machine_id)
         read_body(NothingBody, request)
-        services_commissioning.begin_commissioning(_who(request), machine, now=clock.now())
+        services_commissioning.begin_commissioning(principal_of(request), machine, now=clock.now())
         return _state(machine)
 
 
-class CommissioningStep(APIView):
+class CommissioningStep(Endpoint):
     """`POST /v1/machines/{id}/commissioning/step`: judged now, by readings, orders and events where they can."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(
         operation_id="judge_commissioning_step",
@@ -217,14 +210,14 @@ class CommissioningStep(APIView):
             raise NotFound("no_such_step", "This machine has no such step.", "See GET …/commissioning.")
         said = commissioning.Said(body["is_confirmed"], body["words"])
         finding = commissioning.judge(step, facts.facts_of(machine, row.begun_at, now), said)
-        services_commissioning.record_step(_who(request), row, code=step.code, finding=finding, now=now)
+        services_commissioning.record_step(principal_of(request), row, code=step.code, finding=finding, now=now)
         return _state(machine)
 
 
-class CommissioningComplete(APIView):
+class CommissioningComplete(Endpoint):
     """`POST /v1/machines/{id}/commissioning/complete`: a lead signs; the former one ends."""
 
-    permission_classes = [Requires("lead")]
+    needs = {"POST": "lead"}
 
     @extend_schema(
         operation_id="complete_commissioning",
@@ -237,15 +230,15 @@ class CommissioningComplete(APIView):
         read_body(NothingBody, request)
         limits = facts.limits_of(machine)
         services_commissioning.complete_commissioning(
-            _who(request), _under_way(machine), limits=limits, now=clock.now()
+            principal_of(request), _under_way(machine), limits=limits, now=clock.now()
         )
         return _state(machine)
 
 
-class CommissioningEnd(APIView):
+class CommissioningEnd(Endpoint):
     """`POST /v1/machines/{id}/commissioning/end`: abandon the one under way, else take the one in force back."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(
         operation_id="end_commissioning",
@@ -260,14 +253,12 @@ class CommissioningEnd(APIView):
         row = services_commissioning.under_way(machine) or services_commissioning.in_force(machine)
         if row is None:
             raise Conflict("not_begun", "This machine has no commissioning to end.", "There is nothing to do.")
-        services_commissioning.end_commissioning(_who(request), row, reason=reason, now=clock.now())
+        services_commissioning.end_commissioning(principal_of(request), row, reason=reason, now=clock.now())
         return _state(machine)
 
 
-class MachineDrills(APIView):
+class MachineDrills(Endpoint):
     """`GET /v1/machines/{id}/drill`: the newest drills; `POST`: press the real STOP, timed."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="list_drills", responses={200: DrillsSerializer})
     def get(self, request: Request, machine_id: str) -> Response:
@@ -295,7 +286,7 @@ class MachineDrills(APIView):
         begun_s = clock.monotonic()
         machine = machine_or_404(request, machine_id)
         body = read_body(DrillBody, request)
-        principal = _who(request)
+        principal = principal_of(request)
         if not principal.is_person or not principal.may("operate"):
             raise Forbidden("not_allowed", "A drill is pressed by an operator at the machine.", "Ask an operator.")
         if not body["is_drum_empty"]:

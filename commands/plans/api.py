@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.db.models import Prefetch
@@ -10,10 +11,9 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api import serializers as shapes
-from commands.api.orders import machine_or_404, order_or_404, roast_or_404
+from commands.api.orders import OrderAct, machine_or_404, roast_or_404
 from commands.api.what_if import MachineWhatIf
 from commands.models import Plan, Proposal
 from commands.plans import sequence, services_plans, services_rollback
@@ -23,11 +23,11 @@ from commands.records.moves import WITH_NAMES
 from commands.rules.conversion import OrderType, Unit
 from drivers.port import MachineState
 from kernel import clock
+from kernel.endpoints import Endpoint, RowAct, acts, one_page, principal_of
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
-from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, Requires
+from kernel.pagination import ListFilters
 from kernel.principals import Principal, person_id
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
@@ -133,10 +133,6 @@ _FILED = OpenApiResponse(
 )
 
 
-def _principal(request: Request) -> Principal:
-    return request.principal  # type: ignore[attr-defined]
-
-
 def _plans_of(principal: Principal) -> Any:
     orders = Proposal.objects.select_related(*WITH_NAMES).order_by("plan_position")
     return (
@@ -147,7 +143,7 @@ def _plans_of(principal: Principal) -> Any:
 
 
 def plan_or_404(request: Request, plan_id: str) -> Plan:
-    plan = _plans_of(_principal(request)).filter(pk=plan_id).first()
+    plan = _plans_of(principal_of(request)).filter(pk=plan_id).first()
     if plan is None:
         raise NotFound("plan_not_found", "There is no such plan here.", "List them with GET /v1/plans.")
     return plan
@@ -192,24 +188,19 @@ def _shown(request: Request, plan: Plan, status: int = 200) -> Response:
     return tagged(request, render_plan(plan_or_404(request, plan.pk)), status=status)
 
 
-class PlanList(APIView):
+class PlanList(Endpoint):
     """`GET/POST /v1/plans`."""
 
-    def get_permissions(self) -> list[Any]:
-        return [Requires("propose")()] if self.request.method == "POST" else [MemberOnly()]
+    needs = {"POST": "propose"}
 
     @extend_schema(
         operation_id="list_plans", description="Plans, newest first, each with its orders.",
         parameters=[PlanFilters], responses={200: PlanPageSerializer},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        filters = read_filters(PlanFilters, request)
-        rows = _plans_of(_principal(request))
-        columns = {"status": "status", "machine": "machine_id"}
-        rows = rows.filter(**{column: filters[name] for name, column in columns.items() if name in filters})
-        return paginate(
-            rows, order=("-proposed_at", "-id"), limit=filters["limit"], cursor=filters.get("cursor"),
-            render=render_plan,
+        return one_page(
+            _plans_of(principal_of(request)), read_filters(PlanFilters, request),
+            columns={"status": "status", "machine": "machine_id"}, order=("-proposed_at", "-id"), render=render_plan,
         )  # fmt: skip
 
     @extend_schema(
@@ -232,170 +223,122 @@ class PlanList(APIView):
             for order in body["orders"]
         ]  # fmt: skip
         plan = services_plans.propose_plan(
-            _principal(request), machine=machine, title=body["title"], reasoning=body["reasoning"], orders=orders,
+            principal_of(request), machine=machine, title=body["title"], reasoning=body["reasoning"], orders=orders,
             roast=roast_or_404(machine, body.get("roast_id")), expires_in_s=body.get("expires_in_s"), now=clock.now(),
         )  # fmt: skip
         return _shown(request, plan, 201)
 
 
-class PlanDetail(APIView):
+class PlanDetail(Endpoint):
     """`GET /v1/plans/{id}`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="get_plan", parameters=READING, responses={200: OrderPlanSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, plan_id: str) -> Response:
         return tagged(request, render_plan(plan_or_404(request, plan_id)))
 
 
-class PlanApprove(APIView):
+class PlanAct(RowAct):
+    """One thing done to a plan."""
+
+    def find(self, request: Request, row_id: str) -> Plan:
+        return plan_or_404(request, row_id)
+
+    def show(self, request: Request, row: Plan) -> Response:
+        return _shown(request, row, self.status)
+
+
+@acts(
+    "approve_plan",
+    "Approve exactly these orders in exactly this order. Refusals as for one order; "
+    "412 `stale_digest`, 409 `not_awaiting_approval`.",
+    PlanApproveBody, OrderPlanSerializer, 409, 412, 422,
+)
+class PlanApprove(PlanAct):
     """`POST /v1/plans/{id}/approve`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="approve_plan",
-        description="Approve exactly these orders in exactly this order. Refusals as for one order; "
-        "412 `stale_digest`, 409 `not_awaiting_approval`.",
-        request=PlanApproveBody,
-        responses={200: OrderPlanSerializer, **errors(409, 412, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, plan_id: str) -> Response:
-        plan = plan_or_404(request, plan_id)
-        body = read_body(PlanApproveBody, request)
-        return _shown(
-            request, services_plans.approve_plan(_principal(request), plan, digest=body["digest"], now=clock.now())
-        )
+    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
+        return services_plans.approve_plan(who, plan, digest=body["digest"], now=now)
 
 
-class PlanReject(APIView):
+@acts(
+    "reject_plan",
+    "Turn a held plan down, with a reason.",
+    PlanRejectBody, OrderPlanSerializer,
+)
+class PlanReject(PlanAct):
     """`POST /v1/plans/{id}/reject`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="reject_plan", description="Turn a held plan down, with a reason.", request=PlanRejectBody,
-        responses={200: OrderPlanSerializer, **errors(409, 422)},
-    )  # fmt: skip
-    @idempotent
-    def post(self, request: Request, plan_id: str) -> Response:
-        plan = plan_or_404(request, plan_id)
-        body = read_body(PlanRejectBody, request)
-        return _shown(
-            request,
-            services_plans.reject_plan(
-                _principal(request), plan, code=body["code"], text=body["text"], now=clock.now()
-            ),
-        )
+    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
+        return services_plans.reject_plan(who, plan, code=body["code"], text=body["text"], now=now)
 
 
-class PlanVeto(APIView):
+@acts(
+    "veto_plan",
+    "Stop a plan in its veto window.",
+    WordsBody, OrderPlanSerializer,
+)
+class PlanVeto(PlanAct):
     """`POST /v1/plans/{id}/veto`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="veto_plan", description="Stop a plan in its veto window.", request=WordsBody,
-        responses={200: OrderPlanSerializer, **errors(409, 422)},
-    )  # fmt: skip
-    @idempotent
-    def post(self, request: Request, plan_id: str) -> Response:
-        plan = plan_or_404(request, plan_id)
-        body = read_body(WordsBody, request)
-        return _shown(
-            request, services_plans.veto_plan(_principal(request), plan, text=body["text"], now=clock.now())
-        )
+    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
+        return services_plans.veto_plan(who, plan, text=body["text"], now=now)
 
 
-class PlanAbort(APIView):
+@acts(
+    "abort_plan",
+    "Call a plan off: what waits never goes; the order that is on the wire writes nothing more. "
+    "It makes nothing safe: that is STOP. 409 `plan_over`, `in_doubt`.",
+    WordsBody, OrderPlanSerializer,
+)
+class PlanAbort(PlanAct):
     """`POST /v1/plans/{id}/abort`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="abort_plan",
-        description="Call a plan off: what waits never goes; the order that is on the wire writes nothing more. "
-        "It makes nothing safe: that is STOP. 409 `plan_over`, `in_doubt`.",
-        request=WordsBody,
-        responses={200: OrderPlanSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, plan_id: str) -> Response:
-        plan = plan_or_404(request, plan_id)
-        body = read_body(WordsBody, request)
-        return _shown(
-            request, services_plans.abort_plan(_principal(request), plan, text=body["text"], now=clock.now())
-        )
+    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
+        return services_plans.abort_plan(who, plan, text=body["text"], now=now)
 
 
-class PlanCompensate(APIView):
+@acts(
+    "compensate_plan",
+    "A new plan that takes back, the last first, what a plan that stopped half-way has moved; judged "
+    "like any other. 409 `not_stopped`, `already_compensated`, `nothing_to_compensate`, `nothing_confirmed`, "
+    "`moved_since`.",
+    GoBackBody, _FILED, status=201,
+)
+class PlanCompensate(PlanAct):
     """`POST /v1/plans/{id}/compensate`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="compensate_plan",
-        description="A new plan that takes back, the last first, what a plan that stopped half-way has moved; judged "
-        "like any other. 409 `not_stopped`, `already_compensated`, `nothing_to_compensate`, `nothing_confirmed`, "
-        "`moved_since`.",
-        request=GoBackBody,
-        responses={201: _FILED, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, plan_id: str) -> Response:
-        plan = plan_or_404(request, plan_id)
-        body = read_body(GoBackBody, request)
-        made = services_rollback.compensate_plan(
-            _principal(request), plan, reasoning=body["reasoning"], now=clock.now()
-        )
-        return _shown(request, made, 201)
+    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
+        return services_rollback.compensate_plan(who, plan, reasoning=body["reasoning"], now=now)
 
 
-class ProposalRollback(APIView):
+@acts(
+    "roll_back_proposal",
+    "A new order, of whoever asks, that brings the control back to where it was read before this "
+    "order moved it; judged like any other. 409 `not_a_setting`, `not_settled`, `nothing_moved`, "
+    "`nothing_confirmed`, `moved_since`.",
+    GoBackBody, shapes.ProposalSerializer, status=201,
+)
+class ProposalRollback(OrderAct):
     """`POST /v1/proposals/{id}/rollback`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="roll_back_proposal",
-        description="A new order, of whoever asks, that brings the control back to where it was read before this "
-        "order moved it; judged like any other. 409 `not_a_setting`, `not_settled`, `nothing_moved`, "
-        "`nothing_confirmed`, `moved_since`.",
-        request=GoBackBody,
-        responses={201: shapes.ProposalSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(GoBackBody, request)
-        made = services_rollback.roll_back_order(
-            _principal(request), proposal, reasoning=body["reasoning"], now=clock.now()
-        )
-        return tagged(request, shapes.render_proposal(made), status=201)
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return services_rollback.roll_back_order(who, order, reasoning=body["reasoning"], now=now)
 
 
-class ProposalResolve(APIView):
+@acts(
+    "resolve_proposal",
+    "An operator at the machine says what it reads after an order whose end is in doubt. Nothing is "
+    "sent. 409 `not_in_doubt`, `not_attended`, `still_under_way`, `disagrees_with_reading` (with both figures).",
+    ResolveBody, shapes.ProposalSerializer,
+)
+class ProposalResolve(OrderAct):
     """`POST /v1/proposals/{id}/resolve`."""
 
-    permission_classes = [MemberOnly]
-
-    @extend_schema(
-        operation_id="resolve_proposal",
-        description="An operator at the machine says what it reads after an order whose end is in doubt. Nothing is "
-        "sent. 409 `not_in_doubt`, `not_attended`, `still_under_way`, `disagrees_with_reading` (with both figures).",
-        request=ResolveBody,
-        responses={200: shapes.ProposalSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, proposal_id: str) -> Response:
-        proposal = order_or_404(request, proposal_id)
-        body = read_body(ResolveBody, request)
-        settled = doubts.resolve_doubt(
-            _principal(request), proposal, reads_step=body.get("reads_step"), reads_state=body.get("reads_state"),
-            evidence=body["evidence"], now=clock.now(),
+    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
+        return doubts.resolve_doubt(
+            who, order, reads_step=body.get("reads_step"), reads_state=body.get("reads_state"),
+            evidence=body["evidence"], now=now,
         )  # fmt: skip
-        return tagged(request, shapes.render_proposal(settled))
 
 
 plan_urlpatterns = [
