@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import hmac
 import re
@@ -94,6 +95,7 @@ def digest_key(plain: str) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
+@functools.cache
 def _columns(model: type[models.Model], path: str = "") -> tuple[str, ...]:
     return tuple(f"{path}{field.attname}" for field in model._meta.concrete_fields)
 
@@ -117,17 +119,13 @@ def _read_key(prefix: str) -> ApiKey | None:
     row = _KEY.first(prefix=prefix)
     if row is None:
         return None
-    values = iter(row)
-
-    def instance(model: type[models.Model]) -> models.Model:
-        names = _columns(model)
-        return model.from_db(connection.alias, names, [next(values) for _ in names])
-
-    key = instance(ApiKey)
+    end = len(_columns(ApiKey))
+    key = ApiKey.from_db(connection.alias, _columns(ApiKey), row[:end])
     for path, model in _HOLDERS:
-        holder = instance(model)
-        setattr(key, path, holder if holder.pk is not None else None)
-    return key  # type: ignore[return-value]
+        begin, end = end, end + len(_columns(model))
+        is_there = getattr(key, f"{path}_id") is not None
+        setattr(key, path, model.from_db(connection.alias, _columns(model), row[begin:end]) if is_there else None)
+    return key
 
 
 def find_key(plain: str, *, now: dt.datetime) -> ApiKey:

@@ -37,6 +37,14 @@ class JsonFormatter(logging.Formatter):
         self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
+        """Worded once for all handlers of the record."""
+        by, text = getattr(record, "json_line", (None, ""))
+        if by is not self:
+            text = self._worded(record)
+            record.json_line = (self, text)
+        return str(text)
+
+    def _worded(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

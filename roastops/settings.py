@@ -65,7 +65,7 @@ MIDDLEWARE = [
     "kernel.middleware.RequestContextMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "kernel.content_policy.ContentPolicyMiddleware",
     "kernel.middleware.WellFormedMiddleware",
     "kernel.middleware.DrainMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -6,10 +6,10 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("v1/", include("commands.urls")),  # first: agents ask here, and addresses are tried in their order
     path("", include("kernel.urls")),
     path("v1/", include("roasts.urls")),
     path("v1/", include("roasts.telemetry.urls")),
-    path("v1/", include("commands.urls")),
     path("v1/", include("evals.urls")),
     path("", include("commands.console.page_urls")),
     path("", include("evals.page_urls")),
