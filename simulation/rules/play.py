@@ -304,7 +304,10 @@ class Play:
         )  # fmt: skip
 
     def adopt(self, name: str, order: Order) -> Act:
-        asked = Asked(order.asked.order_type, order.target, "step" if order.target is not None else "")
+        """What was asked for, in native steps where it converts to some."""
+        asked = Asked(order.asked.order_type, order.asked.value, order.asked.unit)
+        if order.target is not None:
+            asked = Asked(order.asked.order_type, order.target, "step")
         return self.propose(name, asked, adopted=order)
 
     def abort(self, name: str, order: Order) -> Act:
