@@ -8,7 +8,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands.lifecycle import BEFORE_THE_WIRE, NEXT, ON_THE_WIRE, SETTLED, Actor, Status
@@ -37,6 +37,7 @@ def an_agents(order_type: OrderType, target: int) -> Situation:
 # --- what is a plan
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a full machine is slow at drawing, too
 @given(st.lists(st.sampled_from(list(OrderType)), max_size=sequence.MAX_ORDERS + 2))
 def test_only_a_plans_last_order_may_be_of_a_state(order_types: list[OrderType]) -> None:
     refusal = sequence.refuse_shape(order_types)
