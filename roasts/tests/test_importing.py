@@ -162,6 +162,23 @@ def test_a_real_roast_comes_out_of_the_store_as_it_went_in(people: People) -> No
     assert back.metadata == came.metadata
 
 
+def test_an_area_that_began_at_a_timer_is_artisans_wherever_the_roast_is_shown(people: People) -> None:
+    logs = ((path, read_alog(path.read_bytes())) for path in real_logs.need_logs())
+    path, came = next((path, log) for path, log in logs if log.curve.area_from_s is not None)
+    roast = import_one(people, path.read_bytes(), file_name=path.name).roast
+    assert round(roast.summary["auc_c_min"]) == came.computed["AUC"]
+    assert roast.summary["auc_from"] == "where_the_source_began"
+    lead = client(people, "lead")
+    address = f"/v1/roasts/{roast.pk}/summary"
+    assert lead.get(address).json()["auc_c_min"] == roast.summary["auc_c_min"]
+    turned = lead.get(address, {"auc_from": "turning_point"}).json()
+    assert turned["auc_from"] == "turning_point" and turned["auc_c_min"] > roast.summary["auc_c_min"]
+    assert "from: where the source began" in lead.get(f"/roasts/{roast.pk}/").content.decode()
+    for name in ("alog", "json", "ndjson"):
+        back = read_roast(write_roast(exporting.load_roast(roast), name))
+        assert back.curve.area_from_s == pytest.approx(came.curve.area_from_s, abs=0.001), name
+
+
 def test_a_title_that_somebody_corrected_is_exported_and_a_cut_one_is_whole(people: People) -> None:
     filed = import_one(people, file_of(title="long " * 100))
     assert exporting.load_roast(filed.roast).metadata.title == ("long " * 100)
