@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, multiple, precondition, rule
 
-from simulation.oracle import Asked, Order
+from simulation.oracle import Asked, Order, Plan
 from simulation.rules.base import a_step, number, pick
 from simulation.rules.plans import PlanRules
 from simulation.rules.play import SWEEP_LATE_S
@@ -157,6 +157,37 @@ class AimedRules(PlanRules):
         else:
             play.act(self._decision(verb, name, order))
         return multiple(*made)
+
+    @precondition(lambda self: self.is_quiet())
+    @rule(target=orders, index=number, name=st.sampled_from(["lead", "operator", "second", "steady", "viewer"]),
+          verb=st.sampled_from(["part", "part", "wrong", "approve", "reject", "veto", "abort"]))  # fmt: skip
+    @a_step
+    def somebody_decides_a_held_plan(self, index: int, name: str, verb: str) -> Any:
+        """As one, by its own digest; no part of it alone."""
+        made = list[str]()
+        plans = [plan for plan in self.quiet_plans() if self._is_held(plan)]
+        if not plans:
+            made = self._a_plan_of_eager()
+            plans = [plan for plan in self.quiet_plans() if self._is_held(plan)]
+        if plans:
+            self._decide_plan(verb, name, pick(plans, index))
+        return multiple(*made)
+
+    def _is_held(self, plan: Plan) -> bool:
+        orders = self.play.model.orders
+        return all(orders[each].status == "PENDING_APPROVAL" for each in plan.order_ids)
+
+    def _a_plan_of_eager(self) -> list[str]:
+        """The fan one step up, then another: nobody has trusted the agent with more than asking."""
+        play, grant = self.play, self.play.model.grant_of("eager")
+        if grant is None or grant.level != "L3" or grant.order_types or grant.expires_s is not None:
+            self._grant("lead", "eager", "L3", [], None)
+        for old in self.held():
+            if old.control == "fan" and not old.plan:
+                play.act(play.reject("lead", old, "WRONG_TIMING"))
+        self._keep_distance("SET_FAN", 1, 0.0)
+        asked = [self._asked("SET_FAN", shift) for shift in (1, 2)]
+        return list(self._proposed(play.propose_plan("eager", asked)).values)
 
     # -- keeping one's distance --
 
