@@ -158,17 +158,17 @@ def _is_held(proposal: Proposal) -> bool:
 @admin.register(Proposal)
 class ProposalAdmin(ReadingRoom):
     list_display = (
-        "id",
-        "machine",
         "order",
-        "proposer",
-        "status",
-        "decision",
-        "why",
-        "runs_at",
+        "machine",
         "expires_at",
+        "status",
+        "proposer",
+        "why",
+        "decision",
+        "runs_at",
         "yeses",
         "short_digest",
+        "id",
     )
     list_filter = (WhereItStands, ("order_type", SpokenChoices), BY_MACHINE)
     search_fields = ("id", "reasoning")

@@ -42,9 +42,9 @@ SAID = (
     _("daily count reached"),
     _("roast count reached"),
     _("wrong state"),
-    _("firmware owns heat"),
     _("not by wire"),
     _("preheat out of range"),
+    _("firmware owns heat"),
     _("too many requests"),
     _("beans not proved"),
     _("reading unknown"),
@@ -193,6 +193,10 @@ SAID = (
     _("bitter"),
     _("sour"),
     _("flat"),
+    # what the built-in agent saw, by its own word (agents/heuristics.py)
+    _("hot"),
+    _("scorch risk"),
+    _("stall"),
     # what an agent or an effect measures
     _("rate of rise"),
     _("rate"),

@@ -145,6 +145,7 @@ PATTERNS = (
     _("Rate of rise {a} °C/min at {b} °C: above {c} °C/min below {d} °C the surface may scorch."),
     _("{a} The heater is at {b} already: charge the next batch cooler."),
     _("{a} Power {b} → {c}."),
+    _("[{a}] {b}"),
     _("{a} Fan {b} → {c}."),
     _("{a} s away"),
     # a roast and its curve

@@ -35,12 +35,13 @@ from roasts.models import QcNote, Roast
 
 WORDS = "Zu heiß."
 AGENTS_WORDS = (
-    "Rate of rise 16.8 °C/min at 178.0 °C has been above the corridor's 13.5 °C/min for 12 s. Power 7 → 6.",
-    "At this pace the rate of rise at first crack (196 °C, 40 s away) would be 3.1 °C/min, under 4: the roast may"
-    " stall. Power 5 → 6.",
-    "After first crack the rate of rise 3.0 °C/min at 199.0 °C has been below the corridor's 4.0 °C/min for 12 s: less"
-    " air, never more heat here. Fan 5 → 4.",
-    "Charged at 231.0 °C by the infrared sensor, more than 10 °C above the usual 200 °C: the drum may scorch the beans."
+    "[hot] Rate of rise 16.8 °C/min at 178.0 °C has been above the corridor's 13.5 °C/min for 12 s."
+    " Power 7 → 6.",
+    "[stall] At this pace the rate of rise at first crack (196 °C, 40 s away) would be 3.1 °C/min, under 4: the"
+    " roast may stall. Power 5 → 6.",
+    "[hot] After first crack the rate of rise 3.0 °C/min at 199.0 °C has been below the corridor's 4.0 °C/min for"
+    " 12 s: less air, never more heat here. Fan 5 → 4.",
+    "[scorch_risk] Charged at 231.0 °C by the infrared sensor, more than 10 °C above the usual 200 °C: the drum may scorch the beans."
     " Power 9 → 8.",
 )
 ALERTS = (

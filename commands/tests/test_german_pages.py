@@ -188,6 +188,13 @@ def test_what_the_machine_and_the_house_say_is_german_with_the_same_figures() ->
     assert sentence_words.worded(sentences[0]) == sentences[0]
 
 
+def test_the_agents_own_word_for_what_it_saw_is_german_too() -> None:
+    with translation.override("de"):
+        for tag, said in (("hot", "zu heiß"), ("scorch_risk", "Gefahr von Brandstellen"), ("stall", "Stocken")):
+            assert sentence_words.worded(f"[{tag}] Von Hand.") == f"[{said}] Von Hand."
+        assert sentence_words.worded("[of_tomorrow] Of tomorrow.") == "[of_tomorrow] Of tomorrow."
+
+
 @pytest.mark.parametrize(
     "text",
     ["", " ", "·", " · ", "{a} and {b}", "a and b and c and d and e and f", "x" * 5000, "\0", "%(x)s %s %", "; ; ;"],

@@ -15,6 +15,7 @@
     probe.remove();
     return value;
   }
+  function figures(u, splits) { return splits.map(function (v) { return String(+v.toFixed(6)); }); }  // a point in every language
   // Bounds of the axes in the person's units: where they lie at least, and the steps they grow by.
   var AXES = roastops.isFahrenheit ? { low: 120, high: 460, step: 20, rates: [-20, 80], rateSteps: [10, 20] }
     : { low: 50, high: 240, step: 10, rates: [-10, 45], rateSteps: [5, 10] };
@@ -124,8 +125,8 @@
       },
       axes: [
         Object.assign({}, xAxis, { show: true, values: function (u, splits) { return splits.map(function () { return ""; }); }, size: 6 }),
-        { scale: "c", stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: sideLeft, space: 44, label: isNarrow ? null : roastops.degree, labelFont: font, labelSize: label },
-        { scale: "r", side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: sideRight, incrs: AXES.rateSteps, space: 34, label: isNarrow ? null : "RoR " + roastops.degree + "/min", labelFont: font, labelSize: label }
+        { scale: "c", values: figures, stroke: ink, font: font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: sideLeft, space: 44, label: isNarrow ? null : roastops.degree, labelFont: font, labelSize: label },
+        { scale: "r", values: figures, side: 1, stroke: this.colours.ror, font: font, grid: { show: false }, ticks: { show: false }, size: sideRight, incrs: AXES.rateSteps, space: 34, label: isNarrow ? null : "RoR " + roastops.degree + "/min", labelFont: font, labelSize: label }
       ],
       series: [
         {},

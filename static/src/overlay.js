@@ -47,11 +47,12 @@
     }));
     var scales = { x: { time: false, range: o.range.x }, c: { range: o.range.c } };
     if (hasRates) scales.r = { range: o.range.r };
+    function figures(u, splits) { return splits.map(function (v) { return String(+v.toFixed(6)); }); }  // a point in every language
     var axes = [
       Object.assign({}, axis, o.noTimes ? { values: blank, size: 6 } : { values: o.xWords || ticks, size: 30, space: 56 }, o.xWords ? {} : { incrs: [30, 60, 120, 180, 300, 600] }),
-      Object.assign({ scale: "c", size: isNarrow ? 44 : 54, space: 40, label: named(o.yLabel), labelFont: font, labelSize: 18 }, axis, o.lanes ? { values: blank, splits: function () { return o.lanes.map(function (l, i) { return i; }).concat([o.lanes.length]); } } : {})
+      Object.assign({ scale: "c", values: figures, size: isNarrow ? 44 : 54, space: 40, label: named(o.yLabel), labelFont: font, labelSize: 18 }, axis, o.lanes ? { values: blank, splits: function () { return o.lanes.map(function (l, i) { return i; }).concat([o.lanes.length]); } } : {})
     ];
-    axes.push(hasRates ? Object.assign({}, axis, { scale: "r", side: 1, size: isNarrow ? 32 : 46, stroke: colour("ror"), grid: { show: false }, label: named(o.rLabel), labelFont: font, labelSize: 18 })
+    axes.push(hasRates ? Object.assign({}, axis, { scale: "r", values: figures, side: 1, size: isNarrow ? 32 : 46, stroke: colour("ror"), grid: { show: false }, label: named(o.rLabel), labelFont: font, labelSize: 18 })
       : Object.assign({}, axis, { scale: "c", side: 1, size: isNarrow ? 32 : 46, values: blank, grid: { show: false }, label: named(" "), labelFont: font, labelSize: 18 }));
     this.plot = new window.uPlot({
       width: width, height: o.height(width), padding: [o.marks && o.marks.length ? 38 : 12, 4, 0, 0], legend: { show: false },
