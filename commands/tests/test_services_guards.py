@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.db.migrations import recorder
 
 from commands import checks, services, situation
 from commands.models import Approval, Attendance, Execution, GovernorPolicy, Grant, Proposal
@@ -63,10 +64,20 @@ def test_a_missing_guard_is_seen():
     assert [error.id for error in checks.order_guards_stand(databases=["default"])] == ["commands.E001"]
 
 
+def test_a_guard_that_a_later_migration_brings_does_not_forbid_migrating():
+    """`migrate` checks first: an older database must get as far as the migration that puts the guard there."""
+    with connection.cursor() as cursor:
+        on = f" ON {TABLE}" if connection.vendor == "postgresql" else ""
+        cursor.execute(f"DROP TRIGGER order_guard_{TABLE}_mission{on}")
+    assert [error.id for error in checks.order_guards_stand(databases=["default"])] == ["commands.E001"]
+    recorder.MigrationRecorder(connection).record_unapplied("commands", "0008_mission")
+    assert checks.order_guards_stand(databases=["default"]) == []
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("order_type", "SET_FAN"), ("control", "fan"), ("target_step", 9), ("target_step", None), ("from_step", 1),
+        ("mission", "msn_2"), ("order_type", "SET_FAN"), ("control", "fan"), ("target_step", 9), ("target_step", None), ("from_step", 1),
         ("asked_value", 9.0), ("asked_unit", "percent"), ("digest", "f" * 64), ("decision", "ALLOW"),
         ("expires_at", "2036-01-01 00:00:00+00:00"), ("proposed_at", "2036-01-01 00:00:00+00:00"),
         ("proposer_agent_id", None), ("id", "prp_other"),
