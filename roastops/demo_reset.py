@@ -49,6 +49,7 @@ ROWS: dict[type[models.Model], str] = {
     roasts.TwinFit: "machine__organization",
     roasts.TelemetryBatch: "machine__organization",
     roasts.TelemetryStream: "machine__organization",
+    roasts.StreamWatch: "machine__organization",
     roasts.TelemetryPolicy: "organization",
     roasts.DeviceKey: "organization",
     roasts.MachineReading: "machine__organization",

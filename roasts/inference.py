@@ -42,7 +42,8 @@ from roasts.events.marks import (
 from roasts.events.phases import LOOKS, end, over, settle_at_drop
 
 __all__ = [
-    "Confirmed", "Decision", "Expectation", "InferenceState", "Kind", "Made", "Over", "Standing", "Step", "Withdrawn",
+    "Confirmed", "Decision", "Expectation", "InferenceState", "Kind", "Made", "Over", "Running", "Standing", "Step",
+    "Withdrawn",
     "adopt", "begin", "dropped", "expect", "expectation_of", "finish", "infer_roast", "is_idle", "is_waiting", "step",
     "waiting",
 ]  # fmt: skip
@@ -178,6 +179,81 @@ def finish(state: InferenceState) -> Step:
         known = end(known, decisions)
     known = confirm_all(known, decisions)
     return Step(replace(state, known=known, second=Second()), tuple(decisions))
+
+
+class Running:
+    """:func:`step` over many readings of a machine that goes on as it is: a second's sums are added to in place, and a
+    state is made of them when it is asked for. To the bit what one step after the other comes to.
+    """
+
+    __slots__ = (
+        "_bean_c",
+        "_bean_count",
+        "_bean_ms",
+        "_begin_ms",
+        "_cut_ms",
+        "_eye_c",
+        "_eye_count",
+        "_heater_step",
+        "_highest_step",
+        "_known",
+        "_newest_ms",
+    )  # fmt: skip
+
+    def __init__(self, state: InferenceState) -> None:
+        self._known, self._newest_ms = state.known, state.newest_ms
+        self._take_up(state.second)
+
+    def _take_up(self, second: Second) -> None:
+        self._begin_ms, self._cut_ms = second.begin_ms, second.cut_ms
+        self._bean_count, self._bean_ms, self._bean_c = second.bean_count, second.bean_ms, second.bean_c
+        self._eye_count, self._eye_c = second.eye_count, second.eye_c
+        self._heater_step, self._highest_step = second.heater_step, second.highest_step
+
+    def _second(self) -> Second:
+        return Second(
+            self._begin_ms, self._bean_count, self._bean_ms, self._bean_c, self._eye_count, self._eye_c, self._cut_ms,
+            self._heater_step, self._highest_step,
+        )  # fmt: skip
+
+    @property
+    def state(self) -> InferenceState:
+        """What :func:`step` would have come to."""
+        return InferenceState(self._known, self._second(), self._newest_ms)
+
+    def add(
+        self, now_ms: int, machine_state: str, bean_c: float | None, eye_c: float | None, heater_step: float | None
+    ) -> bool:
+        """One reading, of what is believed of it (None: missing, stale, no number). False, and nothing taken, where it
+        would decide something, or says another state of the machine: then ask :func:`step`.
+        """
+        if self._newest_ms is not None and now_ms <= self._newest_ms:
+            return True
+        if machine_state != self._known.machine_state:
+            return False
+        if bean_c is not None and (self._begin_ms is None or now_ms - self._begin_ms >= POINT_MS):
+            decisions: list[Decision] = []
+            known = _look(self._known, self._second(), decisions)
+            if decisions:
+                return False
+            self._known = known
+            self._take_up(Second(now_ms, heater_step=self._heater_step, highest_step=self._highest_step))
+        if heater_step is not None:
+            self._highest_step = max(self._highest_step, heater_step)
+            before = self._heater_step
+            if before is not None and heater_step < before and is_heat_cut(before, heater_step, self._highest_step):
+                self._cut_ms = now_ms
+            self._heater_step = float(heater_step)
+        begin_ms = self._begin_ms
+        if bean_c is not None and begin_ms is not None:
+            self._bean_count += 1
+            self._bean_ms += now_ms - begin_ms
+            self._bean_c += bean_c
+        if eye_c is not None and begin_ms is not None:
+            self._eye_count += 1
+            self._eye_c += eye_c
+        self._newest_ms = now_ms
+        return True
 
 
 def infer_roast(curve: Curve, expectation: Expectation | None = None) -> Marks:

@@ -313,6 +313,7 @@ from roasts.models_library import (  # noqa: F401  (Django looks for models here
 from roasts.models_provenance import (  # noqa: F401
     DeviceKey,
     PackedRoast,
+    StreamWatch,
     TelemetryBatch,
     TelemetryPolicy,
     TelemetryStream,

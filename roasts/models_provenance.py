@@ -66,6 +66,19 @@ class TelemetryStream(models.Model):
     state = models.JSONField(default=dict)  # of the recorder, between batches
 
 
+class StreamWatch(models.Model):
+    """What inference knew of a remote machine's open roast at one of its samples, written now and then: a process that
+    takes the machine over reads the samples since, not all of them. Not the record: without it, all are read.
+    """
+
+    machine = models.OneToOneField(
+        "roasts.Machine", primary_key=True, on_delete=models.CASCADE, related_name="stream_watch"
+    )
+    roast_id = models.CharField(max_length=40)
+    elapsed_ms = models.IntegerField()  # of the newest sample that is in it
+    content = models.TextField()  # JSON of roasts.telemetry.stream_state; as text, for nobody asks into it
+
+
 class TelemetryBatch(models.Model):
     """One accepted envelope: (machine, sequence) comes in once."""
 

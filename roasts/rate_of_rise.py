@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 WINDOW_S = 20.0
 MAX_GAP_S = 5.0
@@ -55,9 +57,25 @@ class RateOfRise:
             if passed_ms < 0 or passed_ms > self._max_gap_ms:
                 self.reset()
         self._add(device_ms, temp_c)
-        self._forget_before(device_ms - self._window_ms)
+        if self._points[0][0] < device_ms - self._window_ms:
+            self._forget_before(device_ms - self._window_ms)
         self.rate = self._slope(device_ms)
         return self.rate
+
+    def kept(self) -> dict[str, Any]:
+        """All that it knows as JSON values, to the bit: sums that were added to for long differ from sums made anew."""
+        sums = [self._sum_u, self._sum_t, self._sum_uu, self._sum_ut]
+        return {"origin_ms": self._origin_ms, "sums": sums, "rate": self.rate, "points": list(self._points)}
+
+    @classmethod
+    def resumed(cls, kept: Mapping[str, Any]) -> RateOfRise:
+        """One that goes on from :meth:`kept`. KeyError, TypeError, ValueError for anything else."""
+        state = cls()
+        state._origin_ms = int(kept["origin_ms"])
+        state._sum_u, state._sum_t, state._sum_uu, state._sum_ut = (float(each) for each in kept["sums"])
+        state._points.extend((int(at_ms), float(temp_c)) for at_ms, temp_c in kept["points"])
+        state.rate = None if kept["rate"] is None else float(kept["rate"])
+        return state
 
     def _when_missing(self, device_ms: int) -> float | None:
         """A sensor that is silent longer than a gap has no rate."""

@@ -185,16 +185,16 @@ async def _bridge(load: Load, sender: Sender, number: int, slots: int, begin_s: 
     try:
         for slot in range(slots):
             due_s = begin_s + (slot + 1) * load.slot_s + sender.phase_s
+            is_behind = loop.time() > due_s  # the batch before has just been answered: this one has waited since
             await asyncio.sleep(max(0.0, due_s - loop.time()))
-            await _deliver(load, line, sender, slot)
+            await _deliver(load, line, sender, slot, due_s if is_behind else loop.time())
     finally:
         line.close()
 
 
-async def _deliver(load: Load, line: _Line, sender: Sender, slot: int) -> None:
-    """One batch until it is acknowledged; the time counts from the first try."""
+async def _deliver(load: Load, line: _Line, sender: Sender, slot: int, begun_s: float) -> None:
+    """One batch until it is acknowledged. ``begun_s``: loop time from which its answer is waited for."""
     request = load.request(sender, slot)
-    begun_s = clock.monotonic()
     while True:
         try:
             status, body = await line.ask(request)
@@ -208,5 +208,5 @@ async def _deliver(load: Load, line: _Line, sender: Sender, slot: int) -> None:
             return
         load.repeats += 1
         await asyncio.sleep(RETRY_S)
-    load.latencies_ms.append((clock.monotonic() - begun_s) * 1000)
-    load.acknowledged[sender.machine_id] = load.acknowledged.get(sender.machine_id, 0) + 1
+    load.latencies_ms.append((asyncio.get_running_loop().time() - begun_s) * 1000)
+    load.acknowledged[sender.machine_id] += 1

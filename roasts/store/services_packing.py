@@ -14,7 +14,7 @@ from kernel.principals import system_principal
 from roasts.models import Gap, PackedRoast, Roast, RoastEvent, RoastStatus, Sample, TelemetryBatch
 from roasts.store import packing
 from roasts.store.packing import CorruptPack, PackedContent
-from roasts.telemetry.following import INDEX_BITS
+from roasts.telemetry.steady import INDEX_BITS
 
 logger = logging.getLogger(__name__)
 #: After its close a roast waits this long for points that come late; a packed one takes no more.

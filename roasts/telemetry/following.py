@@ -14,18 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from drivers.port import MachineState, Quality, Reading
-from roasts import inference
 from roasts.recording import recorder, recorder_acts
 from roasts.recording.filing import Filing
 from roasts.recording.recorder import RecorderState
 from roasts.telemetry.envelope import Envelope, Event, Point, epoch_ms
+from roasts.telemetry.steady import FIRST_GAP_S, INDEX_BITS, NewSample, SteadyRun, interval_after, is_steady
 
-#: A sample's sequence is its envelope's, and its place in it: so a row says which batch vouches for it.
-INDEX_BITS = 12
 #: A stretch without points is a gap when it is longer than this many of the sender's usual intervals …
 GAP_INTERVALS = 3.0
-#: … and, before we know that, longer than this.
-FIRST_GAP_S = 10.0
 MAX_MISSING_RANGES = 100
 #: A second charge this soon after the first is the first one, said twice.
 SAME_CHARGE_MS = 120_000
@@ -48,18 +44,6 @@ class StreamState:
     is_counted: bool = False  # points carry the machine's own time
     interval_ms: float | None = None  # the sender's usual one
     missing: tuple[tuple[int, int], ...] = ()  # sequences that never came, as inclusive ranges
-
-
-@dataclass(frozen=True, slots=True)
-class NewSample:
-    """A point on its way to the open roast."""
-
-    roast_id: str
-    elapsed_ms: int
-    sequence: int
-    state: str
-    point: Point
-    rate_of_rise_c_per_min: float | None
 
 
 @dataclass(slots=True)
@@ -90,22 +74,10 @@ def take(state: StreamState, envelope: Envelope, last_sequence: int, make_roast_
         is_counted="device_ms" in points[0].values if points else state.is_counted,
     )
     follower = _Follower(Taken(state, envelope.sequence), "missing_batches" if has_hole else "silent", make_roast_id)
-    for item in _in_order(points, envelope.events):
-        if isinstance(item, Point):
-            follower.take_point(item)
-        else:
-            follower.take_event(item)
+    follower.follow(_in_order(points, envelope.events))
     if not points:
         follower.note_silence(envelope.at)
     return follower.done()
-
-
-def catch_up(state: StreamState, readings: Sequence[Reading]) -> StreamState:
-    """Go over readings that another process has taken since; what they led to is filed already."""
-    recording = state.recording
-    for reading in readings:
-        recording = recorder.step(recording, reading).state
-    return replace(state, recording=recording)
 
 
 def open_by_hand(state: StreamState, at: dt.datetime, make_roast_id: Callable[[], str]) -> Taken:
@@ -144,36 +116,6 @@ def _in_order(points: Sequence[Point], events: Sequence[Event]) -> list[Point | 
     return sorted([*points, *events], key=lambda item: (item.at, isinstance(item, Event)))
 
 
-def is_steady(recording: RecorderState) -> bool:
-    """Whether the next reading of *roasting* is one more sample and nothing else, but for what inference finds."""
-    roast = recording.roast
-    return (
-        roast is not None
-        and roast.status == "roasting"
-        and roast.dropped_ms is None
-        and roast.left_ms is None
-        and not roast.is_inferred
-        and not recording.is_resumed
-        and recording.last_state is MachineState.ROASTING
-        and recording.last_at is not None
-        and recording.last_device_ms is not None
-    )
-
-
-class _Run:
-    """The few values of the recorder's state that move while a roast just goes on."""
-
-    __slots__ = ("at", "axis_ms", "clock_s", "device_ms", "elapsed_ms", "offset_ms", "rate", "watch")
-
-    def __init__(self, recording: RecorderState) -> None:
-        roast = recording.roast
-        if roast is None or recording.last_at is None or recording.last_device_ms is None:
-            raise ValueError("no roast goes on")
-        self.at, self.device_ms, self.clock_s = recording.last_at, recording.last_device_ms, recording.last_clock_s
-        self.elapsed_ms, self.offset_ms, self.axis_ms = roast.last_elapsed_ms, roast.offset_ms, roast.axis_ms
-        self.watch, self.rate = recording.watch, recording.rate
-
-
 class _Follower:
     """One envelope's way through the recorder."""
 
@@ -185,7 +127,7 @@ class _Follower:
         self._interval_ms = taken.state.interval_ms
         self._gap_reason = gap_reason
         self._make_roast_id = make_roast_id
-        self._run: _Run | None = None
+        self._run: SteadyRun | None = None
         self._is_steady = is_steady(self._recording)
 
     def done(self) -> Taken:
@@ -201,56 +143,49 @@ class _Follower:
         )
         return taken
 
+    def follow(self, items: Sequence[Point | Event]) -> None:
+        """Points and marks in the order of time."""
+        place = 0
+        while place < len(items):
+            item = items[place]
+            if self._is_steady and (went := self._follow_steadily(items, place)):
+                place += went
+                continue
+            if isinstance(item, Point):
+                self.take_point(item)
+            else:
+                self.take_event(item)
+            place += 1
+
     def take_point(self, point: Point) -> None:
-        """One point, in the order of time; a late one is set aside."""
-        taken, run = self._taken, self._run or self._recording
-        last_at = run.at if isinstance(run, _Run) else run.last_at
-        last_ms = run.device_ms if isinstance(run, _Run) else run.last_device_ms
-        if last_at is not None and point.at < last_at:
+        """One point through the recorder; a late one is set aside."""
+        taken, recording = self._taken, self._settled()
+        if recording.last_at is not None and point.at < recording.last_at:
             taken.late.append(point)
             return
         if not self._is_steady:
             self.note_silence(point.at)
+        last_ms = recording.last_device_ms
         reading = self._reading(point)
-        if self._is_steady and self._follow_steadily(point, reading):
-            return
-        passed_ms = None if last_ms is None else point.device_ms - last_ms
-        step = recorder.step(self._settled(), reading)
+        step = recorder.step(self._recording, reading)
         self._recording = step.state
         self._decide(step.decisions, reading, point, step.rate_of_rise_c_per_min)
-        if passed_ms is not None and passed_ms > 0:
-            self._note_interval(passed_ms)
+        if last_ms is not None and point.device_ms > last_ms:
+            self._interval_ms = interval_after(self._interval_ms, point.device_ms - last_ms)
         taken.newest = reading
         taken.rate_of_rise_c_per_min = step.rate_of_rise_c_per_min
         self._is_steady = is_steady(self._recording)
 
-    def _follow_steadily(self, point: Point, reading: Reading) -> bool:
-        """What `recorder.step` would do with one more reading of a roast that just goes on, at a third of its cost;
-        False (and nothing done) where it may be more than that.
-        """
-        run = self._run or _Run(self._recording)
-        elapsed_ms = reading.device_ms + run.offset_ms
-        if (
-            reading.state is not MachineState.ROASTING
-            or elapsed_ms <= run.elapsed_ms
-            or not recorder.BEANS_WITHIN_MS < elapsed_ms <= recorder.LONGEST_MS
-            or (reading.at - run.at).total_seconds() > recorder.GAP_S
-        ):
-            return False
-        watch, found = inference.step(run.watch, reading, elapsed_ms + run.axis_ms)
-        if found:
-            return False
-        is_believed = not reading.quality or reading.quality.get("bean_temp_c", Quality.FRESH) is Quality.FRESH
-        rate = run.rate.step(reading.device_ms, reading.bean_temp_c if is_believed else None)
-        self._note_interval(elapsed_ms - run.elapsed_ms)
-        run.watch, run.elapsed_ms, run.at, run.device_ms = watch, elapsed_ms, reading.at, reading.device_ms
-        if reading.roast_clock_s is not None:
-            run.clock_s = reading.roast_clock_s
-        self._run = run
-        taken = self._taken
-        taken.samples.append(NewSample(self._roast_id, elapsed_ms, reading.sequence, "roasting", point, rate))
-        taken.newest, taken.rate_of_rise_c_per_min = reading, rate
-        return True
+    def _follow_steadily(self, items: Sequence[Point | Event], begin: int) -> int:
+        """Go over the points that are samples and nothing else; how many."""
+        run = self._run or SteadyRun(self._recording, self._interval_ms)
+        samples = run.follow(items, begin, self._word, self._roast_id, self._taken.sequence)
+        if samples:
+            self._run, self._interval_ms = run, run.interval_ms
+            self._taken.samples += samples
+            self._taken.newest = self._reading(samples[-1].point)
+            self._taken.rate_of_rise_c_per_min = samples[-1].rate_of_rise_c_per_min
+        return len(samples)
 
     def _settled(self) -> RecorderState:
         """The recorder's state with the steady run that came since written into it."""
@@ -261,7 +196,7 @@ class _Follower:
                 last_device_ms=run.device_ms,
                 last_at=run.at,
                 last_clock_s=run.clock_s,
-                watch=run.watch,
+                watch=run.watch.state,
                 roast=replace(recording.roast, last_elapsed_ms=run.elapsed_ms),
             )
         self._run = None
@@ -338,13 +273,6 @@ class _Follower:
         if self._interval_ms is None:
             return FIRST_GAP_S * 1000
         return max(recorder.GAP_S * 1000, GAP_INTERVALS * self._interval_ms)
-
-    def _note_interval(self, passed_ms: int) -> None:
-        """The usual interval, slowly: one hole does not move it, a new habit does."""
-        if self._interval_ms is None:
-            self._interval_ms = min(float(passed_ms), FIRST_GAP_S * 1000)
-        else:
-            self._interval_ms += 0.1 * (min(float(passed_ms), 4 * self._interval_ms) - self._interval_ms)
 
     def note_silence(self, at: dt.datetime) -> None:
         """Close a dropped roast whose machine said nothing for too long before ``at``."""

@@ -13,7 +13,6 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
-from drivers.port import MachineState, Quality, Reading
 from roasts import services as roast_services
 from roasts.models import EventSource, Gap, Roast, Sample, TelemetryBatch
 from roasts.recording import recorder
@@ -22,7 +21,8 @@ from roasts.recording.recorder import MarkEvent
 from roasts.store import stored_samples
 from roasts.telemetry import rows
 from roasts.telemetry.envelope import Event, Point, Refusal
-from roasts.telemetry.following import INDEX_BITS, NewSample, StreamState, Taken
+from roasts.telemetry.following import StreamState, Taken
+from roasts.telemetry.steady import INDEX_BITS, NewSample
 
 #: Holes that late points may fill, and be measured anew.
 FILLABLE = ("missing_batches", "silent", "charge_told_late")
@@ -157,25 +157,6 @@ def _place_event(machine_id: str, event: Event, now: dt.datetime) -> None:
     elapsed_ms = _elapsed_ms(roast, as_point, known)
     mark = MarkEvent(event.kind, elapsed_ms, event.source or EventSource.DEVICE.value, event.confidence, event.at)
     roast_services.file_decisions(roast.machine, [Filing(roast.pk, "", 0, mark)], now=now)
-
-
-def readings_after(roast_id: str, elapsed_ms: int, offset_ms: int) -> list[Reading]:
-    """The samples of a roast after a moment, as the recorder read them."""
-    rows = Sample.objects.filter(roast_id=roast_id, elapsed_ms__gt=elapsed_ms).order_by("elapsed_ms")
-    return [
-        Reading(
-            sequence=row.sequence,
-            at=row.at,
-            monotonic_s=0.0,
-            device_ms=row.elapsed_ms - offset_ms,
-            state=MachineState(row.state),
-            bean_temp_c=row.bean_temp_c,
-            infrared_temp_c=row.infrared_temp_c,
-            heater_step=row.heater_step,
-            quality={name: Quality(word) for name, word in row.quality.items()},
-        )
-        for row in rows
-    ]
 
 
 def stretches(taken: Taken, placed: Placed, *, is_late: bool) -> list[dict[str, Any]]:

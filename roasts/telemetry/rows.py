@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 
 from roasts.models import Sample
-from roasts.telemetry.following import NewSample
+from roasts.telemetry.steady import NewSample
 
 #: Column of a sample → PostgreSQL's type of it; the values in the order of :func:`_values`.
 COLUMNS: tuple[tuple[str, str], ...] = (

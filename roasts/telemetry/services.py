@@ -8,7 +8,6 @@ nothing more (its digest is what a dispute cites): such points are refused with 
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,10 +18,9 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from kernel import audit, canonical, live
-from kernel.errors import Conflict, Forbidden, Unprocessable
+from kernel.errors import ApiError, Conflict, Forbidden, Unprocessable
 from kernel.principals import Principal
 from roasts import services as roast_services
-from roasts.events import crack_store
 from roasts.models import (
     EventKind,
     Machine,
@@ -34,25 +32,21 @@ from roasts.models import (
     TelemetryPolicy,
     TelemetryStream,
 )
-from roasts.recording import recorder
 from roasts.recording.filing import Filing
-from roasts.recording.recorder import MarkEvent, OpenRoast, RecorderState
+from roasts.recording.recorder import MarkEvent, OpenRoast
 from roasts.services import LinkState
-from roasts.telemetry import admission, late, rows, signing, stream_state, swift
+from roasts.telemetry import admission, late, resuming, rows, signing, stream_state, swift
 from roasts.telemetry.admission import Admission
 from roasts.telemetry.envelope import MAX_REFUSALS_TOLD, Envelope, Refusal
-from roasts.telemetry.following import StreamState, Taken, catch_up, close_by_hand, open_by_hand, take
+from roasts.telemetry.following import StreamState, Taken, close_by_hand, open_by_hand, take
 from roasts.telemetry.signing import Statement, Verdict
 
-logger = logging.getLogger(__name__)
 #: Points that reach us this much after their time count as late: batches hold up to 5 s, and a retry takes its time.
 LATE_AFTER = dt.timedelta(seconds=15)
 #: … and all of an envelope that was so long on its way since it was made: the network was away.
 TRANSIT_MAX = dt.timedelta(seconds=5)
 #: States of streams that this process filed last; a stream that another process moved on is read from its row.
 KEPT_STATES = 4096
-#: Our state may be this many envelopes old and still be brought up to date instead of read anew.
-MAX_BEHIND = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +59,13 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A stream as this process left it: what it was judged by, and its state (which is used once)."""
+    """A stream as this process left it: what it was judged by, its state (which is used once), and the elapsed time of
+    the roast that the written watch knows.
+    """
 
     admitted: Admission
     state: StreamState
+    watched_ms: int = resuming.NO_WATCH_MS
 
 
 class _Streams:
@@ -118,14 +115,17 @@ def file_envelope(
     )
     incoming = _Incoming(organization_id, envelope, statement, statement.digest(), received_at, api_key)
     kept, taken = _streams.pop(envelope.machine_id), None
-    if kept is not None and _may_go_swiftly(kept.admitted, envelope, organization_id):
-        verdict = _judged(kept.admitted, incoming)
-        taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
-        if swift.is_plain(taken, envelope):
-            filed = _file_swiftly(incoming, kept, taken, verdict)
-            if filed is not None:
-                return filed
-            kept = taken = None  # what we knew does not stand any more
+    if _is_swift_possible():
+        if kept is None or not _is_next(kept.admitted, incoming):
+            kept = _read_anew(incoming) or kept
+        if kept is not None and _is_next(kept.admitted, incoming):
+            verdict = _judged(kept.admitted, incoming)
+            taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
+            if swift.is_plain(taken, envelope):
+                filed = _file_swiftly(incoming, kept, taken, verdict)
+                if filed is not None:
+                    return filed
+                kept = taken = None  # what we knew does not stand any more
     if look_again is not None:
         look_again()
     return _file_slowly(incoming, kept, taken)
@@ -143,15 +143,28 @@ class _Incoming:
     api_key: swift.KeyGround | None
 
 
-def _may_go_swiftly(admitted: Admission, envelope: Envelope, organization_id: str) -> bool:
-    """The next envelope of a stream this process has, by a key it knows."""
+def _is_swift_possible() -> bool:
+    """Whether this database has the one statement, and nobody has a transaction round us."""
+    return connection.vendor == "postgresql" and not connection.in_atomic_block
+
+
+def _is_next(admitted: Admission, incoming: _Incoming) -> bool:
+    """The next envelope of a stream as far as it is known here, by a key that is known here."""
     return (
-        connection.vendor == "postgresql"
-        and not connection.in_atomic_block
-        and organization_id == admitted.organization_id
-        and envelope.sequence == admitted.last_sequence + 1
-        and envelope.kid == (admitted.own_kid or "")
+        incoming.organization_id == admitted.organization_id
+        and incoming.envelope.sequence == admitted.last_sequence + 1
+        and incoming.envelope.kid == (admitted.own_kid or "")
     )
+
+
+def _read_anew(incoming: _Incoming) -> Kept | None:
+    """A stream that another process moved on, as it stands now, if this envelope is its next."""
+    try:
+        with transaction.atomic():  # the stream is locked, so its row, its watch and its samples are of one moment
+            admitted = admission.admit(incoming.organization_id, incoming.envelope.machine_id, incoming.envelope.kid)
+            return Kept(admitted, *_state(admitted, None)) if _is_next(admitted, incoming) else None
+    except ApiError:
+        return None  # the long way says it, after it has looked who asks
 
 
 def _file_swiftly(incoming: _Incoming, kept: Kept, taken: Taken, verdict: Verdict) -> Filed | None:
@@ -169,6 +182,7 @@ def _file_swiftly(incoming: _Incoming, kept: Kept, taken: Taken, verdict: Verdic
         admitted.key,
         incoming.api_key,
     )
+    watch = resuming.watch_of(taken.state) if resuming.is_due(taken.state, kept.watched_ms) else None
     writing = swift.Writing(
         envelope,
         taken,
@@ -179,10 +193,11 @@ def _file_swiftly(incoming: _Incoming, kept: Kept, taken: Taken, verdict: Verdic
         answer,
         late_points,
         incoming.received_at,
+        watch,
     )
     if not swift.write(grounds, writing):
         return None
-    _keep(admitted, incoming, taken)
+    _keep(admitted, incoming, taken, kept.watched_ms if watch is None else watch.elapsed_ms)
     _publish(admitted, taken, incoming.received_at)
     return Filed(answer, is_replay=False)
 
@@ -199,22 +214,26 @@ def _file_slowly(incoming: _Incoming, kept: Kept | None, taken: Taken | None = N
             if before is not None:
                 return _answered_before(before, incoming.digest)
         verdict = _judged(admitted, incoming)
-        if taken is None or kept is None or not _stands(kept, admitted):
-            state = _state(admitted, kept if taken is None else None)
+        if taken is None or kept is None or not _stands(kept, admitted, resuming.open_roast(admitted.machine_id)):
+            state, watched_ms = _state(admitted, kept if taken is None else None)
             taken = take(state, envelope, admitted.last_sequence, roast_services.new_roast_id)
+        else:
+            watched_ms = kept.watched_ms
         answer = _write(admitted, incoming, taken, verdict)
+        if not swift.is_plain(taken, envelope) or resuming.is_due(taken.state, watched_ms):
+            watched_ms = resuming.keep_watch(admitted.machine_id, taken.state)
     if taken.closed_by:
-        taken.state = _expecting(admitted.machine_id, taken.state)
-    _keep(admitted, incoming, taken)
+        taken.state = resuming.expecting(admitted.machine_id, taken.state)
+    _keep(admitted, incoming, taken, watched_ms)
     _publish(admitted, taken, incoming.received_at)
     return Filed(answer, is_replay=False)
 
 
-def _keep(admitted: Admission, incoming: _Incoming, taken: Taken) -> None:
+def _keep(admitted: Admission, incoming: _Incoming, taken: Taken, watched_ms: int) -> None:
     """Remember where the stream stands now: a hint, and unused where a transaction around us fails."""
     if incoming.envelope.sequence > admitted.last_sequence:
         admitted = replace(admitted, last_sequence=incoming.envelope.sequence, last_digest=incoming.digest)
-    _streams.put(admitted.machine_id, Kept(admitted, taken.state))
+    _streams.put(admitted.machine_id, Kept(admitted, taken.state, watched_ms))
 
 
 def _answered_before(batch: TelemetryBatch, digest: str) -> Filed:
@@ -248,72 +267,19 @@ def _judged(admitted: Admission, incoming: _Incoming) -> Verdict:
     return verdict
 
 
-def _state(admitted: Admission, kept: Kept | None) -> StreamState:
-    """Where the stream stands: from memory, from memory and the rows that came since, or from the rows alone."""
-    if kept is not None and _stands(kept, admitted):
-        return kept.state
-    open_roast = _open_roast(admitted.machine_id)
-    if kept is not None and kept.state.roast_id == open_roast:
-        caught_up = _caught_up(kept, admitted) if open_roast else None
-        if caught_up is not None:
-            return caught_up
-    return _expecting(admitted.machine_id, _restored(admitted, open_roast))
+def _state(admitted: Admission, kept: Kept | None) -> tuple[StreamState, int]:
+    """Where the stream stands, from memory or from the store; and elapsed time of the watch that is written of it."""
+    open_roast = resuming.open_roast(admitted.machine_id)
+    if kept is not None and _stands(kept, admitted, open_roast):
+        return kept.state, kept.watched_ms
+    return resuming.resume(admitted, open_roast)
 
 
-def _restored(admitted: Admission, open_roast: str) -> StreamState:
-    """From the stream's row and the open roast's; from the roast's alone where the two do not agree."""
-    if admitted.last_sequence == 0 and not open_roast:
-        return StreamState()
-    roast_id, resumed = roast_services.resume_state(admitted.machine_id) if open_roast else ("", RecorderState())
-    try:
-        state = stream_state.decode(admission.stored_state(admitted.state))
-        if state.roast_id != roast_id:
-            raise stream_state.UnreadableState(f"it speaks of {state.roast_id!r}, open is {roast_id!r}")
-    except stream_state.UnreadableState as error:
-        logger.warning("stream of %s is read from its roast: %s", admitted.machine_id, error)
-        return StreamState(recording=resumed, roast_id=roast_id)
-    if open_roast:
-        state = replace(state, recording=replace(state.recording, watch=resumed.watch, rate=resumed.rate))
-    return state
-
-
-def _expecting(machine_id: str, state: StreamState) -> StreamState:
-    """With what earlier roasts of this machine lead us to expect."""
-    bean = Roast.objects.filter(pk=state.roast_id).values_list("bean", flat=True).first() or ""
-    expectation = crack_store.expectation_of(machine_id, bean)
-    return replace(state, recording=recorder.expect(state.recording, expectation))
-
-
-def _caught_up(kept: Kept, admitted: Admission) -> StreamState | None:
-    """Our older state, and the samples that another process has filed since. None where more than samples came."""
-    kept_roast = kept.state.recording.roast
-    try:
-        there = stream_state.decode(admission.stored_state(admitted.state))
-    except stream_state.UnreadableState:
-        return None
-    now_roast = there.recording.roast
-    if kept_roast is None or now_roast is None or kept_roast.offset_ms != now_roast.offset_ms:
-        return None
-    behind = admitted.last_sequence - kept.admitted.last_sequence
-    if not 0 < behind <= MAX_BEHIND or there.missing != kept.state.missing:
-        return None
-    readings = late.readings_after(kept.state.roast_id, kept_roast.last_elapsed_ms, kept_roast.offset_ms)
-    state = catch_up(kept.state, readings)
-    caught, stands = state.recording.roast, there.recording.roast
-    if caught is None or stands is None or caught.last_elapsed_ms != stands.last_elapsed_ms:
-        return None
-    return replace(there, recording=replace(state.recording, last_clock_s=there.recording.last_clock_s))
-
-
-def _stands(kept: Kept, admitted: Admission) -> bool:
+def _stands(kept: Kept, admitted: Admission, open_roast: str) -> bool:
     """Whether nothing was filed since by anybody else, and nobody opened or closed a roast."""
     before = kept.admitted
     is_same_moment = (before.last_sequence, before.last_digest) == (admitted.last_sequence, admitted.last_digest)
-    return is_same_moment and kept.state.roast_id == _open_roast(admitted.machine_id)
-
-
-def _open_roast(machine_id: str) -> str:
-    return Roast.objects.open().filter(machine_id=machine_id).values_list("pk", flat=True).first() or ""
+    return is_same_moment and kept.state.roast_id == open_roast
 
 
 def _delayed(taken: Taken, envelope: Envelope, received_at: dt.datetime) -> int:
@@ -529,8 +495,9 @@ def _for_a_person(principal: Principal, machine: Machine) -> tuple[Admission, St
     if not principal.may("operate"):
         raise Forbidden("not_allowed", f"{principal.name} may not operate here.", "Ask an operator.")
     admitted = admission.admit(machine.organization_id, machine.pk, "")
-    return admitted, _state(admitted, None)
+    return admitted, _state(admitted, None)[0]
 
 
 def _keep_state(machine_id: str, state: StreamState) -> None:
     TelemetryStream.objects.filter(machine_id=machine_id).update(state=stream_state.encode(state))
+    resuming.keep_watch(machine_id, state)

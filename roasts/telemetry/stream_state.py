@@ -1,8 +1,9 @@
 """A stream's state as JSON and back: frozen dataclasses by their fields, whatever the recorder grows. Pure.
 
-Kept is what cannot be had from the rows. What inference watches, and the rate's window, are read again from the open
-roast's samples (they are large, and change with every second); only a machine that tells no state and does not roast
-keeps them here, for its readings have no rows. Fields that hold their default are left out.
+Kept with every envelope is what cannot be had from the rows. What inference watches, and the rate's window, are large
+and change with every second: they are written now and then as a *watch*, and the samples since are gone over again.
+Only a machine that tells no state and does not roast keeps its watch here, for its readings have no rows. Fields that
+hold their default are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import typing
 from collections import deque
 from typing import Any
 
+from roasts.inference import Expectation, InferenceState
+from roasts.rate_of_rise import RateOfRise
 from roasts.recording.recorder import RecorderState
 from roasts.telemetry.following import StreamState
 
@@ -37,7 +40,34 @@ def encode(state: StreamState) -> dict[str, Any]:
     return {"version": VERSION, "stream": _plain(dataclasses.replace(state, recording=recording))}
 
 
+def encode_watch(recording: RecorderState) -> dict[str, Any]:
+    """JSON values of what :func:`encode` leaves out of a recorder with an open roast. KeyError: none is open."""
+    if recording.roast is None:
+        raise KeyError("no roast is open")
+    data = {"version": VERSION, "offset_ms": recording.roast.offset_ms, "watch": _plain(recording.watch)}
+    if recording.expectation != recording.watch.known.expectation:
+        data["expectation"] = _plain(recording.expectation)
+    return {**data, "rate": recording.rate.kept()}
+
+
+def decode_watch(data: Any, recording: RecorderState) -> RecorderState:
+    """``recording`` (of :func:`decode`) with what it had left out. UnreadableState, also where elapsed time counts from
+    another moment by now.
+    """
+    try:
+        if data["version"] != VERSION or recording.roast is None or data["offset_ms"] != recording.roast.offset_ms:
+            raise UnreadableState(f"version {data['version']!r}, elapsed 0 at {data['offset_ms']!r}")
+        watch = _read(InferenceState, data["watch"])
+        expectation = _read(Expectation, data["expectation"]) if "expectation" in data else watch.known.expectation
+        rate = RateOfRise.resumed(data["rate"])
+        return dataclasses.replace(recording, watch=watch, expectation=expectation, rate=rate)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableState(str(error)) from error
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(value)  # a named tuple holds plain values: Point, Candidate
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             name: _plain(kept)

@@ -23,6 +23,7 @@ from roasts.models import (
     Machine,
     MachineReading,
     Roast,
+    StreamWatch,
     TelemetryBatch,
     TelemetryPolicy,
     TelemetryStream,
@@ -30,6 +31,7 @@ from roasts.models import (
 from roasts.telemetry import rows
 from roasts.telemetry.envelope import Envelope
 from roasts.telemetry.following import Taken
+from roasts.telemetry.resuming import Watch
 from roasts.telemetry.signing import PublicHalf, Verdict
 
 #: Column of MachineReading → PostgreSQL's type; the values in the order of :func:`_latest_values`.
@@ -81,6 +83,7 @@ class Writing:
     answer: dict[str, Any]
     late_points: int
     received_at: dt.datetime
+    watch: Watch | None = None  # where one is due
 
 
 def is_plain(taken: Taken, envelope: Envelope) -> bool:
@@ -99,6 +102,7 @@ def write(grounds: Grounds, writing: Writing) -> bool:
         **_latest_values(writing),
         **_roast_values(writing),
         **(rows.arrays(samples) if samples else {}),
+        **_watch_values(writing.watch),
     }
     connection.ensure_connection()
     try:
@@ -106,7 +110,7 @@ def write(grounds: Grounds, writing: Writing) -> bool:
             raw = connection.connection
             if raw.prepare_threshold is None:
                 raw.prepare_threshold = 5
-            sql, names = _numbered(bool(samples))
+            sql, names = _numbered(bool(samples), writing.watch is not None)
             with psycopg.RawCursor(raw) as cursor:
                 found = cursor.execute(sql, [_text(values[name]) for name in names], prepare=True).fetchone()
     except IntegrityError:
@@ -193,16 +197,22 @@ def _roast_values(writing: Writing) -> dict[str, Any]:
     return counts
 
 
+def _watch_values(watch: Watch | None) -> dict[str, Any]:
+    if watch is None:
+        return {}
+    return {"w_roast": watch.roast_id, "w_elapsed_ms": watch.elapsed_ms, "w_content": watch.content}
+
+
 @cache
-def _numbered(has_samples: bool) -> tuple[str, tuple[str, ...]]:
+def _numbered(has_samples: bool, has_watch: bool) -> tuple[str, tuple[str, ...]]:
     """The statement with `$1`, `$2`, … as the server wants them, and which value each of them is."""
-    sql = _sql(has_samples)
+    sql = _sql(has_samples, has_watch)
     names = tuple(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
     places = {name: f"${place}" for place, name in enumerate(names, start=1)}
     return re.sub(r"%\((\w+)\)s", lambda match: places[match.group(1)], sql), names
 
 
-def _sql(has_samples: bool) -> str:
+def _sql(has_samples: bool, has_watch: bool) -> str:
     quote = connection.ops.quote_name
     models = (TelemetryStream, Machine, TelemetryPolicy, DeviceKey, Roast, TelemetryBatch, MachineReading)
     stream, machine, policy, key, roast, batch, latest = (quote(model._meta.db_table) for model in models)
@@ -244,4 +254,12 @@ def _sql(has_samples: bool) -> str:
             f"r AS (UPDATE {roast} SET {counts}, late_points = late_points + %(b_points_late)s::int FROM moved "
             "WHERE id = %(open_roast)s::varchar)",
         ]
+    if has_watch:
+        table = quote(StreamWatch._meta.db_table)
+        parts.append(
+            f"w AS (INSERT INTO {table} (machine_id, roast_id, elapsed_ms, content) SELECT %(b_machine_id)s::varchar, "
+            "%(w_roast)s::varchar, %(w_elapsed_ms)s::int, %(w_content)s::text FROM moved "
+            "ON CONFLICT (machine_id) DO UPDATE SET roast_id = EXCLUDED.roast_id, "
+            "elapsed_ms = EXCLUDED.elapsed_ms, content = EXCLUDED.content)"
+        )
     return f"WITH {', '.join(parts)} SELECT count(*) FROM moved"

@@ -16,8 +16,8 @@ from kernel import canonical
 from roasts.models import Roast, TelemetryBatch
 from roasts.telemetry import signing
 from roasts.telemetry.device_keys import as_public_half
-from roasts.telemetry.following import INDEX_BITS
 from roasts.telemetry.rows import POINT_VALUES
+from roasts.telemetry.steady import INDEX_BITS
 
 _INDEX = (1 << INDEX_BITS) - 1
 

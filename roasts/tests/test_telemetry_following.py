@@ -16,6 +16,7 @@ from roasts.recording.recorder import CloseRoast, MarkEvent, OpenRoast, RecordGa
 from roasts.telemetry import following, stream_state
 from roasts.telemetry.envelope import read
 from roasts.telemetry.following import StreamState, Taken, take
+from roasts.telemetry.steady import NewSample
 from roasts.tests.telemetry_senders import BEGUN, CHARGE_S, COOLED_S, DROP_S, envelope, point, span, text
 
 LATE = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
@@ -28,7 +29,7 @@ class Stream:
         self.state = StreamState()
         self.last = 0
         self.acts: list[Any] = []
-        self.samples: list[following.NewSample] = []
+        self.samples: list[NewSample] = []
         self.idle = self.repeated = 0
         self._ids = (f"rst_{n}" for n in itertools.count(1))
         self._is_stored = is_stored
@@ -110,7 +111,10 @@ def test_noise_holes_and_odd_states_are_followed_like_the_recorder_follows_them(
         if chance.random() < 0.03:
             each["state"] = chance.choice(["unknown", "off", "roasting", "charge", "cooling"])
         if chance.random() < 0.05:
-            each["quality"] = {"bean_temp_c": chance.choice(["stale", "absent"])}
+            name = chance.choice(["bean_temp_c", "infrared_temp_c", "heater_step", "state"])
+            each["quality"] = {name: chance.choice(["stale", "absent"])}
+        if chance.random() < 0.1:
+            each["heater_step"] = chance.randrange(10)
         if chance.random() < 0.05:
             each.pop("bean_temp_c")
         if chance.random() < 0.03:
@@ -136,7 +140,8 @@ def test_a_sample_says_which_envelope_it_came_by_and_where_it_stood() -> None:
 def test_points_while_no_roast_is_on_are_not_recorded() -> None:
     stream = Stream()
     taken = stream.send(span(0, CHARGE_S))
-    assert (taken.idle, taken.samples, taken.newest.at) == (10, [], BEGUN + dt.timedelta(seconds=9))
+    assert (taken.idle, taken.samples) == (10, [])
+    assert taken.newest is not None and taken.newest.at == BEGUN + dt.timedelta(seconds=9)
 
 
 def test_a_moment_that_is_recorded_is_not_recorded_again() -> None:

@@ -49,9 +49,9 @@ def test_the_same_rows_either_way(
     send: Send, machine: Machine, other: Machine, written: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = {"quality": {"fan_step": "stale"}, "extras": {'a "quoted\\ word': "é,{}", "n": 1.5}, "roast_clock_s": 5}
-    real = services._may_go_swiftly
+    real = services._is_next
     monkeypatch.setattr(
-        services, "_may_go_swiftly", lambda *arguments: arguments[1].machine_id == machine.pk and real(*arguments)
+        services, "_is_next", lambda known, new: new.envelope.machine_id == machine.pk and real(known, new)
     )
     for begin_s in range(0, int(COOLED_S) + 10, 10):
         for each in (machine, other):
