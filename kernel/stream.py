@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
@@ -43,6 +44,9 @@ MAX_BACKLOG = 1000
 SEND_TIMEOUT_S = 20.0
 MAX_ID_CHARACTERS = 40
 
+#: Viewers who came together (a server that was started anew) do not ask the database together: by the golden section
+#: their first questions fall all over the interval.
+_turns = (0.1 + 0.9 * (number * 0.618034 % 1) for number in itertools.count(1))
 _hub: Hub | None = None
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stream")
 
@@ -273,7 +277,7 @@ async def _greet(viewer: Viewer, wish: Wish, house: Hub, pipe: Pipe) -> int:
 async def _pump(scope: Scope, viewer: Viewer, pipe: Pipe) -> None:
     """Until the viewer ends: what its pipe did not take at once, a heartbeat in silence, and now and then who it is."""
     loop = asyncio.get_running_loop()
-    check_at_s = loop.time() + HEARTBEAT_S
+    check_at_s = loop.time() + HEARTBEAT_S * next(_turns)
     while not viewer.reason:
         wake_at_s = min(check_at_s, pipe.wrote_at_s + HEARTBEAT_S)
         frames = await viewer.take(max(0.01, wake_at_s - loop.time()))

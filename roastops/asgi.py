@@ -37,8 +37,9 @@ Receive = Callable[[], Awaitable[Any]]
 STOP_PATH = re.compile(r"^/v1/machines/[^/]+/stop/?$")
 STREAM_PATHS = frozenset({"/v1/stream", "/v1/stream/"})
 
-# Requests hop between threads; with the default of 5 ms a busy neighbour holds each hop up that long.
-sys.setswitchinterval(0.001)
+# Requests hop between threads, and STOP's loop is one of them: with the default of 5 ms each busy neighbour holds each
+# hop up that long. (Below this the hops themselves begin to cost: docs/benchmarks.md.)
+sys.setswitchinterval(0.0005)
 _django = WsgiInThreads(django_wsgi, workers=settings.ENVIRONMENT.http_threads)
 
 

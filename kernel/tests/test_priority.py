@@ -48,3 +48,22 @@ def test_who_may_not_stays_where_it_is() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     granted, niceness, _ = asked(f"os.setgid({NOBODY}); os.setuid({NOBODY}); " if os.geteuid() == 0 else "")
     assert (granted, niceness) == ("False", str(own))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
+def test_another_process_is_lifted_with_its_session_and_we_are_not() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        assert priority.lift(sleeper.pid, -7)
+        assert os.getpriority(os.PRIO_PROCESS, sleeper.pid) == -7
+        assert os.getpriority(os.PRIO_PROCESS, 0) == own
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_who_is_gone_is_not_lifted() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert not priority.lift(gone.pid, -7)

@@ -251,6 +251,7 @@ class House:
             timeout_graceful_shutdown=GRACE_S,
             timeout_keep_alive=30,
             http=BoundedHttp,
+            loop="uvloop",  # writes to 300 viewers without letting go of the interpreter at each (docs/decisions.md)
             ws_max_size=65_536,
             forwarded_allow_ips="127.0.0.1" if settings.ENVIRONMENT.behind_proxy else "",
         )
