@@ -39,7 +39,7 @@ def caller(role: str, slug: str = "demo", name: str = "") -> Client:
 def agent_caller() -> Client:
     agent = Agent.objects.create(organization=organization_row(), name="runner", created_at=clock.now())
     plain = keys.create_key(organization_row(), scopes=["propose"], agent=agent, now=clock.now())[1]
-    ApiKey.objects.filter(agent=agent).update(scopes=["propose", "lead"])  # a key from before agents' scopes were bounded
+    ApiKey.objects.filter(agent=agent).update(scopes=["propose", "lead"])  # from before agents' scopes were bounded
     return Client(headers={"Authorization": f"Bearer {plain}"})
 
 

@@ -77,7 +77,8 @@ def test_a_guard_that_a_later_migration_brings_does_not_forbid_migrating():
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("mission", "msn_2"), ("order_type", "SET_FAN"), ("control", "fan"), ("target_step", 9), ("target_step", None), ("from_step", 1),
+        ("mission", "msn_2"), ("order_type", "SET_FAN"), ("control", "fan"), ("target_step", 9), ("target_step", None),
+        ("from_step", 1),
         ("asked_value", 9.0), ("asked_unit", "percent"), ("digest", "f" * 64), ("decision", "ALLOW"),
         ("expires_at", "2036-01-01 00:00:00+00:00"), ("proposed_at", "2036-01-01 00:00:00+00:00"),
         ("proposer_agent_id", None), ("id", "prp_other"),

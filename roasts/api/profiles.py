@@ -9,14 +9,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from kernel import clock
+from kernel.endpoints import Endpoint, one_page, principal_of
 from kernel.errors import NotFound, Unprocessable
 from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
-from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, require
+from kernel.pagination import ListFilters
+from kernel.permissions import require
 from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import FlagField, StrictSerializer, TextField, read_body, read_filters
@@ -156,20 +156,14 @@ def document_of_body(principal: Principal, body: dict[str, Any]) -> ProfileDocum
     return services_library.document_of([found[roast_id] for roast_id in ids])
 
 
-class ProfileList(APIView):
+class ProfileList(Endpoint):
     """`GET/POST /v1/profiles`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="list_profiles", parameters=[ProfileFilters], responses={200: ProfilePageSerializer})
     def get(self, request: Request) -> Response:
-        filters = read_filters(ProfileFilters, request)
-        rows = Profile.objects.for_principal(request.principal)  # type: ignore[attr-defined]
-        if "is_archived" in filters:
-            rows = rows.filter(is_archived=filters["is_archived"])
-        return paginate(
-            rows, order=("name", "id"), limit=filters["limit"], cursor=filters.get("cursor"), render=render_profile
-        )
+        rows, filters = Profile.objects.for_principal(principal_of(request)), read_filters(ProfileFilters, request)
+        columns, order = {"is_archived": "is_archived"}, ("name", "id")
+        return one_page(rows, filters, columns=columns, order=order, render=render_profile)
 
     @extend_schema(
         operation_id="create_profile",
@@ -192,24 +186,20 @@ class ProfileList(APIView):
         return Response(render_version(version, is_whole=True), status=201)
 
 
-class ProfileDetail(APIView):
+class ProfileDetail(Endpoint):
     """`GET /v1/profiles/{id}`: with its versions, newest first."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_profile", parameters=READING, responses={200: ProfileDetailSerializer, 304: NOT_MODIFIED}
     )
     def get(self, request: Request, profile_id: str) -> Response:
-        made = profile_or_404(request.principal, profile_id)  # type: ignore[attr-defined]
+        made = profile_or_404(principal_of(request), profile_id)
         versions = made.versions.defer("document").select_related("created_by").order_by("-version")
         return tagged(request, {**render_profile(made), "versions": [render_version(version) for version in versions]})
 
 
-class ProfileVersions(APIView):
+class ProfileVersions(Endpoint):
     """`POST /v1/profiles/{id}/versions`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="add_profile_version",
@@ -228,10 +218,8 @@ class ProfileVersions(APIView):
         return Response(render_version(version, is_whole=True), status=201)
 
 
-class ProfileVersionDetail(APIView):
+class ProfileVersionDetail(Endpoint):
     """`GET /v1/profiles/{id}/versions/{number}`: the whole document."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_profile_version",
@@ -239,17 +227,15 @@ class ProfileVersionDetail(APIView):
         responses={200: WholeVersionSerializer, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, profile_id: str, number: int) -> Response:
-        made = profile_or_404(request.principal, profile_id)  # type: ignore[attr-defined]
+        made = profile_or_404(principal_of(request), profile_id)
         version = made.versions.select_related("created_by").filter(version=min(number, 2**31 - 1)).first()
         if version is None:
             raise NotFound("version_not_found", "This profile has no such version.", "Look at GET /v1/profiles/{id}.")
         return tagged(request, render_version(version, is_whole=True))
 
 
-class ProfileArchive(APIView):
+class ProfileArchive(Endpoint):
     """`POST /v1/profiles/{id}/archive`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="archive_profile", request=ArchiveBody, responses={200: ProfileSerializer})
     @idempotent
@@ -260,10 +246,8 @@ class ProfileArchive(APIView):
         return Response(render_profile(services_library.archive_profile(principal, made, **body, now=clock.now())))
 
 
-class MachineProfile(APIView):
+class MachineProfile(Endpoint):
     """`POST /v1/machines/{id}/profile`: what its next roasts follow."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="choose_machine_profile",
@@ -283,10 +267,8 @@ class MachineProfile(APIView):
         return Response({"machine_id": machine.pk, "profile_version_id": machine.profile_version_id})
 
 
-class RoastProfile(APIView):
+class RoastProfile(Endpoint):
     """`POST /v1/roasts/{id}/profile`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="choose_roast_profile",
