@@ -125,15 +125,14 @@ def _ruling(door: Door, principal: Principal, kind: Kind) -> tuple[Ruling, str]:
         return own, principal.name
     name = f"{principal.organization.pk}:{kind.value}"
     whole = door.counts.take(name, limit * KEYS_AT_FULL_SPEED, now_s)
-    return (whole, "The keys of your organisation") if whole.is_over else (own, principal.name)
+    return (whole, "The agents of your organisation") if whole.is_over else (own, principal.name)
 
 
 def _too_many(ruling: Ruling, kind: Kind, whose: str) -> TooMany:
     wait_s = max(1, math.ceil(ruling.retry_after_s))
-    have = "have" if whose.startswith("The keys") else "has"
     return TooMany(
         "too_many_requests",
-        f"{whose} {have} sent {ruling.limit} requests of this kind ({kind.value}) within a minute: no more now.",
+        f"{whose}: {ruling.limit} requests of this kind ({kind.value}) within a minute are all there is.",
         f"Wait {wait_s} s, as Retry-After says, then ask less often. STOP is never limited.",
         retry_after_s=wait_s, limit=ruling.limit, window_s=WINDOW_S, kind=kind.value,
     )  # fmt: skip

@@ -52,6 +52,9 @@ PATTERNS = (
     _("{a} is not a person."),
     _("{a} is fed by a bridge: it is watched here, and no order reaches it."),
     _("{a} looked: the machine reads {b}. {c}"),
+    # who asks too often
+    _("{a}: {b} requests of this kind ({c}) within a minute are all there is."),
+    _("Wait {a} s, as Retry-After says, then ask less often. STOP is never limited."),
     # plans
     _("Order {a} of the plan is {b}: {c}"),
     _("{a} of {b} orders were confirmed; order {c} is {d}: {e}"),

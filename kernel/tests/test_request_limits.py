@@ -205,7 +205,7 @@ def test_the_door_says_what_is_left_and_then_429_with_retry_after(door: Any, age
     refused = answers[-1]
     body = refused.json()
     assert body["error"] == "too_many_requests" and body["retry_after_s"] == int(refused["Retry-After"]) == 72
-    assert "roastrunner has sent 5 requests of this kind (read)" in body["message"]
+    assert body["message"] == "roastrunner: 5 requests of this kind (read) within a minute are all there is."
     assert set(body) == {"error", "message", "how_to_fix", "retry_after_s", "limit", "window_s", "kind"}
 
 
