@@ -23,11 +23,14 @@ from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper as SqliteWrapper
 
+from commands.models import MachineLease
+from roasts.models import MachineReading, Sample
+
 CommitWatcher = Callable[[str], None]  # told "before" and "after"; may raise a BaseException: the process died
 #: What is written all the time and concerns no order, law or person: the newest reading, samples, a lease's time.
 _UNTOLD = (
-    "SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", 'UPDATE "roasts_machinereading"', 'INSERT INTO "roasts_sample"',
-    'UPDATE "commands_machinelease"',
+    "SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", f'UPDATE "{MachineReading._meta.db_table}"',
+    f'UPDATE "{MachineLease._meta.db_table}"', f'INSERT INTO "{Sample._meta.db_table}"',
 )  # fmt: skip
 #: The house's few hundred statements are compiled once each.
 STATEMENTS = 2000
