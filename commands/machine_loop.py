@@ -38,6 +38,8 @@ STORE_EVERY_S = 0.1
 EXECUTE_EVERY_S = 0.1
 #: Where every approval is heard of at once and nothing waits, looking is only the net below.
 LISTEN_EVERY_S = 0.4
+#: How often it is asked whether this process is leaving.
+LEAVE_EVERY_S = 0.25
 BACKOFF_S = 0.5
 
 
@@ -104,9 +106,7 @@ class MachineLoop:
         while not self.stop.is_set():
             if is_leaving():
                 self._leave("leaving")
-            elif self.keeper_side.is_fenced:
-                self._leave("fenced")
-            clock.wait(self.stop, 0.1)
+            clock.wait(self.stop, LEAVE_EVERY_S)
         for thread in threads:
             thread.join(timeout=4.0)
         self._hand_over()
@@ -132,6 +132,8 @@ class MachineLoop:
             self._note_ids()
             try:
                 self.keeper_side.tick()
+                if self.keeper_side.is_fenced:
+                    self._leave("fenced")
             except Exception:  # the outermost loop: interlocks and heartbeat must survive one bad event
                 logger.exception("the keeper side of %s stumbled", self.machine.pk)
         self.keeper_side.close()

@@ -48,6 +48,8 @@ from roasts.recording.recorder import RecorderState
 logger = logging.getLogger(__name__)
 BEAT_EVERY_S = 0.4
 INTERLOCKS_EVERY_S = 0.05
+#: The interlocks look after every reading; where none comes, this often.
+EVENT_WAIT_S = 0.1
 CLIENT_TIMEOUT_S = 1.0
 RETRY_S = 0.25
 SILENCE_EVERY_S = 1.0
@@ -174,7 +176,7 @@ class KeeperSide:
         """Up to EVENTS_PER_TICK events; waits a moment for the first."""
         for number in range(EVENTS_PER_TICK):
             try:
-                event = self._events.get(timeout=0.05) if number == 0 else self._events.get_nowait()
+                event = self._events.get(timeout=EVENT_WAIT_S) if number == 0 else self._events.get_nowait()
             except queue.Empty:
                 return number > 0
             self.handle(event)

@@ -47,7 +47,8 @@ from roasts.store import summaries
 
 logger = logging.getLogger(__name__)
 BATCH = 300
-LATEST_EVERY_S = 0.2
+#: Whoever asks is told the newest streamed reading; this one is for when nothing is streamed (a broker that is away).
+LATEST_EVERY_S = 0.4
 QUIET_LATEST_EVERY_S = 2.0
 HALTS_EVERY_S = 0.3
 #: How often it is asked whether the bean was named or a crack was marked: what inference expects hangs on both.
