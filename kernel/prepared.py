@@ -42,7 +42,8 @@ class _Plan:
         info, select = self.compiler.klass_info, self.compiler.select
         begin, end = info["select_fields"][0], info["select_fields"][-1] + 1
         names = [column[0].target.attname for column in select[begin:end]]
-        return info["model"], begin, end, names, get_related_populators(info, select, DEFAULT_DB_ALIAS)
+        related = get_related_populators(info, select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]
+        return info["model"], begin, end, names, related
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,9 @@ class Prepared(_Compiled):
 class PreparedObjects(_Compiled, Generic[Row]):
     """The same for whole rows of a model: ``build`` returns a queryset of it, with its ``select_related``."""
 
+    def __init__(self, build: Callable[..., QuerySet[Row, Row]], *names: str, times: Sequence[str] = ()) -> None:
+        super().__init__(build, *names, times=times)
+
     def rows(self, **values: str | dt.datetime) -> list[Row]:
         """Every row, as the queryset would give them. TypeError: a name too many or too few."""
         rows = self._fetched(values)
@@ -276,7 +280,7 @@ def update_each(model: type[Model], name: str, values: Sequence[tuple[int, int]]
     """Set a field of whole numbers, where it is null, to a value of its own for each primary key: (key, value)."""
     link: Any = connections[DEFAULT_DB_ALIAS]
     key, field = model._meta.pk, model._meta.get_field(name)
-    names = (model._meta.db_table, field.column, key.column)
+    names = (model._meta.db_table, field.column, key.column)  # type: ignore[union-attr]
     table, column, key_column = (link.ops.quote_name(str(each)) for each in names)
     if not values:
         return

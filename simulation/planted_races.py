@@ -61,7 +61,7 @@ def _guardless(model: Any) -> None:
     def update(found: Any, key: str, values: Any, *, where: Any = None) -> int:
         return plain(found, key, values, where=None if found is model else where)
 
-    prepared.update = update
+    prepared.update = update  # type: ignore[assignment]
 
 
 def _drop_guards(control: psycopg.Connection[Any]) -> None:
