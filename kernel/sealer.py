@@ -121,9 +121,7 @@ _UNSEALED = prepared.Prepared(
     lambda: AuditEntry.objects.filter(seal__isnull=True).order_by("at", "id").values_list(*_LINKED)[:BATCH]
 )
 _UNNUMBERED = prepared.Prepared(
-    lambda: (
-        StreamEvent.objects.filter(number__isnull=True).order_by("id").values_list("organization_id", "pk")[:BATCH]
-    )
+    lambda: StreamEvent.objects.filter(number__isnull=True).order_by("id").values_list("organization_id", "pk")[:BATCH]
 )
 
 
@@ -142,9 +140,9 @@ _NEWEST_NUMBER = prepared.Prepared(
 )
 _NEWEST_SEAL = prepared.Prepared(
     lambda organization: (
-        AuditSeal.objects.filter(organization_id=organization).order_by("-sequence").values_list("sequence", "digest")[
-            :1
-        ]
+        AuditSeal.objects.filter(organization_id=organization)
+        .order_by("-sequence")
+        .values_list("sequence", "digest")[:1]
     ),
     "organization",
 )

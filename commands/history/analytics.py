@@ -23,9 +23,9 @@ ANCHOR = dt.datetime(1970, 1, 5, tzinfo=dt.UTC)
 EXACT_WINDOW_S = 7 * DAY_S  # up to here latencies are exact
 STATUSES = tuple(status.value for status in Status)
 ORDER_TYPES = tuple(word.value for word in OrderType)
-_STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
-_TYPE_INDEX = {word: index for index, word in enumerate(ORDER_TYPES)}
-OPEN_INDICES = [_STATUS_INDEX[status.value] for status in UNSETTLED]
+STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
+TYPE_INDEX = {word: index for index, word in enumerate(ORDER_TYPES)}
+OPEN_INDICES = [STATUS_INDEX[status.value] for status in UNSETTLED]
 
 #: What happened to an order besides its status.
 REFUSED, REJECTED, APPROVED, BY_AGENT, INTERVENED = 1, 2, 4, 8, 16
@@ -83,13 +83,15 @@ class Orders:
 
     def only(self, *, machine: str = "", agent: str | None = None, order_type: str = "") -> Orders:
         """Those of a machine, an agent ("" is people's, None all) and a type."""
+        if not machine and agent is None and not order_type:
+            return self
         chosen = np.ones(len(self.records), dtype=bool)
         if machine:
             chosen &= self.records["machine"] == self.index_of(machine)
         if agent is not None:
             chosen &= self.records["agent"] == self.index_of(agent)
         if order_type:
-            chosen &= self.records["order_type"] == _TYPE_INDEX.get(order_type, 255)
+            chosen &= self.records["order_type"] == TYPE_INDEX.get(order_type, 255)
         return Orders(self.records[chosen], self.names)
 
     def index_of(self, name: str) -> int:
@@ -127,8 +129,8 @@ def _record(fact: OrderFact, names: dict[str, int]) -> tuple[int, ...]:
         names.setdefault(fact.machine_id, len(names)),
         names.setdefault(fact.agent_id, len(names)),
         names.setdefault(fact.refusal_code if fact.is_refused else "", len(names)),
-        _TYPE_INDEX[fact.order_type],
-        _STATUS_INDEX[fact.status],
+        TYPE_INDEX[fact.order_type],
+        STATUS_INDEX[fact.status],
         int(flags),
         _bounded_ms(fact.approval_ms),
         _bounded_ms(fact.execution_ms),
@@ -184,7 +186,10 @@ class Latency:
     max_ms: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("count", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms")}
+        return {
+            "count": self.count, "mean_ms": self.mean_ms, "p50_ms": self.p50_ms, "p95_ms": self.p95_ms,
+            "p99_ms": self.p99_ms, "max_ms": self.max_ms,
+        }  # fmt: skip
 
 
 def latency_of(ordered_ms: np.ndarray) -> Latency:
@@ -213,10 +218,33 @@ class Ordered:
 
     def by(self, keys: np.ndarray, count: int) -> list[Latency]:
         """Of each key from 0 to ``count`` - 1 (at most 65,536), one key per order."""
+        if count == 1:
+            return [latency_of(self.values_ms)]
         own = keys[self.places].astype(np.uint16)  # so that they are sorted by counting
         values = self.values_ms[np.argsort(own, kind="stable")]
-        bounds = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=count))])
-        return [latency_of(values[bounds[each] : bounds[each + 1]]) for each in range(count)]
+        counts = np.bincount(own, minlength=count)
+        present = np.flatnonzero(counts)
+        found = [Latency(0)] * count
+        told = _latencies(values, (np.cumsum(counts) - counts)[present], counts[present])
+        for each, latency in zip(present.tolist(), told, strict=True):
+            found[each] = latency
+        return found
+
+
+def _latencies(values_ms: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> list[Latency]:
+    """As :func:`latency_of` of each group: ``counts`` ascending values from ``begins`` on, none of them empty."""
+    if not len(begins):
+        return []
+    totals = np.add.reduceat(values_ms.astype(np.int64), begins)
+    columns = [counts, totals / counts]
+    for share in SHARES:
+        place = (counts - 1) * share
+        below = np.floor(place).astype(np.int64)
+        low = values_ms[begins + below].astype(np.float64)
+        high = values_ms[begins + np.minimum(below + 1, counts - 1)].astype(np.float64)
+        columns.append(low + (high - low) * (place - below))
+    columns.append(values_ms[begins + counts - 1].astype(np.float64))
+    return [Latency(*each) for each in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def ordered(values_ms: np.ndarray) -> Ordered:
@@ -290,11 +318,11 @@ def _rate(part: int, whole: int) -> float | None:
 
 
 #: Every combination of flags, and which of them say what.
-_FLAG_WORDS = np.arange(32)
-_IS_REFUSED, _IS_REJECTED, _IS_APPROVED = (_FLAG_WORDS & bit != 0 for bit in (REFUSED, REJECTED, APPROVED))
-_IS_PASSED = _FLAG_WORDS & (BY_AGENT | REFUSED) == BY_AGENT
-_IS_INTERVENED = _IS_PASSED & (_FLAG_WORDS & INTERVENED != 0)
-_IS_OPEN = np.isin(np.arange(len(STATUSES)), OPEN_INDICES)
+FLAG_WORDS = np.arange(32)
+IS_FLAGGED = tuple(FLAG_WORDS & bit != 0 for bit in (REFUSED, REJECTED, APPROVED))
+IS_PASSED = FLAG_WORDS & (BY_AGENT | REFUSED) == BY_AGENT
+IS_INTERVENED = IS_PASSED & (FLAG_WORDS & INTERVENED != 0)
+IS_OPEN = np.isin(np.arange(len(STATUSES)), OPEN_INDICES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,33 +338,30 @@ class _Marks:
     def of(cls, orders: Orders) -> _Marks:
         flags = orders.records["flags"]
         refused = np.flatnonzero(flags & REFUSED)
-        kinds = orders.records["status"].astype(np.int64) * len(_FLAG_WORDS) + flags
+        kinds = orders.records["status"].astype(np.int64) * len(FLAG_WORDS) + flags
         return cls(kinds, refused, orders.records["code"][refused], orders.names)
 
     def tallied(self, keys: np.ndarray, count: int) -> list[Figures]:
         """Counts, without latencies, of each key from 0 to ``count`` - 1."""
-        width = len(STATUSES) * len(_FLAG_WORDS)
-        table = _crossed(keys, self.kinds, count, width).reshape(count, len(STATUSES), len(_FLAG_WORDS))
-        statuses, flags, settled = table.sum(axis=2), table.sum(axis=1), table[:, ~_IS_OPEN].sum(axis=1)
-        asked = (_IS_REFUSED, _IS_REJECTED, _IS_APPROVED)
-        refused, rejected, approved = (flags[:, words].sum(axis=1) for words in asked)
-        passed, intervened = (settled[:, words].sum(axis=1) for words in (_IS_PASSED, _IS_INTERVENED))
-        codes = _crossed(keys[self.refused], self.codes, count, len(self.names))
+        width = len(STATUSES) * len(FLAG_WORDS)
+        table = crossed(keys, self.kinds, count, width).reshape(count, len(STATUSES), len(FLAG_WORDS))
+        flags, settled = table.sum(axis=1), table[:, ~IS_OPEN].sum(axis=1)
+        told = [flags[:, words].sum(axis=1) for words in IS_FLAGGED]
+        told += [settled[:, words].sum(axis=1) for words in (IS_PASSED, IS_INTERVENED)]
+        refusals: list[dict[str, int]] = [{} for _ in range(count)]
+        codes = crossed(keys[self.refused], self.codes, count, len(self.names))
+        rows, columns = np.nonzero(codes)
+        for row, column, number in zip(rows.tolist(), columns.tolist(), codes[rows, columns].tolist(), strict=True):
+            refusals[row][self.names[column]] = number
         return [
-            Figures(
-                dict(zip(STATUSES, statuses[each].tolist(), strict=True)),
-                int(refused[each]),
-                int(rejected[each]),
-                int(approved[each]),
-                int(passed[each]),
-                int(intervened[each]),
-                {self.names[code]: int(codes[each, code]) for code in np.flatnonzero(codes[each])},
+            Figures(dict(zip(STATUSES, statuses, strict=True)), *numbers, refused)
+            for statuses, *numbers, refused in zip(
+                table.sum(axis=2).tolist(), *(each.tolist() for each in told), refusals, strict=True
             )
-            for each in range(count)
         ]
 
 
-def _crossed(keys: np.ndarray, values: np.ndarray, key_count: int, value_count: int) -> np.ndarray:
+def crossed(keys: np.ndarray, values: np.ndarray, key_count: int, value_count: int) -> np.ndarray:
     """How often each value came with each key: (keys, values)."""
     flat = keys.astype(np.int64) * value_count + values
     return np.bincount(flat, minlength=key_count * value_count).reshape(key_count, value_count)

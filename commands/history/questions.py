@@ -8,6 +8,7 @@ So a question costs the same however long the history is: at most a week of hour
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Sequence
@@ -16,10 +17,8 @@ from typing import Any
 
 import numpy as np
 from django.db import connection, transaction
-from django.db.models import Case, Exists, OuterRef, Value, When
-from django.db.models.fields.json import JSONField
 
-from commands.history import analytics
+from commands.history import analytics, order_rows
 from commands.history import sums as order_sums
 from commands.history.analytics import (
     DAY_S,
@@ -30,14 +29,11 @@ from commands.history.analytics import (
     Bucket,
     Figures,
     Metrics,
-    OrderFact,
     Orders,
     floor_to,
 )
 from commands.history.sums import SUM, Sums
-from commands.lifecycle import Actor, Status
-from commands.models import OrderHour, Proposal, ProposalTransition
-from commands.reasons import Code, Decision
+from commands.models import OrderHour, Proposal
 from kernel import prepared
 from kernel.models import Organization
 from kernel.prepared import utc
@@ -49,8 +45,6 @@ GRACE = dt.timedelta(minutes=10)
 AGAIN_AFTER = dt.timedelta(seconds=60)
 MAX_HOURS_AT_ONCE, MAX_AGAIN_AT_ONCE = 48, 20
 ALL = ""  # machine_key of a row over all machines
-#: Rows at once, when the running hour is read: 90 minutes at 250 orders a second.
-MAX_TAIL_ROWS = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,80 +59,13 @@ class Filter:
 EVERYTHING = Filter()
 
 
-# --- rows as facts
-
-_BY_PERSON = Exists(
-    ProposalTransition.objects.filter(
-        proposal=OuterRef("pk"),
-        to_status__in=[Status.REJECTED.value, Status.ABORTED.value],
-        actor_kind=Actor.PERSON.value,
-    )
-)
-_COLUMNS = (
-    "proposed_at", "machine_id", "proposer_agent_id", "order_type", "status", "decision", "rejection_code",
-    "outcome_code", "approver_id", "decided_at", "abort_requested_by_id", "execution__claimed_at",
-    "execution__concluded_at", "reasons_if_refused", "ended_by_person",
-)  # fmt: skip
-
-
 def orders_between(organization_id: str, begin: dt.datetime, end: dt.datetime, only: Filter = EVERYTHING) -> Orders:
     """Orders proposed in [begin, end), from the rows."""
     if begin >= end:
         return Orders(np.empty(0, dtype=RECORD))
-    rows = Proposal.objects.filter(organization_id=organization_id, proposed_at__gte=begin, proposed_at__lt=end)
-    if only.machine:
-        rows = rows.filter(machine_id=only.machine)
-    if only.agent is not None:
-        rows = rows.filter(proposer_agent_id=only.agent or None)
-    if only.order_type:
-        rows = rows.filter(order_type=only.order_type)
-    rows = rows.order_by().annotate(
-        reasons_if_refused=Case(
-            When(decision=Decision.REFUSE.value, then="reasons"), default=None, output_field=JSONField()
-        ),
-        ended_by_person=Case(
-            When(decision=Decision.REFUSE.value, then=Value(False)),
-            When(status__in=[Status.REJECTED.value, Status.ABORTED.value], then=_BY_PERSON),
-            default=Value(False),
-        ),
+    return order_rows.read(
+        organization_id, begin, end, machine=only.machine, agent=only.agent, order_type=only.order_type
     )
-    return analytics.of_facts(_fact(*row) for row in rows.values_list(*_COLUMNS)[:MAX_TAIL_ROWS])
-
-
-def _fact(
-    proposed_at: dt.datetime, machine_id: str, agent_id: str | None, order_type: str, status: str, decision: str,
-    rejection_code: str, outcome_code: str, approver_id: int | None, decided_at: dt.datetime | None,
-    aborted_by_id: int | None, claimed_at: dt.datetime | None, concluded_at: dt.datetime | None,
-    reasons: list[dict[str, str]] | None, is_ended_by_person: bool,
-) -> OrderFact:  # fmt: skip
-    is_rejected = status == Status.REJECTED and is_ended_by_person
-    is_refused = status == Status.REJECTED and not is_ended_by_person
-    is_taken = status == Status.ABORTED and (is_ended_by_person or outcome_code == Code.SUSPENDED)
-    is_ended = status in (Status.COMPLETED, Status.FAILED)
-    return OrderFact(
-        proposed_at=proposed_at,
-        machine_id=machine_id,
-        agent_id=agent_id or "",
-        order_type=order_type,
-        status=status,
-        is_refused=is_refused,
-        refusal_code=_refusal_code(reasons or [], rejection_code) if is_refused else "",
-        is_rejected=is_rejected,
-        is_approved=approver_id is not None,
-        is_intervened=bool(agent_id) and (is_rejected or is_taken or aborted_by_id is not None),
-        approval_ms=_ms(proposed_at, decided_at) if approver_id is not None else None,
-        execution_ms=_ms(claimed_at, concluded_at) if is_ended else None,
-    )
-
-
-def _refusal_code(reasons: Sequence[dict[str, str]], rejection_code: str) -> str:
-    """The first refusing reason's own code; of a refusal before the wire what was filed with it."""
-    refusing = (reason.get("code", "") for reason in reasons if reason.get("decision") == Decision.REFUSE.value)
-    return next(refusing, "") or rejection_code or Code.NO_RULES.value
-
-
-def _ms(begin: dt.datetime | None, end: dt.datetime | None) -> int | None:
-    return None if begin is None or end is None else round((end - begin).total_seconds() * 1000)
 
 
 # --- summing
@@ -300,13 +227,14 @@ def _summed(columns: str, organization_id: str, machine_key: str, runs: Sequence
     for place, (span_s, begin, end) in enumerate(runs):
         values |= {f"begin{place}": at(begin), f"end{place}": at(end)}
         asked.append("(" + _RUN.format(span_s=int(span_s), begin=f"begin{place}", end=f"end{place}") + ")")
-    statement = f"SELECT names, counts, {columns}{_SUMMED}({' OR '.join(asked)}) ORDER BY hour_at"
+    statement = f"SELECT CAST(names AS text), counts, {columns}{_SUMMED}({' OR '.join(asked)}) ORDER BY hour_at"
     return prepared.run(statement, values, is_binary=True)
 
 
-def _names_of(names: Any) -> tuple[str, ...]:
-    """A row's names: SQLite gives them as text."""
-    return tuple(json.loads(names) if isinstance(names, str) else names)
+@functools.lru_cache(maxsize=1024)
+def _names_of(names: str) -> tuple[str, ...]:
+    """A row's names, of their JSON text: a week's hours mostly have the same."""
+    return tuple(json.loads(names))
 
 
 def _hours(organization_id: str, begin: dt.datetime, end: dt.datetime) -> Orders:
@@ -387,7 +315,7 @@ def sums_in(
     for span_s, first, last in runs:
         if span_s == 0:  # order by order
             orders = orders_in(organization_id, first, last, whole, until=until[HOUR_S] or first)
-            parts.append(order_sums.sums_of(orders, is_folded=False))
+            parts.append(order_sums.sums_of(orders))
     return order_sums.joined(parts, is_folded=False)
 
 

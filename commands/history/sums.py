@@ -10,18 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from commands.history import analytics
 from commands.history.analytics import (
-    APPROVED,
-    BY_AGENT,
-    INTERVENED,
     NOTHING_MS,
     ORDER_TYPES,
     REFUSED,
-    REJECTED,
     SHARES,
     STATUSES,
     Figures,
@@ -41,7 +38,7 @@ ANY, ANY_TYPE = 65_535, 255
 M_REFUSED, M_REJECTED, M_APPROVED, M_PASSED, M_INTERVENED = 20, 21, 22, 23, 24
 M_APPROVAL_MS, M_EXECUTION_MS = 25, 26
 CODES, APPROVALS, EXECUTIONS = 1000, 0, 4000
-_FLAGGED = ((REFUSED, M_REFUSED), (REJECTED, M_REJECTED), (APPROVED, M_APPROVED))
+_FLAGGED = (M_REFUSED, M_REJECTED, M_APPROVED)  # as analytics.IS_FLAGGED
 _TIMES = (("approval_ms", M_APPROVAL_MS, APPROVALS), ("execution_ms", M_EXECUTION_MS, EXECUTIONS))
 
 
@@ -68,45 +65,62 @@ def middle_ms(bucket: np.ndarray) -> np.ndarray:
     return np.where(bucket <= 0, 0.0, 2 * ends / (GROWTH + 1))
 
 
-def sums_of(orders: Orders, *, is_folded: bool = True) -> Sums:
-    """These orders, summed by cell; not ``is_folded``: an entry for each order, for one who adds them anyway."""
-    records = orders.records
-    count = len(records)
-    any_name, any_type = np.full(count, ANY), np.full(count, ANY_TYPE)
-    cells = [(any_name, records["agent"], records["order_type"]), (records["machine"], any_name, any_type)]
-    counts, latencies = [], []
-    for cell in cells:
-        counts += [_entries(cell, measures, amounts, chosen) for measures, amounts, chosen in _measures(records)]
-        for column, total, first in _TIMES:
-            values, has = records[column], records[column] != NOTHING_MS
-            counts.append(_entries(cell, np.full(count, total), values, has))
-            latencies.append(_entries(cell, first + bucket_of(values), np.ones(count, dtype=np.int64), has))
-    fold = _added if is_folded else _side_by_side
-    return Sums(fold(counts), fold(latencies), orders.names, orders.open_count)
+def sums_of(orders: Orders) -> Sums:
+    """These orders, summed by cell."""
+    records, name_count = orders.records, len(orders.names)
+    own = name_count + records["agent"].astype(np.int64) * len(ORDER_TYPES) + records["order_type"]
+    # Every order counts in two cells: its agent's and type's, and its machine's.
+    rows, places = analytics.numbered(np.concatenate([own, records["machine"].astype(np.int64)]))
+    twice = np.concatenate([records, records])
+    counts, latencies = _counted(twice, places, len(rows), name_count), []
+    for column, total, first in _TIMES:
+        has = np.flatnonzero(twice[column] != NOTHING_MS)
+        values, whose = twice[column][has], places[has]
+        counts.append((np.array([total]), np.bincount(whose, weights=values, minlength=len(rows)).reshape(-1, 1)))
+        buckets, columns = analytics.numbered(first + bucket_of(values))
+        latencies.append((buckets, analytics.crossed(whose, columns, len(rows), len(buckets))))
+    cells = _cells_at(rows, name_count)
+    return Sums(_entries(cells, counts), _entries(cells, latencies), orders.names, orders.open_count)
 
 
-def _measures(records: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(measure of each order, amount, whether it counts) for all but the latencies."""
-    count, flags = len(records), records["flags"]
-    ones, all_of_them = np.ones(count, dtype=np.int64), np.ones(count, dtype=bool)
-    found = [(records["status"].astype(np.int64), ones, all_of_them)]
-    found += [(np.full(count, measure), ones, flags & bit != 0) for bit, measure in _FLAGGED]
-    is_open = np.isin(records["status"], analytics.OPEN_INDICES)
-    is_passed = (flags & (BY_AGENT | REFUSED) == BY_AGENT) & ~is_open
-    found.append((np.full(count, M_PASSED), ones, is_passed))
-    found.append((np.full(count, M_INTERVENED), ones, is_passed & (flags & INTERVENED != 0)))
-    found.append((CODES + records["code"].astype(np.int64), ones, flags & REFUSED != 0))
-    return found
+def _counted(records: np.ndarray, places: np.ndarray, row_count: int, name_count: int) -> list[tuple[Any, np.ndarray]]:
+    """(measures, rows by measures) of all but the latencies; ``places``: the row of each record."""
+    flag_count = len(analytics.FLAG_WORDS)
+    kinds = records["status"].astype(np.int64) * flag_count + records["flags"]
+    table = analytics.crossed(places, kinds, row_count, len(STATUSES) * flag_count)
+    table = table.reshape(row_count, len(STATUSES), flag_count)
+    flags, settled = table.sum(axis=1), table[:, ~analytics.IS_OPEN].sum(axis=1)
+    asked = [(measure, flags, words) for measure, words in zip(_FLAGGED, analytics.IS_FLAGGED, strict=True)]
+    asked += [(M_PASSED, settled, analytics.IS_PASSED), (M_INTERVENED, settled, analytics.IS_INTERVENED)]
+    found = np.stack([of[:, words].sum(axis=1) for _measure, of, words in asked], axis=1)
+    refused = np.flatnonzero(records["flags"] & REFUSED)
+    codes = analytics.crossed(places[refused], records["code"][refused], row_count, name_count)
+    return [
+        (np.arange(len(STATUSES)), table.sum(axis=2)),
+        (np.array([measure for measure, _of, _words in asked]), found),
+        (CODES + np.arange(name_count), codes),
+    ]
 
 
-def _entries(
-    cell: tuple[np.ndarray, np.ndarray, np.ndarray], measures: np.ndarray, amounts: np.ndarray, chosen: np.ndarray
-) -> np.ndarray:
-    entries = np.empty(int(chosen.sum()), dtype=SUM)
-    for name, values in zip(("machine", "agent", "order_type"), cell, strict=True):
-        entries[name] = values[chosen]
-    entries["measure"], entries["amount"] = measures[chosen], amounts[chosen]
-    return entries
+def _cells_at(rows: np.ndarray, name_count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Machine, agent and type of each row's number: a machine's index, or beyond those (agent, type)."""
+    own = rows - name_count
+    is_machine = own < 0
+    agents, types = np.divmod(own, len(ORDER_TYPES))
+    return np.where(is_machine, rows, ANY), np.where(is_machine, ANY, agents), np.where(is_machine, ANY_TYPE, types)
+
+
+def _entries(cells: tuple[np.ndarray, np.ndarray, np.ndarray], tables: Sequence[tuple[Any, np.ndarray]]) -> np.ndarray:
+    """What is not nought in the tables (measures, rows by measures)."""
+    parts = []
+    for measures, table in tables:
+        row, column = np.nonzero(table)
+        part = np.empty(len(row), dtype=SUM)
+        for name, values in zip(("machine", "agent", "order_type"), cells, strict=True):
+            part[name] = values[row]
+        part["measure"], part["amount"] = measures[column], table[row, column]
+        parts.append(part)
+    return np.concatenate(parts)
 
 
 def _added(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -200,10 +214,8 @@ class _Cells:
         rows, places = analytics.numbered(np.concatenate(keys))
         counts, count_measures = _table(sums.counts, places[: len(keys[0])], len(rows))
         latencies, buckets = _table(sums.latencies, places[len(keys[0]) :], len(rows))
-        own = rows - len(sums.names)  # of rows without a machine
         return cls(
-            np.where(own < 0, rows, ANY), np.where(own < 0, ANY, own // len(ORDER_TYPES)),
-            np.where(own < 0, ANY_TYPE, own % len(ORDER_TYPES)), counts, count_measures, latencies, buckets,
+            *_cells_at(rows, len(sums.names)), counts, count_measures, latencies, buckets,
             middle_ms(np.where(buckets < EXECUTIONS, buckets - APPROVALS, buckets - EXECUTIONS)), sums.names,
         )  # fmt: skip
 
