@@ -196,6 +196,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": [
         "kernel.schema.document_common_errors",
+        "roastops.api_words.put_into_words",
     ],
 }
 

@@ -128,6 +128,14 @@ PATTERNS = (
     _("It lies between {a} and {b}: {c}."),
     _("significance table: {a} → {b} rows"),
     _("The policy has {a} fault(s), the first: {b}."),
+    # a file that cannot be read
+    _("The file is damaged: {a}."),
+    _("The file is damaged or no Artisan log: {a}."),
+    _("The file is damaged or no RoasTime roast: {a}."),
+    _("Line {a} is not a JSON object."),
+    _("Line {a} is not JSON."),
+    _("Line {a} has more than {b} characters."),
+    _("The file has {a} MB; at most {b} MB are read."),
     # limits
     _("{a} has no {b}."),
     _("The {a} of this machine has steps {b} to {c}."),

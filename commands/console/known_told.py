@@ -372,4 +372,19 @@ TOLD = (
     _("Look at its panel; try another USB cable, without a hub."),
     _("The machine loop starts it again; until then use the machine's panel."),
     _("Start the program that sends there; check the port."),
+    # what is wrong with a file that was dropped on the import page (roasts/formats)
+    _("This is no roast file that RoastOps knows."),
+    _("Export the roast again from the program that made it."),
+    _(
+        "Files that can be read: Artisan .alog and CSV, RoasTime JSON and CSV, RoastOps JSON and "
+        "NDJSON. Save the roast in one of them."
+    ),
+    _("The file does not hold one roast."),
+    _("The report has no Timeline."),
+    _("The file is empty."),
+    _("The file does not hold one dictionary."),
+    _("The file does not begin like an Artisan log (a dictionary)."),
+    _("Every line is one JSON object."),
+    _("Export one roast per file, sampled at 10 Hz at most."),
+    _("The file has no row 'Time1 … Time2 … ET … BT', as Artisan's CSV has."),
 )

@@ -41,8 +41,8 @@ AGENTS_WORDS = (
     " roast may stall. Power 5 → 6.",
     "[hot] After first crack the rate of rise 3.0 °C/min at 199.0 °C has been below the corridor's 4.0 °C/min for"
     " 12 s: less air, never more heat here. Fan 5 → 4.",
-    "[scorch_risk] Charged at 231.0 °C by the infrared sensor, more than 10 °C above the usual 200 °C: the drum may scorch the beans."
-    " Power 9 → 8.",
+    "[scorch_risk] Charged at 231.0 °C by the infrared sensor, more than 10 °C above the usual 200 °C: the drum"
+    " may scorch the beans. Power 9 → 8.",
 )
 ALERTS = (
     "2 of 5 executions of the last hour failed at Bench Bullet.",

@@ -21,6 +21,8 @@ from commands.rules.significance import DEFAULT_TABLE
 from commands.tests import console_scene, german_scene
 from kernel import clock, preferences
 from roastops.testing.bare_words import SPOKEN_ATTRIBUTES
+from roasts.formats import reading
+from roasts.formats.imported import FormatError
 from roasts.tests.stored_roasts import store_roast
 
 pytestmark = pytest.mark.django_db
@@ -186,6 +188,15 @@ def test_what_the_machine_and_the_house_say_is_german_with_the_same_figures() ->
             assert said != sentence, sentence
             assert sorted(re.findall(r"\d+(?:\.\d+)?", said)) == sorted(re.findall(r"\d+(?:\.\d+)?", sentence)), said
     assert sentence_words.worded(sentences[0]) == sentences[0]
+
+
+@pytest.mark.parametrize("data", [b"nonsense", b"", b"{}", b"{'mode': 'C', ", b'{"format": "roastops-roast/1"}'])
+def test_what_is_wrong_with_a_file_is_told_in_german(data: bytes) -> None:
+    with pytest.raises(FormatError) as refused:
+        reading.read_roast(data)
+    with translation.override("de"):
+        for said in (refused.value.message, refused.value.how_to_fix):
+            assert sentence_words.worded(said) != said
 
 
 def test_the_agents_own_word_for_what_it_saw_is_german_too() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import pytest
 from django.urls import get_resolver
 from rest_framework.views import APIView
+
+from roastops import api_words
 
 
 @pytest.fixture
@@ -64,6 +67,39 @@ def test_every_operation_is_told_in_words(schema: dict[str, Any]) -> None:
             if method != "parameters":
                 assert operation["summary"] and "_" not in operation["summary"], (path, method)
                 assert operation["description"] and not operation["description"].startswith(("`GET", "`POST")), path
+
+
+def test_no_operation_is_told_by_its_name_alone(schema: dict[str, Any]) -> None:
+    """`Get plan.` beside `get_plan` tells an integrator nothing."""
+    for operation in api_words.operations(schema):
+        name = operation["operationId"].removesuffix("_create").removesuffix("_retrieve").replace("_", " ")
+        assert operation["description"].rstrip(".").lower() != name, operation["operationId"]
+        assert "commands." not in operation["description"] and "kernel." not in operation["description"]
+
+
+def test_what_is_said_of_an_operation_is_of_one_that_exists(schema: dict[str, Any]) -> None:
+    known = {operation["operationId"] for operation in api_words.operations(schema)}
+    assert known >= {*api_words.TITLES, *api_words.SAID, *api_words.EXAMPLES}
+
+
+@pytest.mark.parametrize("name", sorted(api_words.EXAMPLES))
+def test_an_example_is_a_body_that_its_endpoint_describes(name: str, schema: dict[str, Any]) -> None:
+    operation = next(each for each in api_words.operations(schema) if each["operationId"] == name)
+    body = operation["requestBody"]["content"]["application/json"]
+    described = {**body["schema"], "components": _nulls_as_types(schema["components"])}
+    jsonschema.Draft202012Validator(described).validate(body["example"])
+
+
+def _nulls_as_types(part: Any) -> Any:
+    """OpenAPI 3.0 says `nullable`; JSON Schema knows a type of its own."""
+    if isinstance(part, list):
+        return [_nulls_as_types(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    made = {name: _nulls_as_types(each) for name, each in part.items()}
+    if made.pop("nullable", False) is True:
+        made = {"anyOf": [made, {"type": "null"}]}
+    return made
 
 
 def test_every_way_in_is_one_that_is_described(schema: dict[str, Any]) -> None:

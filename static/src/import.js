@@ -80,6 +80,7 @@
     } else {
       settle(job.row, "refused", t("refused"));
       say(job.row, [told.message || t("The server answered {status}.", { status: request.status }), told.how_to_fix || ""].join(" ").trim());
+      if (told.message) window.roastops.worded([told.message, told.how_to_fix || ""]).then(function (said) { say(job.row, said.join(" ").trim()); });
     }
     next();
   }
