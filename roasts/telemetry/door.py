@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 LINES = "application/x-ndjson"
 KEY_KEPT_S = 2.0
-#: After this a key is looked up whatever happens, and its use is noted.
-KEY_REMEMBERED_S = 60.0
+#: After this a key is looked up whatever happens, and its use is noted (a thousand bridges have a thousand keys).
+KEY_REMEMBERED_S = 300.0
 KEYS_KEPT = 4096
 
 

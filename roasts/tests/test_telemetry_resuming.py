@@ -77,7 +77,7 @@ def known(streams: services._Streams, machine: Machine) -> tuple[Any, ...]:
     return recording, rate, without
 
 
-@pytest.mark.parametrize(("seed", "is_stated"), [(1, True), (2, True), (3, False), (4, True)])
+@pytest.mark.parametrize(("seed", "is_stated"), [(1, True), (3, False)])
 def test_another_process_at_every_envelope_knows_the_same(
     send: Send, machine: Machine, other: Machine, monkeypatch: pytest.MonkeyPatch, seed: int, is_stated: bool
 ) -> None:
@@ -107,18 +107,18 @@ def test_a_roast_is_not_read_again_from_its_beginning(
     for n, points in enumerate(batches(5, noisy(5)), start=1):
         monkeypatch.setattr(services, "_streams", services._Streams())
         told(send(n, points))
-        if points[-1]["device_ms"] > 200_000:
+        if points[-1]["device_ms"] > 120_000:
             break
-    assert asked == [] and StreamWatch.objects.get(machine=machine).elapsed_ms > 150_000
+    assert asked == [] and StreamWatch.objects.get(machine=machine).elapsed_ms > 80_000
 
 
 @pytest.mark.parametrize("spoil", ["gone", "unreadable", "of another beginning", "of another roast"])
 def test_without_a_watch_that_fits_all_of_the_roast_is_read(
     send: Send, machine: Machine, other: Machine, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
-    order = batches(6, noisy(6))
+    order = batches(6, noisy(6))[:24]
     stays = services._Streams()
-    for n, points in enumerate(order[:40], start=1):
+    for n, points in enumerate(order[:18], start=1):
         monkeypatch.setattr(services, "_streams", stays)
         told(send(n, points))
         told(send(n, points, to=other))
@@ -134,18 +134,18 @@ def test_without_a_watch_that_fits_all_of_the_roast_is_read(
         StreamWatch.objects.filter(pk=other.pk).update(roast_id="rst_another")
     asked = read_whole(monkeypatch)
     monkeypatch.setattr(services, "_streams", services._Streams())
-    for n, points in enumerate(order[40:], start=41):
+    for n, points in enumerate(order[18:], start=19):
         told(send(n, points, to=other))
     assert asked == [other.pk]
     monkeypatch.setattr(services, "_streams", stays)
-    for n, points in enumerate(order[40:], start=41):
+    for n, points in enumerate(order[18:], start=19):
         told(send(n, points))
     assert rows(other) == rows(machine)
 
 
 def test_a_watch_is_written_now_and_then_and_goes_with_its_roast(send: Send, machine: Machine) -> None:
     seen = []
-    for n, points in enumerate(batches(7, noisy(7)), start=1):
+    for n, points in enumerate(batches(7, noisy(7))[:30], start=1):
         told(send(n, points))
         found = StreamWatch.objects.filter(machine=machine).values_list("elapsed_ms", flat=True).first()
         newest = services._streams._kept[machine.pk].state.recording.elapsed_ms
@@ -154,10 +154,10 @@ def test_a_watch_is_written_now_and_then_and_goes_with_its_roast(send: Send, mac
             seen.append(found)
         else:
             assert found is None
-    assert 12 <= len(set(seen)) < len(seen) * 0.8, "not with every envelope"
+    assert 5 <= len(set(seen)) < len(seen) * 0.8, "not with every envelope"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000), is_stated=st.booleans(), fast=st.booleans(), cut=st.integers(1, 60))
 def test_a_watch_read_back_is_what_was_written(seed: int, is_stated: bool, fast: bool, cut: int) -> None:
     stream = Stream()
