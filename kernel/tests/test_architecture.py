@@ -72,6 +72,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.benches.fanout": "orders and stops go on beside the viewers",
         "roastops.benches.crowd": "three hundred viewers of a real server, and the one who times them",
         "simulation.scheduler": "an actor is a thread with its own connection; one of them runs at a time",
+        "simulation.race_hunt": "a copy of the process for each planted race: what is planted is never taken back",
         "roastops.bridging": "a bridge reads while it sends: neither waits for the other",
         "kernel.fan_out": "one listener and one sender per process; a frozen Redis must hold up no request",
         "kernel.hub": "one thread per process reads new decisions for all viewers",
@@ -106,6 +107,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.children": "the children of `up`",
         "roastops.vendor": "npm, once, at set-up",
         "simulation.mutants": "each planted bug in a process of its own: it is planted while modules are imported",
+        "simulation.runs": "lane B's seeds in processes of their own, so that a machine's cores are used",
     },
     "talks_to_network": {
         "roastops.benches.propose_rate": "benches speak HTTP to a real server",
