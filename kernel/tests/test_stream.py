@@ -238,18 +238,19 @@ def test_filters_by_machine_and_kind(organization, key, sealing):
     run(scenario)
 
 
-def test_readings_come_at_most_four_a_second_and_end_with_the_latest(organization, key):
+def test_readings_come_about_four_a_second_and_end_with_the_latest(organization, key):
     async def scenario():
         live.publish_reading(organization.pk, "mch_1", {"n": -1})
         async with Listener("kind=readings", key) as viewer:
             await viewer.until(lambda: viewer.frames("reading"))
             assert viewer.frames("reading")[0][2] == {"n": -1}  # the latest value at once
+            began_s = time.monotonic()
             for number in range(20):
                 live.publish_reading(organization.pk, "mch_1", {"n": number})
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.3)
             shown = [frame[2]["n"] for frame in viewer.frames("reading")[1:]]
-            assert 3 <= len(shown) <= 6
+            assert 3 <= len(shown) <= 2 + (time.monotonic() - began_s) / hub.READING_EVERY_S
             assert shown[-1] == 19
 
     run(scenario)

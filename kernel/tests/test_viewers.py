@@ -1,6 +1,7 @@
 """Frames straight into connections: order, numbers, and the slow, without a server or a store."""
 
 import asyncio
+import json
 import random
 
 import pytest
@@ -223,3 +224,62 @@ def test_viewer_that_left_is_given_nothing_and_leaves_nothing_behind():
         assert not house._watching
 
     asyncio.run(scenario())
+
+
+class Turns:
+    """An event loop's clock and timers, moved by hand."""
+
+    def __init__(self):
+        self.at_s = 100.0
+        self.timers = []
+
+    def time(self):
+        return self.at_s
+
+    def call_later(self, after_s, function, *arguments):
+        self.timers.append((self.at_s + after_s, function, arguments))
+
+    def move_to(self, at_s):
+        for timer in sorted(timer for timer in self.timers if timer[0] <= at_s):
+            self.timers.remove(timer)
+            self.at_s = timer[0]
+            timer[1](*timer[2])
+        self.at_s = at_s
+
+
+def shown(readings):
+    """[when a frame came, when its reading was taken] for readings (when it was taken, when it was heard)."""
+    turns, found = Turns(), []
+
+    async def scenario():
+        house = hub.Hub(turns)
+        viewer = hub.Viewer("org", "m", frozenset({"readings"}))
+        viewer.give = lambda frames: found.append((turns.at_s, json.loads(frames[0][1].split(b"data: ")[1])["at_s"]))
+        house.join(viewer)
+        for taken_s, heard_s in readings:
+            turns.move_to(heard_s)
+            house._show_reading("org", "m", {"at_s": taken_s})
+        turns.move_to(turns.at_s + 5)
+
+    asyncio.run(scenario())
+    return found
+
+
+def test_source_of_four_readings_a_second_that_was_late_once_is_not_late_for_ever():
+    taken = [100 + number / 4 for number in range(120)]
+    late_s = [0.2 if number == 10 else 0.001 for number in range(120)]
+    found = shown([(at_s, at_s + wait_s) for at_s, wait_s in zip(taken, late_s, strict=True)])
+    assert len(found) == 120
+    assert max(came_s - at_s for came_s, at_s in found[12:]) < 0.01
+
+
+def test_source_that_stood_still_for_a_second_catches_up():
+    found = shown([(100 + number / 4, max(100 + number / 4, 104.0)) for number in range(200)])
+    assert max(came_s - at_s for came_s, at_s in found[-50:]) < 0.01
+
+
+def test_ten_readings_a_second_become_about_four_and_none_is_older_than_a_tenth():
+    found = shown([(100 + number / 10, 100 + number / 10) for number in range(600)])
+    assert 4 * 60 <= len(found) <= 4.2 * 60 + 2
+    assert max(came_s - at_s for came_s, at_s in found) < 0.1001
+    assert found[-1][1] == 100 + 599 / 10

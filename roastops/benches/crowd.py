@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvloop
+
 from kernel import clock
 
 OPENED_AT_ONCE = 20
@@ -92,7 +94,7 @@ def _note(crowd: Crowd, kind: bytes, line: bytes) -> None:
 def main() -> None:
     """As the module says."""
     crowd = Crowd()
-    asyncio.run(watch(json.loads(sys.stdin.readline()), crowd))
+    uvloop.run(watch(json.loads(sys.stdin.readline()), crowd))
     late_ms = sorted(crowd.late_ms)
     share = {name: late_ms[int(part * len(late_ms))] for name, part in (("p50", 0.5), ("p99", 0.99))} if late_ms else {}
     seen = {"readings": len(late_ms), "decisions": crowd.decisions, "lost": crowd.lost, **share}

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import uvloop
+
 from kernel import clock
 from roastops.benches.figures import Figure, Outcome, quantile
 from roastops.benches.house import NotReady
@@ -62,7 +64,7 @@ def run(*, is_short: bool) -> Outcome:
         machine_id, key = json.loads(line[5:])
         web = fleet.start_up("--without-demo")
         watch = Watch()
-        asyncio.run(_watch(web.url, machine_id, key, watch, SHORT_S if is_short else FULL_S))
+        uvloop.run(_watch(web.url, machine_id, key, watch, SHORT_S if is_short else FULL_S))
     return _outcome(watch, is_short)
 
 
