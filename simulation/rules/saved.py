@@ -10,7 +10,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from simulation.oracle import Asked
@@ -18,7 +17,6 @@ from simulation.rules.base import BUNDLES
 from simulation.rules.machine import HouseMachine
 
 MAX_REPLAYS = 160  # of one shrinking: under a minute
-FOLDER = Path(__file__).resolve().parent.parent / "regressions_a"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
