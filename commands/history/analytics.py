@@ -79,7 +79,8 @@ class Orders:
     def within(self, begin: dt.datetime, end: dt.datetime) -> Orders:
         """Those proposed in [begin, end)."""
         at_us = self.records["at_us"]
-        return Orders(self.records[(at_us >= epoch_us(begin)) & (at_us < epoch_us(end))], self.names)
+        inside = (at_us >= epoch_us(begin)) & (at_us < epoch_us(end))
+        return self if inside.all() else Orders(self.records[inside], self.names)
 
     def only(self, *, machine: str = "", agent: str | None = None, order_type: str = "") -> Orders:
         """Those of a machine, an agent ("" is people's, None all) and a type."""
@@ -353,11 +354,10 @@ class _Marks:
         rows, columns = np.nonzero(codes)
         for row, column, number in zip(rows.tolist(), columns.tolist(), codes[rows, columns].tolist(), strict=True):
             refusals[row][self.names[column]] = number
+        listed = (table.sum(axis=2).tolist(), *(each.tolist() for each in told), refusals)
         return [
-            Figures(dict(zip(STATUSES, statuses, strict=True)), *numbers, refused)
-            for statuses, *numbers, refused in zip(
-                table.sum(axis=2).tolist(), *(each.tolist() for each in told), refusals, strict=True
-            )
+            Figures(dict(zip(STATUSES, by_status, strict=True)), refused, rejected, approved, passed, intervened, words)
+            for by_status, refused, rejected, approved, passed, intervened, words in zip(*listed, strict=True)
         ]
 
 
