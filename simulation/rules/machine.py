@@ -296,6 +296,10 @@ class HouseMachine(AimedRules):
         self.play.house.machine.act("fault", fault=FAULTS[name])
         if name == "long silence":
             self.play.house.pass_time(6.0)
+        elif name == "nan":  # more heat, while nobody knows how hot the beans are
+            self.play.house.pass_time(0.8)
+            self.play.settle_rows()
+            self._proposed(self.play.propose("operator", self._asked("SET_POWER", 1)))
         elif name in ("nak", "dropped_step", "doubled_step", "late"):
             self._proposed(self.play.propose("operator", self._asked("SET_FAN", step - 3)))
 
