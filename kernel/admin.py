@@ -95,8 +95,8 @@ class SiteAdmin(HouseAdmin):
 class MembershipAdmin(HouseAdmin):
     list_display = ["user", "role_said"]
     list_select_related = ["user"]
-    fields = ["organization", "user", "role_said"]
-    readonly_fields = fields
+    fields = ("organization", "user", "role_said")
+    readonly_fields = ("organization", "user", "role_said")
 
     @admin.display(description=_("role"), ordering="role")
     def role_said(self, membership: Membership) -> str:

@@ -74,9 +74,13 @@ SAID_OF_ORDERS: dict[str, Callable[[Proposal], str]] = {
 NOTHING = "-"
 
 
-@functools.cache
-def shown(name: str, model: type[models.Model]) -> Any:
+def shown(name: Any, model: type[models.Model]) -> Any:
     """A column of the admin: ``name`` itself, or a callable that says the field's value in words."""
+    return _shown(name, model)
+
+
+@functools.cache  # one callable for a column: Django compares them
+def _shown(name: Any, model: Any) -> Any:
     if model is Proposal and name in SAID_OF_ORDERS:
         return _column(name, model, SAID_OF_ORDERS[name])
     say = SAID.get(name)
@@ -113,6 +117,6 @@ class SpokenValues(_Spoken, admin.AllValuesFieldListFilter):
 class OwnMachines(admin.RelatedFieldListFilter):
     """The machines of the reader's organisation: Django's own filter would name everybody's."""
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
         own = Machine.objects.for_principal(getattr(request, "principal", None))  # type: ignore[attr-defined]
         return [(machine.pk, machine.name) for machine in own]

@@ -129,9 +129,9 @@ class SaidVerdicts(admin.ChoicesFieldListFilter):
     """Verdicts in words."""
 
     def choices(self, changelist: Any) -> Any:
-        words = {label: VERDICT_WORDS[value] for value, label in TelemetryBatch.Verdict.choices}
+        words = {str(label): VERDICT_WORDS[value] for value, label in TelemetryBatch.Verdict.choices}
         for choice in super().choices(changelist):
-            yield {**choice, "display": words.get(choice["display"], choice["display"])}
+            yield {**choice, "display": words.get(str(choice["display"]), choice["display"])}
 
 
 @admin.register(TelemetryBatch)
