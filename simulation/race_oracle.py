@@ -160,7 +160,7 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
     if change.after == REJECTED and asked.verb == "reject" and asked.now_s >= order.expires_s:
         return "rejected after its time"
     if change.after == EXECUTING:
-        return _wrong_claim(change.key, proposer, before, after)
+        return _wrong_claim(history, asked, change.key, proposer, before, after)
     if change.before == "" and change.after == APPROVED and proposer in APPROVERS:
         return "an agent's order was born approved"
     if change.before == "" and change.after in WAITING:
@@ -193,7 +193,9 @@ def _wrong_approval(asked: Asked, proposer: str, expires_s: float) -> str:
     return "approved after its time" if asked.now_s >= expires_s else ""
 
 
-def _wrong_claim(order_id: str, proposer: str, before: Picture, after: Picture) -> str:
+def _wrong_claim(
+    history: History, asked: Asked, order_id: str, proposer: str, before: Picture, after: Picture
+) -> str:
     token = int(after.facts.get(("execution", order_id), "0") or 0)
     if token < before.token:
         return f"claimed with token {token} though the lease is at {before.token}"
@@ -201,7 +203,11 @@ def _wrong_claim(order_id: str, proposer: str, before: Picture, after: Picture) 
         return "claimed while halted"
     if before.has("suspension") and proposer in APPROVERS:
         return "an agent's order was claimed while agents are suspended"
-    return "claimed while orders are paused" if before.has("paused") else ""
+    # A person's less heat goes while orders are paused. And a claim under way when a pause is committed is not stopped
+    # by it (docs/proof-lane-b.md, "Found and not mended"): only a pause that stood when the loop began is judged.
+    is_persons_heat = proposer not in APPROVERS and after.orders_by_id[order_id].control == "heater"
+    stood = history.pictures[asked.since].has("paused") and before.has("paused")
+    return "claimed while orders are paused" if stood and not is_persons_heat else ""
 
 
 def _wrong_birth(history: History, asked: Asked, proposer: str) -> str:
