@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands.history import analytics, sums
@@ -91,6 +91,7 @@ def test_people_and_open_orders_do_not_count_towards_human_intervention() -> Non
     assert analytics.measure(analytics.of_facts(rows)).total.to_json()["human_intervention_rate"] == 0.5
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # drawing many facts is slow on a full machine
 @given(MANY)
 def test_every_rate_lies_between_nought_and_one(rows: list[OrderFact]) -> None:
     orders = analytics.of_facts(rows)

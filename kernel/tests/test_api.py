@@ -19,7 +19,8 @@ def test_person_by_session_is_known(people, signed_in):
 
 def test_agent_by_key_may_look_and_propose_only(agent, api_by_key):
     caller = api_by_key(agent=agent, scopes=["propose"])
-    ApiKey.objects.filter(agent=agent).update(scopes=["propose", "approve", "lead"])  # a key from before agents' scopes were bounded
+    # A key from before agents' scopes were bounded.
+    ApiKey.objects.filter(agent=agent).update(scopes=["propose", "approve", "lead"])
     body = caller.get("/v1/me").json()
     assert body["kind"] == "agent"
     assert body["may"] == ["view", "propose"]

@@ -37,7 +37,8 @@ class Caller:
         if role is None:
             agent = Agent.objects.create(organization=organization, name=name, created_at=now)
             self.key = keys.create_key(organization, scopes=["propose"], agent=agent, now=now)[1]
-            ApiKey.objects.filter(agent=agent).update(scopes=["propose", "operate"])  # a key from before agents' scopes were bounded
+            # A key from before agents' scopes were bounded.
+            ApiKey.objects.filter(agent=agent).update(scopes=["propose", "operate"])
         else:
             user = User.objects.create_user(name, password="x")
             Membership.objects.create(organization=organization, user=user, role=role)

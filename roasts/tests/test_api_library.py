@@ -310,7 +310,8 @@ def test_a_viewer_looks_an_operator_notes_and_a_lead_makes_profiles(
 
 def test_an_agent_reads_and_writes_nothing(roast: Roast, agent: Any, api_by_key: Any) -> None:
     caller = api_by_key(agent=agent, scopes=["read", "propose"])
-    ApiKey.objects.filter(agent=agent).update(scopes=["read", "propose", "operate", "lead"])  # a key from before agents' scopes were bounded
+    # A key from before agents' scopes were bounded.
+    ApiKey.objects.filter(agent=agent).update(scopes=["read", "propose", "operate", "lead"])
     assert caller.get(f"/v1/roasts/{roast.pk}/summary").status_code == 200
     assert caller.post(f"/v1/roasts/{roast.pk}/qc-notes", {"text": "x"}).status_code == 403
 
