@@ -6,6 +6,7 @@ what is not known is IN_DOUBT and resolved by reading (:mod:`commands.loop.recon
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 from dataclasses import replace
@@ -118,15 +119,16 @@ class Executor:
         return True
 
     def _claim(self, proposal: Proposal) -> tuple[Execution | None, View]:
-        """Review with the keeper's own reading, younger than DECIDE_WITHIN_S at the claim."""
+        """Review with the keeper's own reading, younger than DECIDE_WITHIN_S at the claim, and no older than a halt."""
         for _ in range(3):
             now, now_s, view = clock.now(), clock.monotonic(), self._keeper_side.view
             gathered = situation.gather(
                 self.machine.pk, proposal, None, now, reading=view.reading, keeper_latched=view.latch is not None
             )
             if clock.monotonic() - now_s <= DECIDE_WITHIN_S:
-                claimed = services.claim_execution(proposal.pk, lease_token=self._token, situation=gathered, now=now)
-                return claimed, view
+                with contextlib.suppress(services.OutOfDate):
+                    made = services.claim_execution(proposal.pk, lease_token=self._token, situation=gathered, now=now)
+                    return made, view
         return None, self._keeper_side.view
 
     def _hindrance(self, order: SettingOrder | StateOrder, view: View, begun_s: float) -> Receipt | None:

@@ -26,6 +26,7 @@ from commands.records.approvals import (
     veto_proposal,
 )
 from commands.records.attendance import attend_machine
+from commands.records.claim_lock import OutOfDate
 from commands.records.executions import (
     claim_execution,
     conclude_execution,
@@ -77,7 +78,7 @@ from kernel.principals import Principal, person_id, system_principal
 from roasts.models import Machine, Roast
 
 __all__ = [
-    "IllegalMove", "LostRace", "OrderError", "abort_proposal", "acknowledge_alarm", "adopt_proposal",
+    "IllegalMove", "LostRace", "OrderError", "OutOfDate", "abort_proposal", "acknowledge_alarm", "adopt_proposal",
     "approve_proposal", "attend_machine", "claim_execution", "clear_alarm", "conclude_execution", "expire_due",
     "grant_autonomy", "is_abort_requested", "mark_in_doubt", "open_halt", "pause_orders", "propose_order",
     "raise_alarm", "record_stage", "reject_proposal", "release_due", "request_abort", "reset_halt",

@@ -137,7 +137,7 @@ _plant("mover", "rejects_settled", "dropped guard and swallowed error: rejecting
 _plant("claim", "not_judged_again", "dropped guard: what the governor says just before the wire is not heard",
        (_EXECUTIONS, "    if _is_refused(verdict, proposal, now):", "    if False:"))
 _plant("claim", "older_token_claims", "dropped guard: a loop whose lease was taken still claims",
-       (_EXECUTIONS, "    if lease is not None and lease.token > lease_token:", "    if False:"))
+       (_EXECUTIONS, "    if newest_token is not None and newest_token > lease_token:", "    if False:"))
 _plant("claim", "no_stage", "an execution's endings are told with the wrong outcome: declined is completed",
        (_EXECUTIONS, "Outcome.DECLINED: Status.FAILED,", "Outcome.DECLINED: Status.COMPLETED,"))
 _plant("claim", "execution_not_concluded", "the claim moves nothing: the order stays approved, and is sent",

@@ -287,10 +287,11 @@ def _one_yes_is_enough(control: psycopg.Connection[Any]) -> None:
 
 @planted("token_unread", "the claim does not look at the lease's token")
 def _token_unread(control: psycopg.Connection[Any]) -> None:
-    none = MachineLease.objects.none()
-    executions.MachineLease = types.SimpleNamespace(  # type: ignore[assignment,misc]
-        objects=types.SimpleNamespace(select_for_update=lambda: none)
-    )
+    def hold(machine_id: str) -> None:
+        plain(machine_id)
+
+    plain = executions.hold_claims
+    executions.hold_claims = hold  # type: ignore[assignment]
 
 
 @planted("token_swapped", "> and >= swapped: the claim refuses the newest token too")

@@ -133,9 +133,10 @@ READ = frozenset[str]().union(*READS.values())
 PICTURE = f"""
 SELECT 'order' AS kind, id AS a, status AS b, concat_ws('|', coalesce(approver_id::text, ''),
  coalesce(proposer_agent_id, 'usr_' || proposer_user_id), control, extract(epoch FROM expires_at)::text,
- coalesce(extract(epoch FROM runs_at), 0)::text, approvals_needed::text) AS c
+ coalesce(extract(epoch FROM runs_at), 0)::text, approvals_needed::text, coalesce(target_step::text, '')) AS c
  FROM {_PROPOSAL} WHERE machine_id = %(machine)s
-UNION ALL SELECT 'execution', proposal_id, lease_token::text, extract(epoch FROM claimed_at)::text
+UNION ALL SELECT 'execution', proposal_id, lease_token::text,
+ concat_ws('|', extract(epoch FROM claimed_at)::text, coalesce(from_step::text, ''))
  FROM {_EXECUTION} WHERE machine_id = %(machine)s
 UNION ALL SELECT 'approval', y.proposal_id, y.user_id::text, ''
  FROM {_APPROVAL} y JOIN {_PROPOSAL} p ON p.id = y.proposal_id WHERE p.machine_id = %(machine)s

@@ -160,7 +160,7 @@ def _wrong_move(history: History, asked: Asked, change: Change, before: Picture,
     if change.after == REJECTED and asked.verb == "reject" and asked.now_s >= order.expires_s:
         return "rejected after its time"
     if change.after == EXECUTING:
-        return _wrong_claim(history, asked, change.key, proposer, before, after)
+        return _wrong_claim(change.key, proposer, before, after)
     if change.before == "" and change.after == APPROVED and proposer in APPROVERS:
         return "an agent's order was born approved"
     if change.before == "" and change.after in WAITING:
@@ -193,21 +193,25 @@ def _wrong_approval(asked: Asked, proposer: str, expires_s: float) -> str:
     return "approved after its time" if asked.now_s >= expires_s else ""
 
 
-def _wrong_claim(
-    history: History, asked: Asked, order_id: str, proposer: str, before: Picture, after: Picture
-) -> str:
+def _wrong_claim(order_id: str, proposer: str, before: Picture, after: Picture) -> str:
     token = int(after.facts.get(("execution", order_id), "0") or 0)
     if token < before.token:
         return f"claimed with token {token} though the lease is at {before.token}"
-    if before.is_halted:
-        return "claimed while halted"
     if before.has("suspension") and proposer in APPROVERS:
         return "an agent's order was claimed while agents are suspended"
-    # A person's less heat goes while orders are paused. And a claim under way when a pause is committed is not stopped
-    # by it (docs/proof-lane-b.md, "Found and not mended"): only a pause that stood when the loop began is judged.
-    is_persons_heat = proposer not in APPROVERS and after.orders_by_id[order_id].control == "heater"
-    stood = history.pictures[asked.since].has("paused") and before.has("paused")
-    return "claimed while orders are paused" if stood and not is_persons_heat else ""
+    if proposer not in APPROVERS and _is_less_heat(order_id, after):
+        return ""  # a person's less heat goes whatever stands
+    if before.is_halted:
+        return "claimed while halted"
+    return "claimed while orders are paused" if before.has("paused") else ""
+
+
+def _is_less_heat(order_id: str, picture: Picture) -> bool:
+    """Whether the order was claimed from a higher step of the heater than its target."""
+    order, from_step = picture.orders_by_id[order_id], picture.from_step.get(order_id)
+    if order.control != "heater" or order.target is None or from_step is None:
+        return False
+    return order.target < from_step
 
 
 def _wrong_birth(history: History, asked: Asked, proposer: str) -> str:

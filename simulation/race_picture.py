@@ -23,7 +23,8 @@ class Change:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
     """What the oracle must know of an order beside its status. ``expires_s`` and ``runs_s`` are POSIX times: the
-    deadline, and the end of the veto window (0.0 where there is none); ``needed``: how many people's yes."""
+    deadline, and the end of the veto window (0.0 where there is none); ``needed``: how many people's yes; ``target``:
+    the native step, None of a state."""
 
     approver: str
     proposer: str
@@ -31,6 +32,11 @@ class Order:
     expires_s: float
     runs_s: float = 0.0
     needed: int = 1
+    target: int | None = None
+
+
+def _step(text: str) -> int | None:
+    return int(text) if text else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class Picture:
     orders_by_id: Mapping[str, Order] = dataclasses.field(default_factory=dict)
     lease_ends_s: float = 0.0  # POSIX time; renewing it moves nothing that is replayed
     claimed_s: Mapping[str, float] = dataclasses.field(default_factory=dict)  # order's id -> POSIX time
+    from_step: Mapping[str, int | None] = dataclasses.field(default_factory=dict)  # order's id -> step at its claim
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Any, ...]]) -> Picture:
@@ -48,15 +55,19 @@ class Picture:
         facts: dict[tuple[str, str], str] = {}
         orders: dict[str, Order] = {}
         claimed_s: dict[str, float] = {}
+        from_step: dict[str, int | None] = {}
         lease_ends_s = 0.0
         for kind, a, b, c in rows:
             if kind == "order":
                 facts["order", a] = b
-                approver, proposer, control, expires_s, runs_s, needed = c.split("|")
-                orders[a] = Order(approver, proposer, control, float(expires_s), float(runs_s), int(needed))
+                approver, proposer, control, expires_s, runs_s, needed, target = c.split("|")
+                orders[a] = Order(
+                    approver, proposer, control, float(expires_s), float(runs_s), int(needed), _step(target)
+                )
             elif kind == "execution":
                 facts["execution", a] = b
-                claimed_s[a] = float(c)
+                at_s, _, step = c.partition("|")
+                claimed_s[a], from_step[a] = float(at_s), _step(step)
             elif kind == "approval":
                 facts["approval", f"{a} {b}"] = "yes"
             elif kind == "halt":
@@ -69,7 +80,7 @@ class Picture:
                 lease_ends_s = float(ends_s)
             else:  # suspension, paused
                 facts[kind, "machine"] = "yes"
-        return cls(facts, orders, lease_ends_s, claimed_s)
+        return cls(facts, orders, lease_ends_s, claimed_s, from_step)
 
     def status(self, order_id: str) -> str:
         """Where the order stands; "" when there is none."""

@@ -10,9 +10,10 @@ from django.db import IntegrityError, transaction
 
 from commands import governor
 from commands.lifecycle import Status
-from commands.models import Execution, ExecutionStage, MachineLease, Proposal
+from commands.models import Execution, ExecutionStage, Proposal
 from commands.plans import places, sequence, services_plan_moves
 from commands.reasons import LEGACY, Code, Decision, Verdict
+from commands.records.claim_lock import OutOfDate, hold_claims, is_forbidden_since
 from commands.records.moves import (
     LostRace,
     found_with_names,
@@ -49,7 +50,8 @@ def claim_execution(proposal_id: str, *, lease_token: int, situation: Situation,
     """Take an approved order for the wire: its Execution exists once, by index, before any byte.
 
     The governor judges once more. None: somebody else has it, a newer lease exists, or it was refused at the last
-    moment (recorded: REJECTED, or TIMEOUT when its time ran out).
+    moment (recorded: REJECTED, or TIMEOUT when its time ran out). OutOfDate: something forbids it since ``situation``
+    was gathered.
     """
     if situation.order.proposal_id != proposal_id or situation.phase is not Phase.DISPATCH:
         raise ValueError("the situation is not of this order's dispatch")
@@ -65,11 +67,15 @@ def claim_execution(proposal_id: str, *, lease_token: int, situation: Situation,
 
 def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.datetime) -> Execution | None:
     proposal = found_with_names(proposal_id)
-    if proposal is None or proposal.status != Status.APPROVED or not _is_its_turn(proposal):
+    if proposal is None or proposal.status != Status.APPROVED:
         return None
-    lease = MachineLease.objects.select_for_update().filter(machine_id=proposal.machine_id).first()
-    if lease is not None and lease.token > lease_token:  # locked: nobody takes the machine over until this is committed
+    newest_token = hold_claims(proposal.machine_id)
+    if newest_token is not None and newest_token > lease_token:
         return None
+    if not _is_its_turn(proposal):
+        return None
+    if is_forbidden_since(situation, proposal.machine_id):
+        raise OutOfDate(proposal_id)
     if order_digest(proposal) != proposal.digest:
         _turn_away(
             proposal, Status.REJECTED, Code.STALE_DIGEST.value, "The order was changed after it was proposed.", now, {}

@@ -14,6 +14,7 @@ from commands.lifecycle import Status
 from commands.loop.notes import last_word
 from commands.models import Halt, Proposal, Suspension
 from commands.reasons import Code
+from commands.records.claim_lock import hold_claims
 from commands.records.moves import call_off, person_pk
 from kernel import audit, canonical, ids, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
@@ -51,6 +52,7 @@ def open_halt(
         return standing
 
     def latch() -> Halt:
+        hold_claims(machine.pk)
         halt = Halt.objects.create(
             id=halt_id or ids.new("hlt"), organization=machine.organization, machine=machine, kind=kind,
             code=code[:60], stop_id=stop_id[:60], opened_at=now, opened_by_kind=by.kind, opened_by_id=by.id,
@@ -195,6 +197,7 @@ def suspend_agents(principal: Principal, machine: Machine, *, now: dt.datetime) 
     _require_operator(principal, machine)
 
     def suspend() -> Suspension:
+        hold_claims(machine.pk)
         suspension = Suspension.objects.create(
             organization=machine.organization, machine=machine, taken_by_id=person_pk(principal), taken_at=now
         )
@@ -231,6 +234,7 @@ def pause_orders(machine: Machine, *, code: str, now: dt.datetime) -> bool:
     """After a lost link: no orders until a person resumes. True when this call paused them."""
     actor = system_principal("machine loop", machine.organization)
     with transaction.atomic():
+        hold_claims(machine.pk)
         paused = MachineReading.objects.filter(machine=machine, is_orders_paused=False).update(is_orders_paused=True)
         if paused:
             _call_off_orders(machine, actor, Code.ORDERS_PAUSED, "The link was lost.", now, agents_only=False)

@@ -41,6 +41,7 @@ def history(pictures: list[Picture], questions: list[Asked], sent: list[Sent] | 
 
 
 HALT, SUSPENSION = (("halt", "hlt_1"), "stop"), (("suspension", "machine"), "yes")
+PAUSED = (("paused", "machine"), "yes")
 EXECUTION, OWN_LEASE = (("execution", ORDER), "1"), (("owner", "mch"), FIRST_LOOP)
 PERSONS = Order("", "usr_9", "fan", DEADLINE_S)
 
@@ -48,6 +49,16 @@ PERSONS = Order("", "usr_9", "fan", DEADLINE_S)
 def persons(status: str, *more: tuple[tuple[str, str], str]) -> Picture:
     """A machine with one order of a person."""
     return dataclasses.replace(picture(status, *more), orders_by_id={ORDER: PERSONS})
+
+
+def heat(status: str, *more: tuple[tuple[str, str], str], to: int, whose: str = "usr_9") -> Picture:
+    """A machine with one order for its heater, claimed at step 5."""
+    order = Order("", whose, "heater", DEADLINE_S, target=to)
+    return dataclasses.replace(picture(status, *more), orders_by_id={ORDER: order}, from_step={ORDER: 5})
+
+
+def claimed_under(stands: tuple[tuple[str, str], str], **order: Any) -> History:
+    return history([heat("APPROVED", stands, **order), heat("EXECUTING", stands, EXECUTION, **order)], [asked("tick")])
 
 
 APPROVED_ONCE = [picture(PENDING), picture("APPROVED")]
@@ -66,6 +77,8 @@ GOOD: dict[str, History] = {
     "a lost answer may or may not have happened": history(
         [picture(PENDING)], [asked("approve", status=503, until=0, is_unknown=True, is_struck=True)]
     ),
+    "a person's less heat while paused": claimed_under(PAUSED, to=4),
+    "a person's less heat while halted": claimed_under(HALT, to=4),
     "a token is won": history([picture(), picture("", (LEASE, "2"))], [asked("take_over", subject="2")]),
     "a lease is taken at its very end": history(
         [dataclasses.replace(picture(), lease_ends_s=50.0), picture("", (LEASE, "2"))],
@@ -175,6 +188,9 @@ BAD: dict[str, tuple[str, History]] = {
         "claimed while halted",
         history([picture("APPROVED", HALT), picture("EXECUTING", HALT, EXECUTION)], [asked("tick")]),
     ),
+    "claimed while paused": ("claimed while orders are paused", claimed_under(PAUSED, to=5)),
+    "an agent's less heat while paused": ("claimed while orders are paused", claimed_under(PAUSED, to=4, whose=AGENT)),
+    "more heat while halted": ("claimed while halted", claimed_under(HALT, to=6)),
     "claimed while suspended": (
         "agents are suspended",
         history([picture("APPROVED", SUSPENSION), picture("EXECUTING", SUSPENSION, EXECUTION)], [asked("tick")]),
