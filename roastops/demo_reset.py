@@ -25,6 +25,7 @@ ROWS: dict[type[models.Model], str] = {
     commands.Plan: "organization",
     commands.BreakerTrip: "organization",
     commands.Alert: "organization",
+    commands.RequestRefusal: "organization",
     commands.OrderHour: "organization",
     commands.SavedView: "organization",
     commands.Attendance: "organization",
