@@ -1,7 +1,8 @@
 """`python -m roastops.testing.suite`: the whole suite on SQLite, and the tests that meet the database on PostgreSQL.
 
 `--prove` runs what `make test` leaves out because it takes long (the marker `prove`), `--short` fewer moments of it.
-Two jobs run beside each other, for that is how many cores the smallest machine has; what one says is shown at its end.
+Two jobs run beside each other, for that is how many cores the smallest machine has, and a third lane of tests that
+mostly wait; what a job says is shown at its end.
 What cannot run here is named with its reason; with `CI=true` it fails. A few failures among those that look at the
 clock are tried once more, alone, at the end: what passes then is named UNSTEADY (docs/decisions.md).
 """
@@ -130,8 +131,9 @@ def say(words: str) -> None:
         sys.stdout.flush()
 
 
-def play(jobs: Sequence[Job], *, lanes: int = LANES) -> list[str]:
-    """All jobs, ``lanes`` of them at a time, in their order. The names of those that failed."""
+def play(jobs: Sequence[Job], *, beside: Sequence[Job] = ()) -> list[str]:
+    """All jobs, LANES of them at a time, in their order; those ``beside`` them one after the other in a lane of their
+    own. The names of those that failed."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -141,16 +143,21 @@ def play(jobs: Sequence[Job], *, lanes: int = LANES) -> list[str]:
             while True:
                 waiting.get_nowait().run()
 
-    threads = [threading.Thread(target=lane) for _ in range(lanes)]
+    def lane_of_its_own() -> None:
+        for job in beside:
+            job.run()
+
+    threads = [threading.Thread(target=lane) for _ in range(LANES)] + [threading.Thread(target=lane_of_its_own)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    unsteady = [job for job in jobs if job.may_try_again and job.failed]
+    everything = [*jobs, *beside]
+    unsteady = [job for job in everything if job.may_try_again and job.failed]
     if sum(len(job.failed) for job in unsteady) <= UNSTEADY_MAX:
         for job in unsteady:
             job.try_again()
-    return [job.name for job in jobs if not job.is_good]
+    return [job.name for job in everything if not job.is_good]
 
 
 @contextlib.contextmanager
@@ -172,15 +179,18 @@ def test(given_url: str, extra: list[str]) -> tuple[list[str], str]:
         Job("SQLite pair, rooms", *ROOMS, *clockless, *chosen),
         Job("SQLite pair, walks", *WALKS, *chosen, may_try_again=True),
         Job("SQLite pair, real processes", ".", *others, *chosen, may_try_again=True),
+    ]
+    waiters = [
         Job("leaves and simulation", *LEAVES, *chosen, may_try_again=True),
         Job("SQLite pair, loops by the clock", *BY_THE_CLOCK, *chosen, may_try_again=True),
     ]
     marked = ["-m", "not fleet and not browser and not prove", DURATIONS, *extra]
     try:
         with postgres_url(given_url) as url:
-            return play([Job("PostgreSQL pair", *PAIR, *marked, environment={"DATABASE_URL": url}), *jobs]), ""
+            pair = Job("PostgreSQL pair", *PAIR, *marked, environment={"DATABASE_URL": url})
+            return play([pair, *jobs], beside=waiters), ""
     except servers.Missing as reason:
-        return play(jobs), f"PostgreSQL pair: {reason}"
+        return play(jobs, beside=waiters), f"PostgreSQL pair: {reason}"
 
 
 def prove(given_url: str, extra: list[str], *, is_short: bool) -> tuple[list[str], str]:

@@ -183,6 +183,7 @@ def _samples(order_type: str, status: str) -> list[Any]:
     return [s for s in family.samples if s.name.endswith("_total") and wanted.items() <= s.labels.items()]
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(90)
 def test_a_worker_process_shows_its_figures_on_its_own_port_and_keeps_its_log(tmp_path: Any) -> None:
     """A real `celery worker` process (on SQLite, with nothing to do)."""
