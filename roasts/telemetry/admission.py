@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from kernel import prepared
 from kernel.errors import Conflict, NotFound
 from kernel.prepared import utc
 from roasts.models import DeviceKey, Machine, TelemetryPolicy, TelemetryStream
@@ -49,6 +50,22 @@ def admit(organization_id: str, machine_id: str, kid: str) -> Admission:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     if not row[0]:
         raise _not_remote()
+    return _admission(organization_id, machine_id, kid, row)
+
+
+def look(
+    organization_id: str, machine_id: str, kid: str, *, more: str, joined: str
+) -> tuple[Admission, tuple[Any, ...]] | None:
+    """The same without a lock, with the columns ``more`` of what is ``joined`` to m (the machine) and s (its stream),
+    as SQL: all of it as it stood at one moment. None where one of them is not there, or the machine is not remote.
+    """
+    rows = prepared.run(_sql(more, joined), [kid, machine_id, organization_id])
+    if not rows or not rows[0][0]:
+        return None
+    return _admission(organization_id, machine_id, kid, rows[0][:WIDTH]), rows[0][WIDTH:]
+
+
+def _admission(organization_id: str, machine_id: str, kid: str, row: tuple[Any, ...]) -> Admission:
     return Admission(
         machine_id=machine_id,
         organization_id=organization_id,
@@ -93,21 +110,27 @@ def stored_state(text: Any) -> Any:
 
 
 def _read(organization_id: str, machine_id: str, kid: str) -> tuple[Any, ...] | None:
+    lock = " FOR UPDATE OF s" if connection.vendor == "postgresql" else ""
     with connection.cursor() as cursor:
-        cursor.execute(_sql(), [kid, machine_id, organization_id])
+        cursor.execute(_sql() + lock, [kid, machine_id, organization_id])
         return cursor.fetchone()
 
 
-def _sql() -> str:
+_COLUMNS = (
+    "m.is_remote", "p.signing", "s.last_sequence", "s.last_digest", "s.state", "k.organization_id", "k.machine_id",
+    "k.public_key", "k.valid_from", "k.valid_until", "k.revoked_at",
+)  # fmt: skip
+WIDTH = len(_COLUMNS)
+
+
+def _sql(more: str = "", joined: str = "") -> str:
     quote = connection.ops.quote_name
     stream, machine, policy, key = (
         quote(model._meta.db_table) for model in (TelemetryStream, Machine, TelemetryPolicy, DeviceKey)
     )
-    lock = " FOR UPDATE OF s" if connection.vendor == "postgresql" else ""
     return (
-        "SELECT m.is_remote, p.signing, s.last_sequence, s.last_digest, s.state, "
-        "k.organization_id, k.machine_id, k.public_key, k.valid_from, k.valid_until, k.revoked_at "
-        f"FROM {machine} m JOIN {stream} s ON s.machine_id = m.id "
+        f"SELECT {', '.join(_COLUMNS)}{more and ', '}{more} "
+        f"FROM {machine} m JOIN {stream} s ON s.machine_id = m.id {joined} "
         f"LEFT JOIN {policy} p ON p.organization_id = m.organization_id LEFT JOIN {key} k ON k.id = %s "
-        f"WHERE m.id = %s AND m.organization_id = %s AND NOT m.is_archived{lock}"
+        "WHERE m.id = %s AND m.organization_id = %s AND NOT m.is_archived"
     )

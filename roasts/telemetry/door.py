@@ -1,7 +1,8 @@
 """`POST /v1/telemetry`, from bytes to bytes: who sends, what they send, what they are told. No DRF on this path.
 
 Ten thousand points a second come this way, so it is one function that any server may call: the ASGI application
-beside Django (`roasts.telemetry.asgi`) and the documented view (`roasts.telemetry.api`) both do. Errors have the
+beside Django (`roasts.telemetry.asgi`) and the documented view (`roasts.telemetry.api`) both do. What takes long
+(a key or a stream that this process does not know) can be left for later by who has many to answer. Errors have the
 house's one shape. A key's holder is remembered for KEY_KEPT_S, so a revoked key is refused within that time; an agent's
 for longer where the statement that files asks whether the key still stands (`roasts.telemetry.swift`).
 """
@@ -12,7 +13,10 @@ import datetime as dt
 import json
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from django.db import DatabaseError, close_old_connections
 
@@ -41,6 +45,11 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+#: What is left to do for an answer, where that takes as long as a handful of others.
+Later = Callable[[], Answer]
+Told = TypeVar("Told", bound="Answer | Callable[[], Answer]")
+
+
 @dataclass(frozen=True, slots=True)
 class _Sender:
     """Who a key stood for when it was looked up. ``api_key``: an agent's, which the statement can ask about."""
@@ -60,18 +69,16 @@ class _Senders:
         self._lock = threading.Lock()
         self._kept: dict[str, _Sender] = {}
 
-    def who(self, header: str) -> _Sender:
-        """The sender of an `Authorization` header, perhaps as it stood KEY_REMEMBERED_S ago. keys.BadKey."""
-        now_s = clock.monotonic()
+    def known(self, header: str) -> _Sender | None:
+        """The sender of an `Authorization` header, perhaps as it stood KEY_REMEMBERED_S ago; None: look it up."""
         kept = self._kept.get(header)
-        if kept is not None:
-            kept_s = KEY_REMEMBERED_S if kept.api_key is not None else KEY_KEPT_S
-            if now_s - kept.looked_up_s < kept_s:
-                return kept
-        return self.look_up(header)
+        if kept is None:
+            return None
+        kept_s = KEY_REMEMBERED_S if kept.api_key is not None else KEY_KEPT_S
+        return kept if clock.monotonic() - kept.looked_up_s < kept_s else None
 
     def look_up(self, header: str) -> _Sender:
-        """The same as it stands now."""
+        """The same as it stands now. keys.BadKey."""
         now_s = clock.monotonic()
         with self._lock:
             self._kept.pop(header, None)
@@ -100,8 +107,32 @@ forget_senders = _senders.forget
 
 def answer(authorization: str, content_type: str, body: bytes) -> Answer:
     """One request's answer, whatever it was. Blocking: call it in a thread."""
+    begun = begin(authorization, content_type, body)
+    return begun if isinstance(begun, Answer) else begun()
+
+
+def begin(authorization: str, content_type: str, body: bytes) -> Answer | Later:
+    """The answer; or what is left to do, where this process does not know the key or how the stream stands, and must
+    read that from the store. Blocking, like what it gives.
+    """
+    request = _Request(authorization, content_type, body, clock.now())
+    return _said(partial(_begun, request))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What came, and when."""
+
+    authorization: str
+    content_type: str
+    body: bytes
+    received_at: dt.datetime
+
+
+def _said(act: Callable[[], Told]) -> Told | Answer:
+    """What ``act`` comes to; errors as the answers they are."""
     try:
-        return _filed(authorization, content_type, body)
+        return act()
     except ApiError as error:
         return _refusal(error)
     except keys.BadKey as error:
@@ -123,25 +154,42 @@ def _refusal(error: ApiError) -> Answer:
     return Answer(error.status, json.dumps(error.body()).encode(), headers)
 
 
-def _filed(authorization: str, content_type: str, body: bytes) -> Answer:
+def _begun(request: _Request) -> Answer | Later:
     if draining.is_draining():
         raise NotNow("draining", "This server is shutting down.", "Send the same again in a few seconds.")
-    if authorization[:7].lower() != "bearer ":
+    if request.authorization[:7].lower() != "bearer ":
         raise Unauthenticated("not_signed_in", "We do not know who you are.", "Send `Authorization: Bearer <key>`.")
-    sender = _senders.who(authorization)
-    organization = _organization_of(sender.principal)
-    now = clock.now()
-    envelope = _read(content_type, body, now)
-    _require_telemetry(sender.principal, envelope.machine_id)
+    sender = _senders.known(request.authorization)
+    if sender is None:
+        return partial(_said, partial(_of_stranger, request))
+    envelope = _read_of(sender, request)
+    if services.is_known(_organization_of(sender.principal).pk, envelope):
+        return _filed(sender, request, envelope)
+    return partial(_said, partial(_filed, sender, request, envelope))
 
+
+def _of_stranger(request: _Request) -> Answer:
+    sender = _senders.look_up(request.authorization)
+    return _filed(sender, request, _read_of(sender, request))
+
+
+def _read_of(sender: _Sender, request: _Request) -> Envelope:
+    """The envelope, of a machine that its sender may speak for."""
+    _organization_of(sender.principal)
+    envelope = _read(request.content_type, request.body, request.received_at)
+    _require_telemetry(sender.principal, envelope.machine_id)
+    return envelope
+
+
+def _filed(sender: _Sender, request: _Request, envelope: Envelope) -> Answer:
     def look_again() -> None:
-        _require_telemetry(_senders.look_up(authorization).principal, envelope.machine_id)
+        _require_telemetry(_senders.look_up(request.authorization).principal, envelope.machine_id)
 
     is_fresh = sender.is_fresh(clock.monotonic())
     filed = services.file_envelope(
-        organization.pk,
+        _organization_of(sender.principal).pk,
         envelope,
-        received_at=now,
+        received_at=request.received_at,
         api_key=None if is_fresh else sender.api_key,
         look_again=None if is_fresh else look_again,
     )

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
+
+from django.db import connection
 
 from drivers.port import MachineState, Quality, Reading
 from roasts import inference
@@ -21,7 +24,7 @@ from roasts.events import crack_store
 from roasts.models import Roast, Sample, StreamWatch
 from roasts.recording import recorder
 from roasts.recording.recorder import RecorderState
-from roasts.telemetry import admission, stream_state
+from roasts.telemetry import admission, steady, stream_state
 from roasts.telemetry.admission import Admission
 from roasts.telemetry.following import StreamState
 
@@ -29,7 +32,7 @@ logger = logging.getLogger(__name__)
 #: A watch this much older than the newest sample is written anew, ms.
 WATCH_EVERY_MS = 20_000
 NO_WATCH_MS = -1
-_COLUMNS = ("elapsed_ms", "sequence", "at", "state", "bean_temp_c", "infrared_temp_c", "heater_step", "quality")
+_COLUMNS = ("elapsed_ms", "state", "bean_temp_c", "infrared_temp_c", "heater_step", "quality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,41 @@ def expecting(machine_id: str, state: StreamState) -> StreamState:
     return replace(state, recording=recorder.expect(state.recording, expectation))
 
 
+def look(organization_id: str, machine_id: str, kid: str) -> tuple[Admission, StreamState, int] | None:
+    """What :func:`resume` would come to in a transaction, where a roast is open and its watch fits: in one statement
+    without a lock, for all of it is of one moment, and who writes asks whether it still stands. None: go the long way.
+    PostgreSQL.
+    """
+    more, joined = _watch_sql()
+    found = admission.look(organization_id, machine_id, kid, more=more, joined=joined)
+    if found is None:
+        return None
+    admitted, (roast_id, elapsed_ms, content, since) = found
+    try:
+        state = stream_state.decode(admission.stored_state(admitted.state))
+        if state.roast_id != roast_id:
+            return None
+        return admitted, _watched(state, elapsed_ms, content, json.loads(since) if since else ()), elapsed_ms
+    except stream_state.UnreadableState:
+        return None
+
+
+@cache
+def _watch_sql() -> tuple[str, str]:
+    """(columns, tables): the open roast's id, what is in its watch, and the samples since as JSON."""
+    roast, watch, sample = (connection.ops.quote_name(model._meta.db_table) for model in (Roast, StreamWatch, Sample))
+    columns = ", ".join(f"x.{name}" for name in _COLUMNS)
+    since = (
+        f"(SELECT json_agg(json_build_array({columns}) ORDER BY x.elapsed_ms) FROM {sample} x "
+        "WHERE x.roast_id = r.id AND x.elapsed_ms > w.elapsed_ms)::text"
+    )
+    joined = (
+        f"JOIN {roast} r ON r.machine_id = m.id AND NOT r.status IN ('finished', 'aborted') "
+        f"JOIN {watch} w ON w.machine_id = m.id AND w.roast_id = r.id"
+    )
+    return f"r.id, w.elapsed_ms, w.content, {since}", joined
+
+
 def resume(admitted: Admission, roast_id: str) -> tuple[StreamState, int]:
     """The state, and the elapsed time of its watch. ``roast_id``: the open roast ("" for none)."""
     if admitted.last_sequence == 0 and not roast_id:
@@ -112,37 +150,51 @@ def _from_roast(machine_id: str, state: StreamState | None) -> StreamState:
 def _from_watch(machine_id: str, state: StreamState) -> tuple[StreamState, int]:
     """From the watch and the samples since. UnreadableState: there is none, or it does not fit."""
     row = StreamWatch.objects.filter(pk=machine_id, roast_id=state.roast_id).first()
-    roast = state.recording.roast
-    if row is None or roast is None or row.elapsed_ms > roast.last_elapsed_ms:
+    if row is None:
         raise stream_state.UnreadableState("no watch of this roast")
+    since = Sample.objects.filter(roast_id=state.roast_id, elapsed_ms__gt=row.elapsed_ms).order_by("elapsed_ms")
+    return _watched(state, row.elapsed_ms, row.content, list(since.values_list(*_COLUMNS))), row.elapsed_ms
+
+
+def _watched(state: StreamState, elapsed_ms: int, content: str, since: Sequence[Sequence[Any]]) -> StreamState:
+    """The state after a watch of ``elapsed_ms`` and the samples since (_COLUMNS). UnreadableState: they do not fit."""
+    roast = state.recording.roast
+    newest_ms = since[-1][0] if since else elapsed_ms
+    if roast is None or newest_ms != roast.last_elapsed_ms:
+        raise stream_state.UnreadableState(f"samples end at {newest_ms} ms, and the stream says {roast}")
     try:
-        content = json.loads(row.content)
+        kept = json.loads(content)
     except ValueError as error:
         raise stream_state.UnreadableState(str(error)) from error
-    recording = stream_state.decode_watch(content, state.recording)
-    since = Sample.objects.filter(roast_id=state.roast_id, elapsed_ms__gt=row.elapsed_ms).order_by("elapsed_ms")
-    rows = list(since.values_list(*_COLUMNS))
-    newest_ms = rows[-1][0] if rows else row.elapsed_ms
-    if newest_ms != roast.last_elapsed_ms:
-        raise stream_state.UnreadableState(f"samples end at {newest_ms}, the roast at {roast.last_elapsed_ms} ms")
-    return replace(state, recording=_gone_over(recording, roast, rows)), row.elapsed_ms
+    recording = stream_state.decode_watch(kept, state.recording)
+    return replace(state, recording=_gone_over(recording, roast, since))
 
 
-def _gone_over(recording: RecorderState, roast: recorder.OpenState, rows: Iterable[tuple[Any, ...]]) -> RecorderState:
+def _gone_over(recording: RecorderState, roast: recorder.OpenState, rows: Sequence[Sequence[Any]]) -> RecorderState:
     """Inference and rate after samples that did nothing else: all else of the recorder is in the stream's own row."""
-    watch = recording.watch
-    for elapsed_ms, sequence, at, state, bean_temp_c, infrared_temp_c, heater_step, quality in rows:
-        reading = Reading(
-            sequence=sequence,
-            at=at,
-            monotonic_s=0.0,
-            device_ms=elapsed_ms - roast.offset_ms,
-            state=MachineState(state),
-            bean_temp_c=bean_temp_c,
-            infrared_temp_c=infrared_temp_c,
-            heater_step=heater_step,
-            quality={name: Quality(word) for name, word in quality.items()} if quality else {},
-        )
-        recording.rate.step(reading.device_ms, recorder.believed(reading, "bean_temp_c"))
-        watch, _ = inference.step(watch, reading, elapsed_ms + roast.axis_ms)
-    return replace(recording, watch=watch)
+    run = inference.Running(recording.watch)
+    for row in rows:
+        elapsed_ms, state, bean_c, eye_c, heater_step, quality = row
+        if quality:
+            bean_c, eye_c, heater_step = steady.believed(quality, bean_c, eye_c, heater_step)
+        recording.rate.step(elapsed_ms - roast.offset_ms, bean_c)
+        at_ms = elapsed_ms + roast.axis_ms
+        if not run.add(at_ms, state, bean_c, eye_c, heater_step):
+            run = inference.Running(inference.step(run.state, _reading(row, roast.offset_ms), at_ms).state)
+    return replace(recording, watch=run.state)
+
+
+def _reading(row: Sequence[Any], offset_ms: int) -> Reading:
+    """A sample as far as inference reads it: never its number or its wall time."""
+    elapsed_ms, state, bean_temp_c, infrared_temp_c, heater_step, quality = row
+    return Reading(
+        sequence=0,
+        at=inference.NO_TIME,
+        monotonic_s=0.0,
+        device_ms=elapsed_ms - offset_ms,
+        state=MachineState(state),
+        bean_temp_c=bean_temp_c,
+        infrared_temp_c=infrared_temp_c,
+        heater_step=heater_step,
+        quality={name: Quality(word) for name, word in quality.items()} if quality else {},
+    )

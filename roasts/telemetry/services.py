@@ -80,6 +80,10 @@ class _Streams:
         with self._lock:
             return self._kept.pop(machine_id, None)
 
+    def look(self, machine_id: str) -> Kept | None:
+        """The same, left where it is."""
+        return self._kept.get(machine_id)
+
     def put(self, machine_id: str, kept: Kept) -> None:
         with self._lock:
             self._kept[machine_id] = kept
@@ -88,6 +92,12 @@ class _Streams:
 
 
 _streams = _Streams()
+
+
+def is_known(organization_id: str, envelope: Envelope) -> bool:
+    """Whether this process knows how the stream stands, as far as it knows: then filing takes no longer than usual."""
+    kept = _streams.look(envelope.machine_id)
+    return kept is not None and _is_next(kept.admitted, organization_id, envelope)
 
 
 def file_envelope(
@@ -116,9 +126,9 @@ def file_envelope(
     incoming = _Incoming(organization_id, envelope, statement, statement.digest(), received_at, api_key)
     kept, taken = _streams.pop(envelope.machine_id), None
     if _is_swift_possible():
-        if kept is None or not _is_next(kept.admitted, incoming):
+        if kept is None or not _is_next(kept.admitted, organization_id, envelope):
             kept = _read_anew(incoming) or kept
-        if kept is not None and _is_next(kept.admitted, incoming):
+        if kept is not None and _is_next(kept.admitted, organization_id, envelope):
             verdict = _judged(kept.admitted, incoming)
             taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
             if swift.is_plain(taken, envelope):
@@ -148,21 +158,25 @@ def _is_swift_possible() -> bool:
     return connection.vendor == "postgresql" and not connection.in_atomic_block
 
 
-def _is_next(admitted: Admission, incoming: _Incoming) -> bool:
+def _is_next(admitted: Admission, organization_id: str, envelope: Envelope) -> bool:
     """The next envelope of a stream as far as it is known here, by a key that is known here."""
     return (
-        incoming.organization_id == admitted.organization_id
-        and incoming.envelope.sequence == admitted.last_sequence + 1
-        and incoming.envelope.kid == (admitted.own_kid or "")
+        organization_id == admitted.organization_id
+        and envelope.sequence == admitted.last_sequence + 1
+        and envelope.kid == (admitted.own_kid or "")
     )
 
 
 def _read_anew(incoming: _Incoming) -> Kept | None:
     """A stream that another process moved on, as it stands now, if this envelope is its next."""
+    organization_id, envelope = incoming.organization_id, incoming.envelope
+    found = resuming.look(organization_id, envelope.machine_id, envelope.kid)
+    if found is not None:
+        return Kept(*found) if _is_next(found[0], organization_id, envelope) else None
     try:
         with transaction.atomic():  # the stream is locked, so its row, its watch and its samples are of one moment
-            admitted = admission.admit(incoming.organization_id, incoming.envelope.machine_id, incoming.envelope.kid)
-            return Kept(admitted, *_state(admitted, None)) if _is_next(admitted, incoming) else None
+            admitted = admission.admit(organization_id, envelope.machine_id, envelope.kid)
+            return Kept(admitted, *_state(admitted, None)) if _is_next(admitted, organization_id, envelope) else None
     except ApiError:
         return None  # the long way says it, after it has looked who asks
 

@@ -101,7 +101,7 @@ class SteadyRun:
         bean_c, eye_c, heater_step = get("bean_temp_c"), get("infrared_temp_c"), get("heater_step")
         quality = get("quality")
         if quality:
-            bean_c, eye_c, heater_step = _believed(quality, bean_c, eye_c, heater_step)
+            bean_c, eye_c, heater_step = believed(quality, bean_c, eye_c, heater_step)
         if not self.watch.add(elapsed_ms + self.axis_ms, ROASTING, bean_c, eye_c, heater_step):
             return None, False
         rate = self.rate.step(point.device_ms, bean_c)
@@ -113,7 +113,7 @@ class SteadyRun:
         return rate, True
 
 
-def _believed(quality: dict[str, str], bean_c: Any, eye_c: Any, heater_step: Any) -> tuple[Any, Any, Any]:
+def believed(quality: dict[str, str], bean_c: Any, eye_c: Any, heater_step: Any) -> tuple[Any, Any, Any]:
     """The values that the sender does not call stale or absent."""
     return (
         bean_c if quality.get("bean_temp_c", FRESH) == FRESH else None,

@@ -51,7 +51,7 @@ def test_the_same_rows_either_way(
     odd = {"quality": {"fan_step": "stale"}, "extras": {'a "quoted\\ word': "é,{}", "n": 1.5}, "roast_clock_s": 5}
     real = services._is_next
     monkeypatch.setattr(
-        services, "_is_next", lambda known, new: new.envelope.machine_id == machine.pk and real(known, new)
+        services, "_is_next", lambda known, house, new: new.machine_id == machine.pk and real(known, house, new)
     )
     for begin_s in range(0, int(COOLED_S) + 10, 10):
         for each in (machine, other):
