@@ -22,6 +22,10 @@ from roasts.twin.values import Band, Eta, Observed, Setting
 
 #: Without a weight the batch counts as this, and the answer says so.
 USUAL_MASS_KG = 0.4
+#: A batch lighter than this is no batch, and the model's beans would burn in a second.
+LIGHTEST_KG = 0.02
+OLDER_TWIN = "This machine's twin is of an older version: calibrate it again with `manage.py fittwin`."
+UNKNOWN_WEIGHT = "The twin knows no batch of this weight: it follows 20 g to 2 kg."
 #: Roasts followed at once by one process; the one asked about longest ago goes first.
 MOST_FOLLOWED = 64
 #: Samples read in one go; a roast of an hour at 10 Hz has 36,000.
@@ -42,6 +46,7 @@ class _Followed:
 
     estimator: twin.Estimator | None
     parameters: twin.TwinParameters
+    told: tuple[float, str] = (0.0, "")  # batch mass (kg) and bean the estimator was begun with
     last_ms: int = -1
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -136,14 +141,21 @@ def parameters_of(machine: Machine) -> twin.TwinParameters:
     """The machine's own calibration, else the shipped one where it fits. NoOutlook where neither is."""
     fit = TwinFit.objects.filter(machine=machine, is_current=True).first()
     if fit is not None:
-        return twin.parameters_from_json(fit.parameters)
+        return _read_fit(fit)
     if machine.driver_kind not in SHIPPED_FOR:
         raise NoOutlook("This machine has no twin yet: calibrate one with `manage.py fittwin`.")
     return twin.shipped_defaults()
 
 
+def _read_fit(fit: TwinFit) -> twin.TwinParameters:
+    try:
+        return twin.parameters_from_json(fit.parameters)
+    except twin.TwinError as error:
+        raise NoOutlook(OLDER_TWIN) from error
+
+
 def _state_of(roast: Roast) -> twin.TwinState:
-    """The estimator's state after everything that was filed of this roast."""
+    """The estimator's state after everything that was filed of this roast. NoOutlook."""
     followed = _follow(roast)
     with followed.lock:
         rows = list(
@@ -160,7 +172,7 @@ def _state_of(roast: Roast) -> twin.TwinState:
 
 def state_at(roast: Roast, elapsed_ms: int) -> twin.TwinState:
     """The twin as it stood then: an estimator of its own, fed with what was filed up to ``elapsed_ms``. NoOutlook."""
-    followed = _Followed(None, parameters_of(roast.machine))
+    followed = _Followed(None, parameters_of(roast.machine), _told_of(roast))
     rows = Sample.objects.filter(roast=roast, elapsed_ms__gte=0, elapsed_ms__lte=elapsed_ms).order_by("elapsed_ms")
     for row in rows.only(*_FED)[:MOST_SAMPLES]:
         _feed(followed, roast, row)
@@ -170,14 +182,19 @@ def state_at(roast: Roast, elapsed_ms: int) -> twin.TwinState:
 
 
 def _follow(roast: Roast) -> _Followed:
+    """The roast under its estimator; begun again where somebody weighed the batch or named the bean meanwhile."""
+    told = _told_of(roast)
     with _followed_lock:
         found = _followed.get(roast.pk)
-        if found is not None:
+        if found is not None and found.told == told:
             _followed.move_to_end(roast.pk)
             return found
     parameters = parameters_of(roast.machine)
     with _followed_lock:
-        found = _followed.setdefault(roast.pk, _Followed(None, parameters))
+        found = _followed.get(roast.pk)
+        if found is None or found.told != told:
+            found = _followed[roast.pk] = _Followed(None, parameters, told)
+        _followed.move_to_end(roast.pk)
         while len(_followed) > MOST_FOLLOWED:
             _followed.popitem(last=False)
         return found
@@ -189,19 +206,34 @@ def _feed(followed: _Followed, roast: Roast, row: Sample) -> None:
     if followed.estimator is None:
         if row.bean_temp_c is None:
             return
-        mass_kg = (roast.weight_in_g or USUAL_MASS_KG * 1000) / 1000
-        followed.estimator = twin.Estimator(
-            followed.parameters,
-            mass_kg=mass_kg,
-            probe_charge_c=row.bean_temp_c,
-            began_s=roast.started_at.timestamp(),
-            bean=roast.bean,
-        )
+        followed.estimator = _begun(followed, roast, row.bean_temp_c)
     if row.heater_step is None or row.fan_step is None:
         return  # without controls the model has no input: the gap shows as silence
     volts = None if row.voltage_v is None else float(row.voltage_v)
     setting = Setting(float(row.heater_step), float(row.fan_step), float(row.drum_step or 9), volts)
     followed.estimator.update(row.elapsed_ms / 1000, Observed(row.bean_temp_c, row.infrared_temp_c), setting)
+
+
+def _told_of(roast: Roast) -> tuple[float, str]:
+    """Batch mass in kg and the bean, as people say them now."""
+    return (roast.weight_in_g or USUAL_MASS_KG * 1000) / 1000, roast.bean
+
+
+def _begun(followed: _Followed, roast: Roast, probe_charge_c: float) -> twin.Estimator:
+    """NoOutlook for a batch or a probe that the model knows nothing of."""
+    mass_kg, bean = followed.told
+    if mass_kg < LIGHTEST_KG:
+        raise NoOutlook(UNKNOWN_WEIGHT)
+    try:
+        return twin.Estimator(
+            followed.parameters,
+            mass_kg=mass_kg,
+            probe_charge_c=probe_charge_c,
+            began_s=roast.started_at.timestamp(),
+            bean=bean,
+        )
+    except twin.TwinError as error:
+        raise NoOutlook(UNKNOWN_WEIGHT) from error
 
 
 def forget_all() -> None:

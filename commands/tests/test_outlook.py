@@ -16,7 +16,7 @@ from kernel.models import AuditEntry
 from roasts import outlook, twin
 from roasts.library import planning, profile
 from roasts.library.profile import ProfileDocument
-from roasts.models import Machine, Profile, ProfileVersion, Roast, RoastEvent, Sample
+from roasts.models import Machine, Profile, ProfileVersion, Roast, RoastEvent, Sample, TwinFit
 
 pytestmark = pytest.mark.django_db
 FC_S = 400.0
@@ -233,6 +233,49 @@ def test_a_held_order_shows_both_futures_and_less_heat_ends_cooler() -> None:
     assert effect["with_c"][0] == effect["without_c"][0]
     assert effect["with_c"][-1] < effect["without_c"][-1] - 1.0
     assert effect["within_c"] > 0
+
+
+def test_a_batch_that_is_weighed_during_the_roast_is_followed_with_its_weight_from_then_on() -> None:
+    machine = machine_row()
+    roast = open_roast(machine, seconds=120)
+    assert outlook.outlook_of(machine).state.mass_kg == 0.4
+    Roast.objects.filter(pk=roast.pk).update(weight_in_g=700.0)
+    later = outlook.outlook_of(machine)
+    assert later.state.mass_kg == 0.7 and not later.is_mass_assumed
+    outlook.forget_all()
+    assert later.state.node == outlook.outlook_of(machine).state.node
+
+
+@pytest.mark.parametrize("weight_in_g", [0.1, 19.9, 2000.1, 1_000_000.0])
+def test_a_batch_of_a_weight_that_no_drum_takes_has_no_outlook_and_no_fault(weight_in_g: float) -> None:
+    machine = machine_row()
+    open_roast(machine, seconds=120, weight_in_g=weight_in_g)
+    answer = caller().get(f"/v1/machines/{machine.pk}/outlook")
+    assert answer.status_code == 200
+    assert answer.json()["prediction"] is None and "weight" in answer.json()["says"]
+
+
+@pytest.mark.parametrize("weight_in_g", [20.0, 2000.0])
+def test_the_lightest_and_the_heaviest_batch_are_followed_and_said_to_be_unusual(weight_in_g: float) -> None:
+    machine = machine_row()
+    open_roast(machine, seconds=120, weight_in_g=weight_in_g)
+    answer = caller().get(f"/v1/machines/{machine.pk}/outlook").json()
+    assert answer["prediction"]["is_extrapolating"] and "batch mass" in answer["says"]
+
+
+def test_a_twin_that_was_fitted_by_an_older_version_has_no_outlook_and_no_fault() -> None:
+    machine = machine_row()
+    open_roast(machine, seconds=120)
+    TwinFit.objects.create(
+        machine=machine,
+        parameters={"schema": "twin/0"},
+        data_digest="d",
+        roast_count=3,
+        is_current=True,
+        created_at=AT,
+    )
+    answer = caller().get(f"/v1/machines/{machine.pk}/outlook")
+    assert answer.status_code == 200 and "fittwin" in answer.json()["says"]
 
 
 def test_samples_without_controls_or_probe_do_not_break_the_outlook() -> None:
