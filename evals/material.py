@@ -19,7 +19,7 @@ from roasts import curve as curves
 from roasts import curve_rates
 from roasts.curve import Column, Curve, CurveSummary
 from roasts.library import comparison, planning
-from roasts.models import Roast, RoastEvent
+from roasts.models import ProfileVersion, Roast, RoastEvent
 from roasts.store import stored_curve, summaries
 
 #: Points of the curve that a report keeps: enough for a figure of a page's width.
@@ -215,16 +215,21 @@ def _qc(roast: Roast) -> tuple[dict[str, Any], ...]:
 
 
 def _corrections(roast: Roast) -> tuple[dict[str, Any], ...]:
+    """Every correction; a profile by its name, for a reader of paper knows no ids."""
+    rows = list(roast.corrections.select_related("corrected_by"))
+    ids = {value for row in rows if row.field == "profile_version_id" for value in (row.old_value, row.new_value)}
+    versions = ProfileVersion.objects.filter(pk__in=ids - {None}).select_related("profile").defer("document")
+    names = {each.pk: f"{each.profile.name}, version {each.version}" for each in versions}
     return tuple(
         {
             "field": row.field,
-            "old_value": row.old_value,
-            "new_value": row.new_value,
+            "old_value": names.get(row.old_value, row.old_value),
+            "new_value": names.get(row.new_value, row.new_value),
             "by": row.corrected_by.get_username(),
             "reason": row.reason,
             "at": _utc(row.at),
         }
-        for row in roast.corrections.select_related("corrected_by")
+        for row in rows
     )
 
 

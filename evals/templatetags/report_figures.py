@@ -7,6 +7,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
 
 from evals import report, report_figure
+from roasts.library import page_words
 
 register = template.Library()
 #: What `report_figure` says, which knows no catalog itself.
@@ -30,6 +31,7 @@ WORDS = {
     "person": _("a person"),
     "device": _("the machine"),
     "inferred": _("inferred"),
+    **page_words.FIELD_WORDS,
 }
 
 
@@ -54,7 +56,8 @@ def share(ratio: float | None) -> str:
 @register.filter
 def plain_word(code: object) -> str:
     """A stored word as people read it."""
-    return gettext(WORDS.get(str(code), str(code).replace("_", " ")))
+    word = WORDS.get(str(code), str(code).replace("_", " "))
+    return gettext(word) if isinstance(word, str) else str(word)
 
 
 @register.filter

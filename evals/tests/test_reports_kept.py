@@ -9,11 +9,13 @@ from django.db import DatabaseError, transaction
 from django.test import Client
 
 from commands.tests.rows import AT, machine_row, organization_row, person_row
+from commands.tests.test_outlook import golden
 from evals import material, services, tasks
 from evals.models import RoastReport
 from kernel import clock, keys
 from kernel.principals import for_user
-from roasts.models import QcNote, Roast, RoastEvent, Sample
+from roasts.library import profile
+from roasts.models import Profile, ProfileVersion, QcNote, Roast, RoastCorrection, RoastEvent, Sample
 
 pytestmark = pytest.mark.django_db
 
@@ -122,6 +124,28 @@ def test_the_api_writes_lists_and_reads_reports_of_ones_own_organisation_alone()
     eve = Client(headers={"Authorization": f"Bearer {other}"})
     assert eve.get(path).status_code == eve.get(f"/v1/reports/{report_id}").status_code == 404
     assert eve.post(path, {}, content_type="application/json").status_code == 404
+
+
+def test_a_printed_report_says_what_was_tasted_measured_and_corrected_in_words() -> None:
+    roast = closed_roast()
+    anna = person_row("anna", "operator")
+    made = Profile.objects.create(organization=roast.organization, name="House gold", created_at=AT)
+    document = profile.to_json(golden())
+    version = ProfileVersion.objects.create(profile=made, version=3, document=document, digest="d", created_at=AT)
+    for field, value in (("colour_whole", 78.4), ("profile_version_id", version.pk)):
+        RoastCorrection.objects.create(
+            roast=roast, field=field, old_value=None, new_value=value, corrected_by=anna, reason="later", at=AT
+        )
+        Roast.objects.filter(pk=roast.pk).update(**{field: value})
+    QcNote.objects.create(roast=roast, author=anna, attributes={"sweetness": 8.5}, colour_ground=91.5, created_at=AT)
+    roast.refresh_from_db()
+    write(roast)
+    client = Client()
+    client.force_login(anna)
+    page = client.get(f"/reports/{roast.pk}/").content.decode()
+    for words in ("Sweetness 8.5", "91.5", "78.4", "Colour, whole: nothing", "House gold, version 3"):
+        assert words in page
+    assert version.pk not in page
 
 
 def test_an_open_roast_has_no_report_yet() -> None:
