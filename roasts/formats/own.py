@@ -50,6 +50,16 @@ KINDS = frozenset(
 SOURCES = frozenset({"device", "inferred", "person"})
 STATES = frozenset("off preheating stabilising charge roasting cooling shutdown unknown".split())
 UNITS = frozenset({"c", "c_per_min", "number"})
+#: What a number about a batch may be; what lies outside is a slip of whoever wrote the file, and is left out.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "lead_in_s": (0.0, 86_400.0),
+    "weight_in_g": (0.1, 1_000_000.0),
+    "weight_out_g": (0.1, 1_000_000.0),
+    "moisture_in_percent": (0.0, 100.0),
+    "moisture_out_percent": (0.0, 100.0),
+    "colour_whole": (0.0, 1000.0),
+    "colour_ground": (0.0, 1000.0),
+}
 #: Of what Artisan alone knows only plain values come back; a file cannot make us hold more of them than this.
 MAX_CARRIED = 400
 
@@ -315,10 +325,18 @@ def _metadata(value: Literal, found: Findings) -> Metadata:
             continue
         try:
             read = text_of if isinstance(field.default, str) else number_of
-            fields[field.name] = read(value[field.name])
+            fields[field.name] = _bounded(field.name, read(value[field.name]))
         except WrongType as error:
             found.drop(f"{field.name}: {error}")
     return Metadata(**fields)
+
+
+def _bounded(name: str, value: str | float) -> str | float:
+    """The value; WrongType for a number that no batch can have."""
+    low, high = BOUNDS.get(name, (-math.inf, math.inf))
+    if not isinstance(value, str) and not low <= value <= high:
+        raise WrongType("a number out of range")
+    return value
 
 
 def _moment(value: Literal, found: Findings) -> dt.datetime | None:

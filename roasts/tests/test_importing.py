@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import io
 import json
@@ -22,7 +23,7 @@ from kernel.models import AuditEntry, Organization
 from roasts.alog import read_alog
 from roasts.curve import first_of
 from roasts.files import exporting, import_rows, importing, services_imports
-from roasts.formats.imported import MAX_FILE_BYTES
+from roasts.formats.imported import MAX_FILE_BYTES, Metadata
 from roasts.formats.reading import read_roast
 from roasts.formats.writing import FORMATS, write_roast
 from roasts.models import ImportedFile, Machine, Roast, RoastEvent, Sample
@@ -462,3 +463,31 @@ def test_what_no_database_takes_is_left_out_of_our_own_format_too(people: People
     told = [stored.computed, stored.carried, stored.special_events, stored.metadata]
     assert "\\u0000" not in json.dumps(told, allow_nan=False)
     assert write_roast(exporting.load_roast(Roast.objects.get()), "ndjson")
+
+
+NASTY = ("a\0b", "\ud800", "x" * 5_000, "é🫘" * 300, -1.0, 0, 1e-9, 1e11, 1e15, True, "7", [])
+WRITTEN_AS = sorted(set(FORMATS) - {"png", "svg"})
+
+
+@pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value)[:20])
+def test_whatever_stands_in_the_metadata_the_roast_is_filed_shown_and_written_again(people: People, value: Any) -> None:
+    whole = json.loads(write_roast(read_alog(file_of()), "json"))
+    names = [field.name for field in dataclasses.fields(Metadata)]
+    whole["metadata"] = dict.fromkeys(names, value) | {"roasted_at": "2026-03-08T10:44:57+09:00"}
+    roast = Roast.objects.get(pk=import_one(people, json.dumps(whole).encode(), file_name=f"{value}.json").roast.pk)
+    assert roast.started_at.year == 2026
+    for name in ("weight_in_g", "weight_out_g", "moisture_in_percent", "colour_whole"):
+        assert getattr(roast, name) is None or 0 <= getattr(roast, name) <= 1_000_000
+    for name in WRITTEN_AS:
+        assert FORMATS[name].write(exporting.load_roast(roast))
+
+
+@pytest.mark.parametrize("begin_s", [-1e14, -1e6, 1e6, 1e11, 1e14])
+def test_a_log_whose_clock_begins_anywhere_is_filed_or_refused_in_words(people: People, begin_s: float) -> None:
+    data = file_of(timex=[begin_s + second for second in range(10)])
+    try:
+        roast = import_one(people, data).roast
+    except ApiError as error:
+        assert error.status == 422 and error.how_to_fix
+    else:
+        assert 1979 < roast.started_at.year < 2101
