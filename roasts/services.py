@@ -201,7 +201,7 @@ def _file_mark(machine: Machine, roast_id: str, decision: recorder.MarkEvent) ->
         kind=decision.kind,
         source=decision.source,
         **({} if is_once else values),
-        defaults={**values, "confidence": decision.confidence},
+        defaults={**values, "confidence": decision.confidence, "text": decision.text},
     )
     if is_new:
         _stream_event(machine.organization, machine.pk, event, now=decision.at)

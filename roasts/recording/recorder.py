@@ -74,13 +74,14 @@ class RecordSample:
 
 @dataclass(frozen=True, slots=True)
 class MarkEvent:
-    """A mark on the curve; ``source`` is ``device`` or ``inferred``."""
+    """A mark on the curve; ``source`` is ``device`` or ``inferred``, ``text`` what a bridge said of it."""
 
     kind: str
     elapsed_ms: int
     source: str
     confidence: float
     at: dt.datetime
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,7 @@ class _Follower:
             state=state,
             bean_temp_c=values.get("bean_temp_c"),
             infrared_temp_c=values.get("infrared_temp_c"),
+            environment_temp_c=values.get("environment_temp_c"),
             exhaust_temp_c=values.get("exhaust_temp_c"),
             ambient_temp_c=values.get("ambient_temp_c"),
             rate_of_rise_c_per_min=values.get("rate_of_rise_c_per_min"),
@@ -322,7 +323,7 @@ class _Follower:
         if not 0 <= elapsed_ms <= recorder.LONGEST_MS:
             self._taken.late_events.append(event)
             return
-        mark = recorder.MarkEvent(event.kind, elapsed_ms, event.source, event.confidence, event.at)
+        mark = recorder.MarkEvent(event.kind, elapsed_ms, event.source, event.confidence, event.at, event.text)
         self._act(mark, self._taken.sequence << INDEX_BITS)
 
     def _charge(self, event: Event) -> None:
@@ -337,10 +338,18 @@ class _Follower:
         begun = len(self._taken.acts)
         fed_ms = self._feed(MachineState.CHARGE, event, device_ms - 1) + 1
         self._feed(MachineState.ROASTING, event, fed_ms)
+        self._say_at_charge(begun, event.text)
         opened = self._recording.roast
         if opened is not None and fed_ms != device_ms:
             self._recording = replace(self._recording, roast=replace(opened, offset_ms=-device_ms))
             self._shift_opening(begun, device_ms, fed_ms)
+
+    def _say_at_charge(self, begun: int, text: str) -> None:
+        """The recorder marks the charge itself; what the sender said of it belongs to that mark."""
+        for place in range(begun, len(self._taken.acts)):
+            filing = self._taken.acts[place]
+            if text and isinstance(filing.decision, recorder.MarkEvent) and filing.decision.kind == "charge":
+                self._taken.acts[place] = replace(filing, decision=replace(filing.decision, text=text))
 
     def _shift_opening(self, begun: int, device_ms: int, fed_ms: int) -> None:
         """The roast began before points that are gone: say when, and that they are missing."""

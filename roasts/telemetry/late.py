@@ -155,7 +155,8 @@ def _place_event(machine_id: str, event: Event, now: dt.datetime) -> None:
     device_ms = event.device_ms if event.device_ms is not None else -1
     as_point = Point(0, event.at, device_ms, {})
     elapsed_ms = _elapsed_ms(roast, as_point, known)
-    mark = MarkEvent(event.kind, elapsed_ms, event.source or EventSource.DEVICE.value, event.confidence, event.at)
+    source = event.source or EventSource.DEVICE.value
+    mark = MarkEvent(event.kind, elapsed_ms, source, event.confidence, event.at, event.text)
     roast_services.file_decisions(roast.machine, [Filing(roast.pk, "", 0, mark)], now=now)
 
 

@@ -38,8 +38,9 @@ from roasts.telemetry.signing import PublicHalf, Verdict
 _LATEST = (
     ("written_at", "timestamptz"), ("rate_of_rise_c_per_min", "float8"), ("are_beans_proved", "boolean"),
     ("quality", "jsonb"), ("state", "varchar"), ("at", "timestamptz"), ("sequence", "bigint"), ("device_ms", "bigint"),
-    ("bean_temp_c", "float8"), ("infrared_temp_c", "float8"), ("exhaust_temp_c", "float8"), ("heater_step", "int"),
-    ("fan_step", "int"), ("drum_step", "int"), ("fan_rpm", "int"), ("voltage_v", "int"),
+    ("bean_temp_c", "float8"), ("infrared_temp_c", "float8"), ("exhaust_temp_c", "float8"),
+    ("environment_temp_c", "float8"), ("ambient_temp_c", "float8"), ("heater_step", "int"), ("fan_step", "int"),
+    ("drum_step", "int"), ("fan_rpm", "int"), ("voltage_v", "int"),
 )  # fmt: skip
 _BATCH = (
     ("machine_id", "varchar"), ("sequence", "bigint"), ("at", "timestamptz"), ("received_at", "timestamptz"),

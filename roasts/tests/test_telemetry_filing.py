@@ -278,6 +278,30 @@ def test_the_machine_shows_the_newest_reading(send: Send, machine: Machine) -> N
     assert shown is None or shown["bean_temp_c"] == point(39)["bean_temp_c"]
 
 
+def test_the_machine_shows_every_temperature_that_a_bridge_sends(send: Send, machine: Machine) -> None:
+    told(send(1, span(0, 60)))
+    told(send(2, span(60, 70, environment_temp_c=211.5, exhaust_temp_c=180.5, ambient_temp_c=23.5)))
+    latest = MachineReading.objects.get(machine=machine)
+    assert (latest.environment_temp_c, latest.exhaust_temp_c, latest.ambient_temp_c) == (211.5, 180.5, 23.5)
+
+
+def test_what_a_bridge_says_of_a_mark_is_kept_with_it(send: Send) -> None:
+    said = [
+        {"kind": "charge", "at": text(BEGUN + dt.timedelta(seconds=CHARGE_S)), "text": "door open for long"},
+        {"kind": "dry_end", "at": text(BEGUN + dt.timedelta(seconds=100)), "text": "all yellow"},
+    ]
+    told(send(1, span(0, 120, state=None), events=said))
+    late = {"kind": "first_crack_start", "at": text(BEGUN + dt.timedelta(seconds=110)), "text": "one loud one"}
+    told(send(2, span(120, 130, state=None)))
+    told(send(3, [], events=[late]))
+    device = RoastEvent.objects.filter(source="device")
+    assert dict(device.values_list("kind", "text")) == {
+        "charge": "door open for long",
+        "dry_end": "all yellow",
+        "first_crack_start": "one loud one",
+    }
+
+
 def test_a_late_envelope_does_not_turn_the_page_back(send: Send, machine: Machine) -> None:
     told(send(1, span(0, 20)))
     told(send(3, span(30, 40)))
