@@ -61,14 +61,16 @@ class RowAct(Endpoint):
 
     body: ClassVar[type[serializers.Serializer]]
     status: ClassVar[int] = 200
+    #: Takes who asks, the row, the body's fields by their names, and ``now``; what it returns is shown.
+    service: ClassVar[Callable[..., Any]]
 
     def find(self, request: Request, row_id: str) -> Any:
         """The principal's organisation's row, or NotFound."""
         raise NotImplementedError
 
     def act(self, who: Principal, row: Any, body: dict[str, Any], now: dt.datetime) -> Any:
-        """Call the one service; what it returns is shown."""
-        raise NotImplementedError
+        """Call the one service; a view whose body is not what the service takes calls it in its own words."""
+        return self.service(who, row, **body, now=now)
 
     def show(self, request: Request, row: Any) -> Response:
         """The answer, with ``self.status``."""
@@ -84,12 +86,17 @@ class RowAct(Endpoint):
 
 def acts(
     operation_id: str, description: str, body: type[serializers.Serializer], answer: Any, *refusals: int,
-    status: int = 200,
+    status: int = 200, service: Callable[..., Any] | None = None,
 ) -> Callable[[type[RowAct]], type[RowAct]]:
-    """What one act takes and answers, for the view and for OpenAPI. ``refusals``: 409 and 422, if none is named."""
+    """What one act takes, does and answers, for the view and for OpenAPI. ``refusals``: 409 and 422, if none is named.
+
+    ``service`` None: the view says in ``act`` what it does.
+    """
 
     def described(view: type[RowAct]) -> type[RowAct]:
         view.body, view.status = body, status
+        if service is not None:
+            view.service = staticmethod(service)
         told = extend_schema(
             operation_id=operation_id, description=description, request=body,
             responses={status: answer, **errors(*(refusals or (409, 422)))},

@@ -164,23 +164,18 @@ class AlarmAct(RowAct):
 @acts(
     "shelve_alarm",
     "Set one alarm aside: a high one for 10 min at most, any other for 60. Raised anew, it shows.",
-    ShelveBody, AlarmRowSerializer,
+    ShelveBody, AlarmRowSerializer, service=services_alarms.shelve_alarm,
 )  # fmt: skip
 class AlarmShelve(AlarmAct):
     """`POST /v1/alarms/{id}/shelve` {minutes, reason}."""
 
-    def act(self, who: Principal, alarm: Alarm, body: dict[str, Any], now: dt.datetime) -> Alarm:
-        return services_alarms.shelve_alarm(who, alarm, minutes=body["minutes"], reason=body["reason"], now=now)
-
 
 @acts(
-    "unshelve_alarm", "It shows again; one that is not shelved stays as it is.", NothingBody, AlarmRowSerializer
+    "unshelve_alarm", "It shows again; one that is not shelved stays as it is.", NothingBody, AlarmRowSerializer,
+    service=services_alarms.unshelve_alarm,
 )
 class AlarmUnshelve(AlarmAct):
     """`POST /v1/alarms/{id}/unshelve`."""
-
-    def act(self, who: Principal, alarm: Alarm, body: dict[str, Any], now: dt.datetime) -> Alarm:
-        return services_alarms.unshelve_alarm(who, alarm, now=now)
 
 
 alarm_urlpatterns = [

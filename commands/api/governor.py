@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from django.db.models import QuerySet
@@ -15,17 +14,16 @@ from rest_framework.response import Response
 from commands import services
 from commands.api import serializers as shapes
 from commands.api.orders import OrderAct, machine_or_404
-from commands.models import BreakerTrip, GovernorPolicy, Proposal
+from commands.models import BreakerTrip, GovernorPolicy
 from commands.records import attendance, grants
 from commands.records.approvals import FINDINGS
 from commands.rules import policies, policy
 from kernel import clock
-from kernel.endpoints import Endpoint, acts, one_page, principal_of
+from kernel.endpoints import Endpoint, RowAct, acts, one_page, principal_of
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters
-from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
 
@@ -113,26 +111,20 @@ class TripPageSerializer(serializers.Serializer):
     "veto_proposal",
     "Stop an order that would run by itself (L4). 403 `role_required`; 409 `not_open_to_veto`, "
     "`too_late` (on the wire, or settled).",
-    VetoBody, shapes.ProposalSerializer,
+    VetoBody, shapes.ProposalSerializer, service=services.veto_proposal,
 )
 class ProposalVeto(OrderAct):
     """`POST /v1/proposals/{id}/veto`."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services.veto_proposal(who, order, text=body["text"], now=now)
 
 
 @acts(
     "review_proposal",
     "Say what you found of an agent's order that ran without anybody's yes (L5, or L4 unvetoed). "
     "403 `role_required`, `owner_cannot_review`; 409 `not_for_review`, `reviewed_already`.",
-    ReviewBody, shapes.ProposalSerializer,
+    ReviewBody, shapes.ProposalSerializer, service=services.review_proposal,
 )
 class ProposalReview(OrderAct):
     """`POST /v1/proposals/{id}/review`."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services.review_proposal(who, order, finding=body["finding"], text=body["text"], now=now)
 
 
 class MachineAttend(Endpoint):
@@ -241,25 +233,25 @@ class BreakerTripList(Endpoint):
         return one_page(_trips_of(request), filters, columns=columns, order=("-at", "-id"), render=render_trip)
 
 
-class BreakerTripSeen(Endpoint):
+@acts(
+    "see_breaker_trip",
+    "An operator has seen that an agent is trusted less here; the first one stays. It raises nothing: "
+    "only a lead's new grant does.",
+    shapes.NothingBody, TripSerializer, service=grants.see_lowering,
+)
+class BreakerTripSeen(RowAct):
     """`POST /v1/breaker-trips/{id}/seen`."""
 
     needs = {"POST": "operate"}
 
-    @extend_schema(
-        operation_id="see_breaker_trip",
-        description="An operator has seen that an agent is trusted less here; the first one stays. It raises nothing: "
-        "only a lead's new grant does.",
-        request=shapes.NothingBody,
-        responses={200: TripSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, trip_id: str) -> Response:
-        trip = _trips_of(request).filter(pk=trip_id).first()
+    def find(self, request: Request, row_id: str) -> BreakerTrip:
+        trip = _trips_of(request).filter(pk=row_id).first()
         if trip is None:
             raise NotFound("trip_not_found", "There is no such trip here.", "List them with GET /v1/breaker-trips.")
-        read_body(shapes.NothingBody, request)
-        return Response(render_trip(grants.see_lowering(principal_of(request), trip, now=clock.now())))
+        return trip
+
+    def show(self, request: Request, row: BreakerTrip) -> Response:
+        return Response(render_trip(row))
 
 
 def _trips_of(request: Request) -> QuerySet[BreakerTrip]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from django.db import connection, transaction
@@ -15,6 +14,7 @@ from commands import services, situation
 from commands.api import serializers as shapes
 from commands.lifecycle import Status
 from commands.models import ExecutionStage, Grant, Proposal
+from commands.records.moves import WITH_NAMES
 from commands.rules.conversion import CONTROL_OF, OrderType
 from commands.rules.envelopes import render_envelope
 from kernel import clock
@@ -30,7 +30,6 @@ from kernel.schema import errors
 from kernel.serializers import read_body, read_filters
 from roasts.models import Machine, Roast
 
-WITH_NAMES = ("organization", "machine", "proposer_agent", "proposer_user", "approver", "reviewed_by")
 _FILED = OpenApiResponse(
     shapes.ProposalSerializer,
     description="Judged and filed. `status`: PENDING_APPROVAL, APPROVED, or REJECTED with every reason.",
@@ -202,39 +201,30 @@ class OrderAct(RowAct):
     "shown in `approvals`. 403 `agents_cannot_approve`, `proposer_cannot_approve`, "
     "`owner_cannot_approve`, `role_required`; 409 `not_awaiting_approval` (says by whom), `expired`, "
     "`approved_already`; 412 `stale_digest`.",
-    shapes.ApproveBody, shapes.ProposalSerializer, 409, 412, 422,
+    shapes.ApproveBody, shapes.ProposalSerializer, 409, 412, 422, service=services.approve_proposal,
 )
 class ProposalApprove(OrderAct):
     """`POST /v1/proposals/{id}/approve`. Who may is the governor's to say, by name, so a member gets as far as it."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services.approve_proposal(who, order, digest=body["digest"], now=now)
 
 
 @acts(
     "reject_proposal",
     "Turn a held order down, with a reason. 403 `role_required`; "
     "409 `not_awaiting_approval`, `expired`.",
-    shapes.RejectBody, shapes.ProposalSerializer,
+    shapes.RejectBody, shapes.ProposalSerializer, service=services.reject_proposal,
 )
 class ProposalReject(OrderAct):
     """`POST /v1/proposals/{id}/reject`."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services.reject_proposal(who, order, code=body["code"], text=body["text"], now=now)
 
 
 @acts(
     "adopt_proposal",
     "Make an agent's advice, or its held order, your own: a new order, judged as yours. "
     "403 `agents_cannot_adopt`; 409 `not_advice`, `already_adopted`, `expired`.",
-    shapes.NothingBody, _FILED, status=201,
+    shapes.NothingBody, _FILED, status=201, service=services.adopt_proposal,
 )
 class ProposalAdopt(OrderAct):
     """`POST /v1/proposals/{id}/adopt`."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services.adopt_proposal(who, order, now=now)
 
 
 @acts(
@@ -243,13 +233,10 @@ class ProposalAdopt(OrderAct):
     "the machine has said what came of it: nothing more of it is sent, then it is ABORTED, with the step it stands "
     "at, or COMPLETED where everything had left already. It makes nothing safe: that is STOP. "
     "409 `in_doubt` (nothing more is sent anyway: resolve it), `not_abortable`.",
-    shapes.AbortBody, shapes.ProposalSerializer,
+    shapes.AbortBody, shapes.ProposalSerializer, service=services.abort_proposal,
 )
 class ProposalAbort(OrderAct):
     """`POST /v1/proposals/{id}/abort`."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services.abort_proposal(who, order, text=body["text"], now=now)
 
 
 class ProposalTimeline(Endpoint):

@@ -11,28 +11,21 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api.serializers import WholeField
 from commands.history import services_alerts
 from commands.history.alerts import Kind, Severity
 from commands.models import Alert
 from kernel import clock
+from kernel.endpoints import Endpoint, RowAct, acts, principal_of
 from kernel.errors import NotFound
-from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, Requires
 from kernel.principals import Principal
-from kernel.schema import errors
-from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
+from kernel.serializers import StrictSerializer, TextField, read_filters
 
 
 def _words(enumeration: Any) -> list[str]:
     return [word.value for word in enumeration]
-
-
-def _principal(request: Request) -> Principal:
-    return request.principal  # type: ignore[attr-defined]
 
 
 class AlertFilters(ListFilters):
@@ -126,10 +119,8 @@ def alerts_of(principal: Principal, filters: dict[str, Any], now: dt.datetime) -
     return in_state(rows, filters["state"], now)
 
 
-class AlertList(APIView):
+class AlertList(Endpoint):
     """`GET /v1/analytics/alerts`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_alerts",
@@ -141,7 +132,7 @@ class AlertList(APIView):
         filters = read_filters(AlertFilters, request)
         now = clock.now()
         return paginate(
-            alerts_of(_principal(request), filters, now),
+            alerts_of(principal_of(request), filters, now),
             order=("-raised_at", "-id"),
             limit=filters["limit"],
             cursor=filters.get("cursor"),
@@ -151,68 +142,50 @@ class AlertList(APIView):
 
 def alert_or_404(request: Request, alert_id: str) -> Alert:
     """The organisation's alert; another's is not there."""
-    alert = Alert.objects.for_principal(_principal(request)).filter(pk=alert_id).first()
+    alert = Alert.objects.for_principal(principal_of(request)).filter(pk=alert_id).first()
     if alert is None:
         raise NotFound("alert_not_found", "There is no such alert here.", "List them with GET /v1/analytics/alerts.")
     return alert
 
 
-class AlertAcknowledge(APIView):
+class AlertAct(RowAct):
+    """One thing done to an alert, by an operator."""
+
+    needs = {"POST": "operate"}
+
+    def find(self, request: Request, row_id: str) -> Alert:
+        return alert_or_404(request, row_id)
+
+    def show(self, request: Request, row: Alert) -> Response:
+        return Response(services_alerts.alert_document(row, clock.now()))
+
+
+@acts(
+    "acknowledge_alert", "A person has seen it; the first one stays.", SeenAlertBody, AlertSerializer,
+    service=services_alerts.acknowledge_alert,
+)  # fmt: skip
+class AlertAcknowledge(AlertAct):
     """`POST /v1/alerts/{id}/acknowledge`."""
 
-    permission_classes = [Requires("operate")]
 
-    @extend_schema(
-        operation_id="acknowledge_alert",
-        description="A person has seen it; the first one stays.",
-        request=SeenAlertBody,
-        responses={200: AlertSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, alert_id: str) -> Response:
-        alert, now = alert_or_404(request, alert_id), clock.now()
-        read_body(SeenAlertBody, request)
-        alert = services_alerts.acknowledge_alert(_principal(request), alert, now=now)
-        return Response(services_alerts.alert_document(alert, now))
-
-
-class AlertResolve(APIView):
+@acts(
+    "resolve_alert", "It is dealt with; a resolved one stays as it is. Newer evidence raises a new alert.",
+    ResolveAlertBody, AlertSerializer, service=services_alerts.resolve_alert,
+)  # fmt: skip
+class AlertResolve(AlertAct):
     """`POST /v1/alerts/{id}/resolve`."""
 
-    permission_classes = [Requires("operate")]
 
-    @extend_schema(
-        operation_id="resolve_alert",
-        description="It is dealt with; a resolved one stays as it is. Newer evidence raises a new alert.",
-        request=ResolveAlertBody,
-        responses={200: AlertSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, alert_id: str) -> Response:
-        alert, now = alert_or_404(request, alert_id), clock.now()
-        body = read_body(ResolveAlertBody, request)
-        alert = services_alerts.resolve_alert(_principal(request), alert, text=body["text"], now=now)
-        return Response(services_alerts.alert_document(alert, now))
-
-
-class AlertShelve(APIView):
+@acts(
+    "shelve_alert", "Out of sight for so many minutes, with a reason; then it is back. 409 `already_resolved`.",
+    ShelveAlertBody, AlertSerializer,
+)  # fmt: skip
+class AlertShelve(AlertAct):
     """`POST /v1/alerts/{id}/shelve`."""
 
-    permission_classes = [Requires("operate")]
-
-    @extend_schema(
-        operation_id="shelve_alert",
-        description="Out of sight for so many minutes, with a reason; then it is back. 409 `already_resolved`.",
-        request=ShelveAlertBody,
-        responses={200: AlertSerializer, **errors(409, 422)},
-    )
-    @idempotent
-    def post(self, request: Request, alert_id: str) -> Response:
-        alert, now = alert_or_404(request, alert_id), clock.now()
-        body = read_body(ShelveAlertBody, request)
+    def act(self, who: Principal, alert: Alert, body: dict[str, Any], now: dt.datetime) -> Alert:
         until = now + dt.timedelta(minutes=body["minutes"])
-        alert = services_alerts.shelve_alert(_principal(request), alert, until=until, reason=body["reason"], now=now)
-        return Response(services_alerts.alert_document(alert, now))
+        return services_alerts.shelve_alert(who, alert, until=until, reason=body["reason"], now=now)
 
 
 alert_urlpatterns = [

@@ -251,50 +251,38 @@ class PlanAct(RowAct):
     "approve_plan",
     "Approve exactly these orders in exactly this order. Refusals as for one order; "
     "412 `stale_digest`, 409 `not_awaiting_approval`.",
-    PlanApproveBody, OrderPlanSerializer, 409, 412, 422,
+    PlanApproveBody, OrderPlanSerializer, 409, 412, 422, service=services_plans.approve_plan,
 )
 class PlanApprove(PlanAct):
     """`POST /v1/plans/{id}/approve`."""
-
-    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
-        return services_plans.approve_plan(who, plan, digest=body["digest"], now=now)
 
 
 @acts(
     "reject_plan",
     "Turn a held plan down, with a reason.",
-    PlanRejectBody, OrderPlanSerializer,
+    PlanRejectBody, OrderPlanSerializer, service=services_plans.reject_plan,
 )
 class PlanReject(PlanAct):
     """`POST /v1/plans/{id}/reject`."""
-
-    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
-        return services_plans.reject_plan(who, plan, code=body["code"], text=body["text"], now=now)
 
 
 @acts(
     "veto_plan",
     "Stop a plan in its veto window.",
-    WordsBody, OrderPlanSerializer,
+    WordsBody, OrderPlanSerializer, service=services_plans.veto_plan,
 )
 class PlanVeto(PlanAct):
     """`POST /v1/plans/{id}/veto`."""
-
-    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
-        return services_plans.veto_plan(who, plan, text=body["text"], now=now)
 
 
 @acts(
     "abort_plan",
     "Call a plan off: what waits never goes; the order that is on the wire writes nothing more. "
     "It makes nothing safe: that is STOP. 409 `plan_over`, `in_doubt`.",
-    WordsBody, OrderPlanSerializer,
+    WordsBody, OrderPlanSerializer, service=services_plans.abort_plan,
 )
 class PlanAbort(PlanAct):
     """`POST /v1/plans/{id}/abort`."""
-
-    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
-        return services_plans.abort_plan(who, plan, text=body["text"], now=now)
 
 
 @acts(
@@ -302,13 +290,10 @@ class PlanAbort(PlanAct):
     "A new plan that takes back, the last first, what a plan that stopped half-way has moved; judged "
     "like any other. 409 `not_stopped`, `already_compensated`, `nothing_to_compensate`, `nothing_confirmed`, "
     "`moved_since`.",
-    GoBackBody, _FILED, status=201,
+    GoBackBody, _FILED, status=201, service=services_rollback.compensate_plan,
 )
 class PlanCompensate(PlanAct):
     """`POST /v1/plans/{id}/compensate`."""
-
-    def act(self, who: Principal, plan: Plan, body: dict[str, Any], now: dt.datetime) -> Plan:
-        return services_rollback.compensate_plan(who, plan, reasoning=body["reasoning"], now=now)
 
 
 @acts(
@@ -316,13 +301,10 @@ class PlanCompensate(PlanAct):
     "A new order, of whoever asks, that brings the control back to where it was read before this "
     "order moved it; judged like any other. 409 `not_a_setting`, `not_settled`, `nothing_moved`, "
     "`nothing_confirmed`, `moved_since`.",
-    GoBackBody, shapes.ProposalSerializer, status=201,
+    GoBackBody, shapes.ProposalSerializer, status=201, service=services_rollback.roll_back_order,
 )
 class ProposalRollback(OrderAct):
     """`POST /v1/proposals/{id}/rollback`."""
-
-    def act(self, who: Principal, order: Proposal, body: dict[str, Any], now: dt.datetime) -> Proposal:
-        return services_rollback.roll_back_order(who, order, reasoning=body["reasoning"], now=now)
 
 
 @acts(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jsonschema
 import pytest
 from django.urls import get_resolver
+from rest_framework.fields import empty
 from rest_framework.views import APIView
 
+from kernel.endpoints import RowAct
 from roastops import api_words
 
 
@@ -19,8 +22,8 @@ def schema(db: None, api: Any) -> dict[str, Any]:
     return answer.json()
 
 
-def api_routes() -> list[tuple[str, set[str]]]:
-    """Every DRF route under /v1 and its methods."""
+def api_views() -> list[tuple[str, type[APIView]]]:
+    """Every DRF route under /v1 and its view."""
     found = []
 
     def walk(resolver: Any, prefix: str) -> None:
@@ -31,10 +34,31 @@ def api_routes() -> list[tuple[str, set[str]]]:
             else:
                 view = getattr(entry.callback, "cls", None) or getattr(entry.callback, "view_class", None)
                 if view and issubclass(view, APIView) and route.startswith("v1/"):
-                    found.append((route, {m for m in ("get", "post", "put", "patch", "delete") if hasattr(view, m)}))
+                    found.append((route, view))
 
     walk(get_resolver(), "")
     return found
+
+
+def api_routes() -> list[tuple[str, set[str]]]:
+    """Every DRF route under /v1 and its methods."""
+    methods = ("get", "post", "put", "patch", "delete")
+    return [(route, {method for method in methods if hasattr(view, method)}) for route, view in api_views()]
+
+
+def test_the_body_of_an_act_is_what_its_service_takes() -> None:
+    """Fields go to the service by their names: one too many, or one too few, would be a 500."""
+    plain = [view for _, view in api_views() if issubclass(view, RowAct) and view.act is RowAct.act]
+    assert len(plain) >= 15
+    for view in plain:
+        _who, _row, *named = inspect.signature(view.service).parameters.values()
+        assert all(each.kind is each.KEYWORD_ONLY for each in named), view
+        taken = {each.name: each.default is each.empty for each in named}
+        fields = view.body().fields
+        always = {name for name, field in fields.items() if field.required or field.default is not empty}
+        assert set(fields) | {"now"} <= set(taken), view
+        assert {name for name, is_needed in taken.items() if is_needed} <= always | {"now"}, view
+
 
 
 def test_every_endpoint_is_described(schema: dict[str, Any]) -> None:
