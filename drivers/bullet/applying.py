@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drivers.bullet.tables import BulletModel
@@ -13,7 +12,6 @@ from drivers.port import (
     DriverError,
     InDoubt,
     MachineState,
-    NotSent,
     Outcome,
     ProtocolError,
     Quality,
@@ -21,8 +19,8 @@ from drivers.port import (
     Receipt,
     SettingOrder,
     StateOrder,
-    WireWrite,
 )
+from drivers.steering import Attempt
 from kernel import clock
 
 if TYPE_CHECKING:
@@ -35,36 +33,6 @@ STATE_SETTLE_S = 3.0
 _POLL_PAUSE_S = 0.03
 #: An R2 shows its state, never its preheat temperature (reference §2.3): that one is sent, not proved.
 UNTOLD_PREHEAT = "It preheats. The temperature was sent; this machine does not tell it: look at the panel."
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What has happened so far to one order; becomes its receipt."""
-
-    order_id: str
-    started_s: float
-    value_before: int | None = None
-    value_after: int | None = None
-    writes: list[WireWrite] = field(default_factory=list)
-    has_tried: bool = False  # a write was begun: something may have left
-
-    def receipt(
-        self, outcome: Outcome, reason: str = "", message: str = "", *, proof: Reading | None = None,
-    ) -> Receipt:
-        """The receipt, as of now."""
-        return Receipt(
-            order_id=self.order_id, outcome=outcome, reason=reason, message=message, writes=tuple(self.writes),
-            value_before=self.value_before, value_after=self.value_after, proof=proof,
-            started_monotonic_s=self.started_s,
-            first_byte_monotonic_s=self.writes[0].monotonic_s if self.writes else None,
-            proved_monotonic_s=proof.monotonic_s if proof is not None and outcome is Outcome.PROVED else None,
-        )
-
-    def failed(self, error: DriverError) -> Receipt:
-        """An error of the wire: nothing left, or in doubt."""
-        is_unsent = not self.has_tried or (isinstance(error, NotSent) and not self.writes)
-        outcome = Outcome.NOT_SENT if is_unsent else Outcome.IN_DOUBT
-        return self.receipt(outcome, error.code, error.message)
 
 
 def apply_setting(machine: Bullet, order: SettingOrder, deadline_s: float) -> Receipt:

@@ -7,7 +7,6 @@ How an order becomes steps is in `applying.py`; how heat goes down is in `safing
 from __future__ import annotations
 
 import threading
-from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,6 @@ from drivers.bullet.readings import FIELDS, DeviceClock, MachineTime, SensorChec
 from drivers.bullet.tables import R1, BulletModel
 from drivers.bullet.usb import NoAnswer, UsbOptions, UsbPort
 from drivers.port import (
-    ABORTS_REMEMBERED,
     Capabilities,
     Hooks,
     Identity,
@@ -31,6 +29,7 @@ from drivers.port import (
     WireWrite,
     WriteNote,
 )
+from drivers.steering import Steered
 from kernel import clock
 
 MODEL = "Aillio Bullet R1"
@@ -41,13 +40,14 @@ _POLL_TRIES = 3  # one for an idle message, one for a slip, one for good
 _POLL_RETRIES_MAX_S = 0.5
 
 
-class Bullet:
+class Bullet(Steered):
     """What the drivers of both models share. See :class:`drivers.port.Driver`."""
 
     def __init__(
         self, model: BulletModel, *, usb_options: UsbOptions | None, hooks: Hooks | None, fields: frozenset[str],
         poll_interval_s: float,
     ) -> None:
+        super().__init__()
         self.model = model
         self.port = UsbPort(usb_options, model)
         self.hooks: Hooks = hooks or NoHooks()
@@ -56,13 +56,7 @@ class Bullet:
             controls=dict(model.ranges), states=model.askable_states, poll_interval_s=poll_interval_s, fields=fields,
         )
         self.latest: Reading | None = None
-        self.generation = 0  # rises with every make_safe: an apply of an older one stops at its next step
-        self.aborted: deque[str] = deque(maxlen=ABORTS_REMEMBERED)  # ids of orders that may write nothing more
-        self.is_applying = False
-        self.is_order_leaving = False  # a step of an order may be about to reach the wire
         self.last_heat_up_s = float("-inf")
-        self.apply_lock = threading.Lock()
-        self.safe_lock = threading.Lock()
         self.last_step_s = 0.0
         self._poll_lock = threading.Lock()
         self._sequence = 0
@@ -85,28 +79,15 @@ class Bullet:
         """A reading for STOP, which must go on stepping: never later than about twice ``wait_s``."""
         raise NotImplementedError
 
-    # -- the port --
+    # -- the port; `apply`, `make_safe` and `abort` are `Steered`'s --
 
-    def apply(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
-        """Carry out one order, bounded by ``deadline_s``; everything that may happen is in the receipt."""
-        with self.apply_lock:
-            self.is_applying = True
-            try:
-                if isinstance(order, SettingOrder):
-                    return applying.apply_setting(self, order, deadline_s)
-                return applying.apply_state(self, order, deadline_s)
-            finally:
-                self.is_applying = False
+    def _carry_out(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
+        if isinstance(order, SettingOrder):
+            return applying.apply_setting(self, order, deadline_s)
+        return applying.apply_state(self, order, deadline_s)
 
-    def make_safe(self, deadline_s: float, order_id: str = "make_safe") -> Receipt:
-        """Heat down, from any thread, before anything else: see :func:`drivers.bullet.safing.make_safe`."""
-        self.generation += 1
-        with self.safe_lock:
-            return safing.make_safe(self, deadline_s, order_id)
-
-    def abort(self, order_id: str) -> None:
-        """The order of this id writes nothing more, from any thread; its apply holds and reads back."""
-        self.aborted.append(order_id)
+    def _bring_down(self, deadline_s: float, order_id: str) -> Receipt:
+        return safing.make_safe(self, deadline_s, order_id)
 
     def close(self) -> None:
         """Let the machine go. It keeps its last settings: nothing is sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drivers.lines import greeting
@@ -12,7 +12,6 @@ from drivers.port import (
     Control,
     DriverError,
     MachineState,
-    NotSent,
     Outcome,
     Quality,
     Reading,
@@ -23,6 +22,7 @@ from drivers.port import (
     WireWrite,
     longest_age_s,
 )
+from drivers.steering import Attempt
 from kernel import clock
 
 if TYPE_CHECKING:
@@ -36,36 +36,16 @@ _PAUSE_S = 0.02
 Refusal = tuple[str, str]
 
 
-@dataclass(slots=True)
-class Attempt:
-    """What has happened so far to one order; becomes its receipt."""
+@dataclass(slots=True, kw_only=True)
+class LineAttempt(Attempt):
+    """One order's one command, its deadline, and the stop it must not outlive."""
 
-    order_id: str
-    started_s: float
     deadline_at_s: float
     generation: int
-    value_before: int | None = None
-    value_after: int | None = None
-    writes: list[WireWrite] = field(default_factory=list)
-    has_tried: bool = False  # a write was begun: something may have left
 
-    def receipt(
-        self, outcome: Outcome, reason: str = "", message: str = "", *, proof: Reading | None = None,
-    ) -> Receipt:
-        """The receipt, as of now."""
-        return Receipt(
-            order_id=self.order_id, outcome=outcome, reason=reason, message=message, writes=tuple(self.writes),
-            value_before=self.value_before, value_after=self.value_after, proof=proof,
-            started_monotonic_s=self.started_s,
-            first_byte_monotonic_s=self.writes[0].monotonic_s if self.writes else None,
-            proved_monotonic_s=clock.monotonic() if proof is not None and outcome is Outcome.PROVED else None,
-        )
-
-    def failed(self, error: DriverError) -> Receipt:
-        """An error of the wire: nothing left, or in doubt."""
-        is_unsent = not self.has_tried or (isinstance(error, NotSent) and not self.writes)
-        outcome = Outcome.NOT_SENT if is_unsent else Outcome.IN_DOUBT
-        return self.receipt(outcome, error.code, error.message)
+    def proved_s(self, proof: Reading) -> float:
+        """The monotonic second at which a line said so; it came when it came, whenever it was written."""
+        return clock.monotonic()
 
 
 def apply_setting(machine: LineMachine, order: SettingOrder, deadline_s: float) -> Receipt:
@@ -179,9 +159,9 @@ def refuse_state(
     return None
 
 
-def _begin(machine: LineMachine, order_id: str, deadline_s: float) -> Attempt:
+def _begin(machine: LineMachine, order_id: str, deadline_s: float) -> LineAttempt:
     now_s = clock.monotonic()
-    return Attempt(order_id, now_s, now_s + deadline_s, machine.generation)
+    return LineAttempt(order_id, now_s, deadline_at_s=now_s + deadline_s, generation=machine.generation)
 
 
 def _max_age_s(machine: LineMachine, order: SettingOrder | StateOrder) -> float:
@@ -189,7 +169,7 @@ def _max_age_s(machine: LineMachine, order: SettingOrder | StateOrder) -> float:
     return longest_age_s(min(order.max_reading_age_s, HEAT_UP_MAX_AGE_S), machine.capabilities.poll_interval_s)
 
 
-def _fresh(machine: LineMachine, attempt: Attempt, max_age_s: float) -> Reading:
+def _fresh(machine: LineMachine, attempt: LineAttempt, max_age_s: float) -> Reading:
     """A reading young enough, waited for at most as long as a line may take; else the newest there is."""
     latest = machine.latest
     if not machine.is_open or latest is None:
@@ -200,7 +180,7 @@ def _fresh(machine: LineMachine, attempt: Attempt, max_age_s: float) -> Reading:
     return machine.latest or latest
 
 
-def _send(machine: LineMachine, attempt: Attempt, write: Callable[[], WireWrite]) -> Receipt | None:
+def _send(machine: LineMachine, attempt: LineAttempt, write: Callable[[], WireWrite]) -> Receipt | None:
     """The one write of an order; a receipt where it ends here. While it leaves, make_safe proves nothing."""
     machine.is_order_leaving = True
     try:
@@ -217,7 +197,7 @@ def _send(machine: LineMachine, attempt: Attempt, write: Callable[[], WireWrite]
     return None
 
 
-def _last_moment(machine: LineMachine, attempt: Attempt) -> Receipt | None:
+def _last_moment(machine: LineMachine, attempt: LineAttempt) -> Receipt | None:
     """What forbids the first byte: STOP, a person who called it off, or a deadline that has passed."""
     if machine.generation != attempt.generation:
         return attempt.receipt(Outcome.DECLINED, "stopped", "STOP came first")
@@ -229,7 +209,7 @@ def _last_moment(machine: LineMachine, attempt: Attempt) -> Receipt | None:
 
 
 def _await(
-    machine: LineMachine, attempt: Attempt, wire_id: str, *, is_there: Callable[[Reading], bool],
+    machine: LineMachine, attempt: LineAttempt, wire_id: str, *, is_there: Callable[[Reading], bool],
     is_on_the_way: Callable[[Reading], bool], value: Callable[[Reading], int | None],
 ) -> Receipt:
     """Read until telemetry shows the target, the machine says no, or the time is over."""
@@ -265,7 +245,7 @@ def _await(
     return _unproved(machine, attempt, wire_id, error)
 
 
-def _unproved(machine: LineMachine, attempt: Attempt, wire_id: str, error: DriverError | None) -> Receipt:
+def _unproved(machine: LineMachine, attempt: LineAttempt, wire_id: str, error: DriverError | None) -> Receipt:
     """Sent, and nothing shows it: it may still come, so it is in doubt, never sent again."""
     if error is not None:
         return attempt.receipt(Outcome.IN_DOUBT, error.code, f"sent, but not read back: {error.message}")

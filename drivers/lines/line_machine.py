@@ -7,8 +7,7 @@ A kind of machine says how it is opened, polled and worded (:class:`drivers.line
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from collections import deque
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,6 @@ from drivers.lines.greeting import Ack, Steerable
 from drivers.lines.links import Connector, Stream
 from drivers.lines.timing import Backoff
 from drivers.port import (
-    ABORTS_REMEMBERED,
     Capabilities,
     Control,
     DriverError,
@@ -37,6 +35,7 @@ from drivers.port import (
     WriteNote,
     longest_age_s,
 )
+from drivers.steering import Steered
 from kernel import clock
 
 BACKOFF_FIRST_S = 0.25
@@ -52,7 +51,7 @@ class NoAnswer(ProtocolError):
     code = "no_answer"
 
 
-class LineMachine(ABC):
+class LineMachine(Steered):
     """A roaster that speaks lines of text. See :class:`drivers.port.Driver`."""
 
     model = "line machine"
@@ -62,18 +61,13 @@ class LineMachine(ABC):
         self, connector: Connector, *, hooks: Hooks | None, interval_s: float, assumed_state: MachineState,
         reconnect_max_s: float, settle_s: float,
     ) -> None:
+        super().__init__()
         self.hooks: Hooks = hooks or NoHooks()
         self.settle_s = settle_s
         self.controls: dict[Control, Steerable] = {}
         self.states: frozenset[MachineState] = frozenset()
         self.latest: Reading | None = None  # of this connection
-        self.generation = 0  # rises with every make_safe: an apply of an older one sends nothing more
-        self.aborted: deque[str] = deque(maxlen=ABORTS_REMEMBERED)  # ids of orders that may write nothing more
-        self.is_applying = False
-        self.is_order_leaving = False  # an order's command may be about to reach the wire
         self.last_order_s = float("-inf")  # when the last one began to leave
-        self.apply_lock = threading.Lock()
-        self.safe_lock = threading.Lock()
         self.counts: dict[str, int] = {"opens": 0, "readings": 0, "writes": 0}
         self.parse_errors: dict[str, int] = {}
         self.last_error = ""
@@ -148,26 +142,13 @@ class LineMachine(ABC):
         finally:
             self._poll_lock.release()
 
-    def apply(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
-        """Carry out one order, at most once, bounded by ``deadline_s``."""
-        with self.apply_lock:
-            self.is_applying = True
-            try:
-                if isinstance(order, SettingOrder):
-                    return applying.apply_setting(self, order, deadline_s)
-                return applying.apply_state(self, order, deadline_s)
-            finally:
-                self.is_applying = False
+    def _carry_out(self, order: SettingOrder | StateOrder, deadline_s: float) -> Receipt:
+        if isinstance(order, SettingOrder):
+            return applying.apply_setting(self, order, deadline_s)
+        return applying.apply_state(self, order, deadline_s)
 
-    def make_safe(self, deadline_s: float, order_id: str = "make_safe") -> Receipt:
-        """Heat down, from any thread, before anything else: see :func:`drivers.lines.safing.make_safe`."""
-        self.generation += 1
-        with self.safe_lock:
-            return safing.make_safe(self, deadline_s, order_id)
-
-    def abort(self, order_id: str) -> None:
-        """The order of this id writes nothing more, from any thread. Its one command may have left already."""
-        self.aborted.append(order_id)
+    def _bring_down(self, deadline_s: float, order_id: str) -> Receipt:
+        return safing.make_safe(self, deadline_s, order_id)
 
     def close(self) -> None:
         """Let the machine go. It keeps its last settings: nothing is sent."""
