@@ -470,7 +470,7 @@ _DUE = prepared.PreparedObjects(
 
 
 def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list[Proposal]:
-    """Call off held agents' orders whose grounds have gone (see ``rules.machine.void_reason``); which.
+    """Call off held orders, anybody's, whose grounds have gone (see ``rules.machine.void_reason``); which.
 
     ``reading``: a ``drivers.port.Reading``, a latest row or a streamed payload. One query when nothing is held.
     """
@@ -496,9 +496,7 @@ def void_held(machine: Machine | str, *, reading: Any, now: dt.datetime) -> list
 #: Asked three times a second by every machine's loop.
 _HELD = prepared.Prepared(
     lambda machine: (
-        Proposal.objects.filter(
-            machine_id=machine, status=Status.PENDING_APPROVAL.value, proposer_agent__isnull=False
-        )
+        Proposal.objects.filter(machine_id=machine, status=Status.PENDING_APPROVAL.value)
         .order_by("proposed_at", "id")
         .values_list(
             "id", "organization_id", "seen_state", *(f"seen_{control}_step" for control in situation.CONTROLS),

@@ -452,9 +452,10 @@ def check_conflict(situation: Situation) -> Iterator[Reason]:
 
 
 def check_void(situation: Situation) -> Iterator[Reason]:
-    """At dispatch an agent's order is void when its grounds have gone: see ``void_reason``."""
+    """At dispatch an agent's order, and a person's that had to wait for a second person's yes, is void when its
+    grounds have gone: see ``void_reason``. A person's order that ran at once waited for nobody."""
     order = situation.order
-    if situation.phase is not Phase.DISPATCH or not order.is_by_agent:
+    if situation.phase is not Phase.DISPATCH or not (order.is_by_agent or order.is_approved):
         return
     reason = void_reason(order.seen, situation.reading, situation.policy)
     if reason is not None:

@@ -381,6 +381,13 @@ def test_at_dispatch_an_order_without_grounds_is_void():
     assert refusals(looked) == {"control_moved"}
 
 
+def test_at_dispatch_a_persons_order_is_void_only_where_it_waited_for_a_second_person():
+    moved = Seen("roasting", {**STEPS, "fan": STEPS["fan"] + 1}, 180.0, 12.0, 400_000)
+    ran_at_once = situation(phase=Phase.DISPATCH, order=person(seen=moved))
+    waited = situation(phase=Phase.DISPATCH, order=person(seen=moved, is_approved=True))
+    assert (refusals(ran_at_once), refusals(waited)) == (set(), {"control_moved"})
+
+
 @pytest.mark.parametrize(
     ("bean_temp_c", "is_void"), [(186.0, False), (186.01, True), (180.0, False), (179.99, True), (183.0, False)]
 )

@@ -405,6 +405,17 @@ def test_an_own_order_waits_for_a_second_person_where_the_house_asks(
     assert (status(agents), agents.outcome_code) == ("ABORTED", "superseded")
 
 
+def test_an_own_order_that_waits_is_void_like_any_other_once_a_control_moved(machine, people, propose, now):
+    set_policy(people, now, own_second_from="critical")
+    set_reading(machine, now, heater_step=3)
+    own = propose(people.principal("operator"), target=9)
+    stands = set_reading(machine, now, heater_step=3)
+    assert services.void_held(machine, reading=stands, now=now) == []
+    moved = set_reading(machine, now, heater_step=3, fan_step=machine.latest.fan_step + 1)
+    assert [order.pk for order in services.void_held(machine, reading=moved, now=now)] == [own.pk]
+    assert (status(own), own.outcome_code) == ("ABORTED", "control_moved")
+
+
 # --- the policy ---
 
 

@@ -131,6 +131,8 @@ def test_a_day_by_keyboard_on_a_phone(house: Stack, browser: Browser, trusted: N
         take_picture(page, "veto-phone")
         page.keyboard.press("v")
         settled(house, heater, "REJECTED")
+        expect(page.locator("#notices")).to_contain_text("Vetoed: Heater", timeout=6000)
+        expect(page.locator("#notices")).not_to_contain_text("Refused")
         assert house.proposal(heater)["rejection"]["code"] == "vetoed"
         # the history: find it by keyboard, read why
         go_to(page, 'nav a[href="/orders/"]')

@@ -200,8 +200,9 @@
     var isCorrectable = false;
     var pressed = event.submitter || form.querySelector("button");
     roastops.post(form.dataset.api, body, { label: wordOf(pressed) }).then(function (answer) {
-      var refusal = roastops.refusal(answer);
-      if (refusal && form.dataset.api.indexOf("/reject") < 0) roastops.notice(refusal, true);
+      // Who turns an order down (reject, veto) is answered by that order, REJECTED as they asked: nobody refused them.
+      var refusal = /\/(reject|veto)$/.test(form.dataset.api) ? "" : roastops.refusal(answer);
+      if (refusal) roastops.notice(refusal, true);
       else roastops.notice(form.dataset.done || t("Done."));
       if ("reload" in form.dataset) setTimeout(function () { location.reload(); }, 300);
     }, function (error) {

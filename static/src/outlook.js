@@ -15,7 +15,6 @@
   }
   function seconds(s) { return s === null || s === undefined || isNaN(s) ? "–" : (s < 0 ? "+" : "") + roastops.mmss(Math.abs(s) * 1000); }
   function degrees(c) { return (roastops.isFahrenheit ? c * 1.8 + 32 : c).toFixed(1) + " " + roastops.degree; }
-  function spread(c) { return (roastops.isFahrenheit ? c * 1.8 : c).toFixed(1); }
 
   // --- asking ------------------------------------------------------------------------------------
   function ask() {
@@ -64,7 +63,7 @@
     var origin = shipped ? t("shipped defaults: {what}, fitted on {count} recorded roasts", { what: shipped[1], count: shipped[2] })
       : own ? t("fitted on {count} roasts", { count: own[1] }) : found[1];
     return t("Twin: {origin}.", { origin: origin }) + (found[2] ? " " + t("Batch weight not entered: {mass} g assumed.", { mass: found[2] }) : "") +
-      (found[3] ? " " + t("Extrapolating: {why}.", { why: found[3].split("; ").map(whyWords).join("; ") }) : "");
+      (found[3] ? " " + t("Extrapolating: {why}.", { why: found[3].split("; ").map(roastops.whatIf.whyWords).join("; ") }) : "");
   }
   function etaWords(eta, elapsedS) {
     if (!eta || eta.elapsed_s === null) return "–";
@@ -85,25 +84,8 @@
     showWhatIf();
   }
   function text(id, words) { var e = document.getElementById(id); if (e && e.textContent !== words) e.textContent = words; }
-  var MEASURES = {
-    "batch mass": t("batch mass"), "preheat": t("preheat"), "probe at charge": t("probe at charge"), "time since charge": t("time since charge"),
-    "heater": t("heater"), "fan": t("fan"), "drum": t("drum"), "mains voltage": t("mains voltage")
-  };
-  /** What the twin was not fitted on (roasts/twin/prediction.py), in the page's language. */
-  function whyWords(why) {
-    var silent = /^no usable reading for (\S+) s$/.exec(why);
-    if (silent) return t("no usable reading for {seconds} s", { seconds: silent[1] });
-    var found = /^(\D+?) ([-\d.]+(?: \S+)?) is outside (.+)$/.exec(why);
-    return found && MEASURES[found[1]] ? t("{what} {value} is outside {range}", { what: MEASURES[found[1]], value: found[2], range: found[3] }) : why;
-  }
   function showWhatIf() {
-    document.querySelectorAll("[data-what-if]").forEach(function (line) {
-      var found = outlook && outlook.orders && outlook.orders[line.dataset.whatIf];
-      if (!found) { line.textContent = ""; return; }
-      var last = found.times_s.length - 1, withC = found.with_c[last], without = found.without_c[last];
-      var values = { time: seconds(found.times_s[last] - found.times_s[0]), with_it: degrees(withC), without: degrees(without), spread: spread(found.within_c), why: (found.why_extrapolating || []).map(whyWords).join(", ") };
-      line.textContent = found.is_extrapolating ? t("Twin, in {time}: {with_it} with it, {without} without (±{spread}), extrapolating: {why}.", values) : t("Twin, in {time}: {with_it} with it, {without} without (±{spread}).", values);
-    });
+    roastops.whatIf.show(machineId, outlook && outlook.orders);
     var first = document.querySelector("[data-what-if]"), curve = roastops.live.curve();
     if (curve) curve.setWhatIf(first && outlook && outlook.orders ? outlook.orders[first.dataset.whatIf] || null : null);
   }
