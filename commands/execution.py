@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from commands import services, situation
@@ -20,7 +21,7 @@ from commands.models import Execution, Proposal, Status
 from commands.plans import services_plans
 from drivers.keeper_client import KeeperClient, KeeperRefused, KeeperUnreachable
 from drivers.keeper_config import KeeperConfig
-from drivers.port import Control, Outcome, Receipt, SettingOrder, StateOrder
+from drivers.port import Control, Outcome, Reading, Receipt, SettingOrder, StateOrder
 from kernel import clock
 from kernel.log_lines import log_context
 from kernel.prepared import PreparedObjects
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 APPLY_DEADLINE_S = 4.0
 STATE_DEADLINE_S = 4.0
 VERIFY_WITHIN_S = 3.0
+#: The store's side may be busy: so long an order's end waits until the store shows what it moved.
+SHOWN_WITHIN_S = 0.5
+SHOWN_EVERY_S = 0.005
 CLIENT_TIMEOUT_S = 2.0
 RESOLVE_EVERY_S = 0.3
 #: Nothing is on the wire while we look: who carried out what is EXECUTING is gone.
@@ -38,6 +42,8 @@ UNCLEAR = frozenset({Status.EXECUTING.value, Status.IN_DOUBT.value})
 DECIDE_WITHIN_S = 0.5
 #: A claim whose commit took longer than this is not sent.
 SEND_WITHIN_S = 2.0
+#: The control may stand elsewhere than before, and it is known where.
+_READ_BACK = frozenset({Outcome.PROVED, Outcome.DECLINED})
 #: One order of a plan may wait for its distance to the last; others need not wait with it.
 READY_LOOKED_AT = 20
 #: Looked at several times a second while an order waits.
@@ -56,12 +62,13 @@ class Executor:
 
     def __init__(
         self, machine: Machine, config: KeeperConfig, *, token: int, keeper_side: KeeperSide,
-        heed: order_aborts.Heed = order_aborts.heeding,
+        shows: Callable[[Reading], bool], heed: order_aborts.Heed = order_aborts.heeding,
     ) -> None:
         self.machine = machine
         self._config = config
         self._token = token
         self._heed = heed
+        self._shows = shows
         self._keeper_side = keeper_side
         self._client = KeeperClient(config.socket, CLIENT_TIMEOUT_S)
         self._resolve_at_s = float("-inf")
@@ -91,7 +98,9 @@ class Executor:
     def _resolve(self, now: dt.datetime, now_s: float) -> None:
         """This thread is the only one that executes: whatever is EXECUTING here has lost its executor."""
         reconcile.mark_orphans(self.machine, now=now)
-        reconcile.resolve_doubts(self.machine, self._client, self._keeper_side.view, now=now, now_s=now_s)
+        reconcile.resolve_doubts(
+            self.machine, self._client, self._keeper_side.view, await_shown=self._await_shown, now=now, now_s=now_s
+        )
 
     def _may_execute(self) -> bool:
         """Only with a keeper that hears us and a reading; the rest is the governor's to say, with reasons."""
@@ -115,6 +124,8 @@ class Executor:
         services.record_stage(execution, "sent", _sent_detail(receipt), now=clock.now())
         if receipt.outcome is Outcome.PROVED and isinstance(order, SettingOrder):
             receipt = self._verified(execution, order, receipt)
+        if receipt.outcome in _READ_BACK:
+            self._await_shown(receipt.proof)
         services.conclude_execution(execution, receipt, now=clock.now())
         return True
 
@@ -186,6 +197,20 @@ class Executor:
             clock.sleep(0.02)
         services.record_stage(execution, "read_back", {"driver_read": receipt.value_after}, now=clock.now())
         return receipt
+
+    def _await_shown(self, proof: Reading | None) -> None:
+        """Until the store shows a reading as new as ``proof``: whoever hears what came of the order proposes from where
+        the controls stand now. After SHOWN_WITHIN_S nobody waits any more: an order from an older one is void."""
+        until_s = clock.monotonic() + SHOWN_WITHIN_S
+        wanted: Reading | None = None
+        while clock.monotonic() < until_s:
+            newest = self._keeper_side.view.reading
+            if wanted is None and newest is not None and (proof is None or newest.monotonic_s >= proof.monotonic_s):
+                wanted = newest
+            if wanted is not None and self._shows(wanted):
+                return
+            clock.sleep(SHOWN_EVERY_S)
+        logger.warning("the store did not show in %s s what an order moved", SHOWN_WITHIN_S)
 
 
 def _sent_detail(receipt: Receipt) -> dict:

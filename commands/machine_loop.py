@@ -64,7 +64,9 @@ class MachineLoop:
         self.store_side = StoreSide(
             machine, owner=owner, token=token, keeper_side=self.keeper_side, backlog=self.backlog, data_dir=data_dir
         )
-        self.executor = Executor(machine, config, token=token, keeper_side=self.keeper_side)
+        self.executor = Executor(
+            machine, config, token=token, keeper_side=self.keeper_side, shows=self.store_side.shows
+        )
 
     @classmethod
     def begin(cls, machine_id: str) -> MachineLoop | None:
@@ -144,7 +146,7 @@ class MachineLoop:
             self._note_ids()
             try:
                 if not self.store_side.tick(clock.now()):
-                    clock.wait(self.stop, STORE_EVERY_S)
+                    clock.wait(self.store_side.asked, STORE_EVERY_S)
             except LeaseLost:
                 logger.warning("%s: another loop has the lease; letting go", self.machine.pk)
                 self._leave("lease_lost")

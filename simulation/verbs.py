@@ -222,7 +222,10 @@ def executor(world: World, token: int) -> Executor:
     """The product's executor on the simulated keeper."""
     config: Any = SimpleNamespace(socket="")
     side: Any = _Side(world)
-    made = Executor(world.machine, config, token=token, keeper_side=side, heed=order_aborts.heeding_nobody)
+    made = Executor(
+        world.machine, config, token=token, keeper_side=side, shows=lambda _reading: True,
+        heed=order_aborts.heeding_nobody,
+    )  # fmt: skip
     made._client = LoopClient(world.keeper)  # type: ignore[assignment]
     return made
 
@@ -261,8 +264,9 @@ def _reconcile(call: Call) -> str:
     marked = reconcile.mark_orphans(call.world.machine, now=call.now)
     client: Any = LoopClient(call.world.keeper)
     resolved = reconcile.resolve_doubts(
-        call.world.machine, client, call.world.view(), now=clock.now(), now_s=clock.monotonic()
-    )
+        call.world.machine, client, call.world.view(), await_shown=lambda _reading: None, now=clock.now(),
+        now_s=clock.monotonic(),
+    )  # fmt: skip
     return f"{marked}/{resolved}"
 
 

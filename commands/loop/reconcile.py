@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Callable
 
 from commands import services
 from commands.loop.notes import View
 from commands.loop.orders_out import REACHED
 from commands.models import Execution, Proposal, Status
 from drivers.keeper_client import KeeperClient
-from drivers.port import Control, DriverError
+from drivers.port import Control, DriverError, Reading
 from kernel.prepared import PreparedObjects
 from roasts.models import Machine
 
@@ -45,22 +46,28 @@ _DOUBTFUL = PreparedObjects(
 )
 
 
-def resolve_doubts(machine: Machine, client: KeeperClient, view: View, *, now: dt.datetime, now_s: float) -> int:
-    """Settle what can be settled from the keeper's wire log and a fresh reading; returns how many."""
+def resolve_doubts(
+    machine: Machine, client: KeeperClient, view: View, *, await_shown: Callable[[Reading], None], now: dt.datetime,
+    now_s: float,
+) -> int:
+    """Settle what can be settled from the keeper's wire log and a fresh reading; returns how many. ``await_shown``:
+    returns when the store shows that reading."""
     age_s = view.age_s(now_s)
     if view.reading is None or age_s is None or age_s > FRESH_S or not view.is_keeper_up:
         return 0
     count = 0
     for proposal in _DOUBTFUL.rows(machine=machine.pk):
         try:
-            count += _resolve(proposal, client, view, now=now)
+            count += _resolve(proposal, client, view, await_shown=await_shown, now=now)
         except DriverError as error:
             logger.warning("%s stays in doubt: %s", proposal.pk, error)
             return count
     return count
 
 
-def _resolve(proposal: Proposal, client: KeeperClient, view: View, *, now: dt.datetime) -> bool:
+def _resolve(
+    proposal: Proposal, client: KeeperClient, view: View, *, await_shown: Callable[[Reading], None], now: dt.datetime
+) -> bool:
     trace = client.trace(proposal.pk)
     claimed_at = proposal.execution.claimed_at
     is_over = trace["receipt"] is not None or (now - claimed_at).total_seconds() >= SETTLED_AFTER_S
@@ -68,6 +75,8 @@ def _resolve(proposal: Proposal, client: KeeperClient, view: View, *, now: dt.da
     if not is_over or not is_newer or view.reading is None:
         return False
     actual = view.reading.step_of(Control(proposal.control)) if proposal.control else None
+    if actual is not None or not proposal.control:  # else it stays in doubt
+        await_shown(view.reading)
     services.resolve_in_doubt(
         proposal,
         actual_step=actual,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 from pathlib import Path
 
 from django.db.models import Q
@@ -36,7 +37,7 @@ from commands.stop.filing import UnknownMachine
 from commands.stop.journal import HaltNote
 from commands.stop.wire import SYSTEM_LATCHERS
 from drivers import keeper_config
-from drivers.port import MachineState
+from drivers.port import MachineState, Reading
 from kernel import clock, ids
 from roasts import services as roast_services
 from roasts.events import crack_store
@@ -48,6 +49,7 @@ from roasts.store import summaries
 logger = logging.getLogger(__name__)
 BATCH = 300
 #: Whoever asks is told the newest streamed reading; this one is for when nothing is streamed (a broker that is away).
+#: What an order or a hand has moved is written at once.
 LATEST_EVERY_S = 0.4
 QUIET_LATEST_EVERY_S = 2.0
 HALTS_EVERY_S = 0.3
@@ -73,7 +75,7 @@ class NotOurs(Exception):
 
 
 class StoreSide:
-    """One thread calls :meth:`tick`."""
+    """One thread calls :meth:`tick`; the executor's asks :meth:`shows`."""
 
     def __init__(
         self, machine: Machine, *, owner: str, token: int, keeper_side: KeeperSide, backlog: Backlog, data_dir: Path
@@ -87,6 +89,9 @@ class StoreSide:
         self._renewed_at_s = float("-inf")
         self._latest_at_s = float("-inf")
         self._latest_view: View | None = None
+        self.asked = threading.Event()  # the executor waits for what :meth:`tick` writes: do not sleep
+        self._asked_s = float("-inf")  # the reading it waits for was taken then, by the monotonic clock
+        self._shown_s = float("-inf")  # the one in the row was
         self._halts_at_s = float("-inf")
         self._expected_at_s = clock.monotonic()  # the loop began with what there was
         self._expected_for: crack_store.Basis | None = None
@@ -102,6 +107,7 @@ class StoreSide:
     def tick(self, now: dt.datetime) -> bool:
         """Renew, then write what has come. True when there may be more at once. LeaseLost, NotOurs, DatabaseError."""
         now_s = clock.monotonic()
+        self.asked.clear()
         if now_s - self._renewed_at_s >= lease.HEARTBEAT_S:
             if not lease.renew_lease(self.machine.pk, owner=self._owner, token=self._token, now=now):
                 raise LeaseLost(self.machine.pk)
@@ -120,6 +126,14 @@ class StoreSide:
             self._look_back()
         self.last_ok_s = clock.monotonic()
         return worked
+
+    def shows(self, reading: Reading) -> bool:
+        """Whether the row shows this reading, or a newer one. If not, it is asked for: the next tick writes it."""
+        if self._shown_s >= reading.monotonic_s:
+            return True
+        self._asked_s = reading.monotonic_s
+        self.asked.set()
+        return False
 
     def file_rest(self, now: dt.datetime) -> None:
         """Before handing over: everything that is known."""
@@ -162,6 +176,7 @@ class StoreSide:
             services.pause_orders(machine, code=note.reason, now=note.at)
         elif isinstance(note, MovedAtMachine):
             logger.info("%s moved at the machine: %s to %s", note.control, note.from_step, note.to_step)
+            self._show_newest(now)  # first: who hears that an order is void proposes again from what stands now
             self._void_held(now)
 
     def _file(self, now: dt.datetime) -> int:
@@ -178,6 +193,12 @@ class StoreSide:
             self._latest_at_s = float("-inf")
             self._write_latest(now, clock.monotonic())
 
+    def _show_newest(self, now: dt.datetime) -> None:
+        """The newest reading into the row, unless it is there."""
+        reading = self._keeper_side.view.reading
+        if reading is not None and not self.shows(reading):
+            self._write_latest(now, clock.monotonic())
+
     def _look_back(self) -> None:
         """Tell the keeper's side what earlier roasts lead us to expect, when that has changed."""
         basis = crack_store.basis_of(self.machine.pk)
@@ -188,7 +209,8 @@ class StoreSide:
     def _write_latest(self, now: dt.datetime, now_s: float) -> None:
         view = self._keeper_side.view
         due_s = LATEST_EVERY_S if view is not self._latest_view else QUIET_LATEST_EVERY_S
-        if _link_of(view) == _link_of(self._latest_view) and now_s - self._latest_at_s < due_s:
+        is_link_old = _link_of(view) == _link_of(self._latest_view)
+        if is_link_old and now_s - self._latest_at_s < due_s and self._asked_s <= self._shown_s:
             return
         self._latest_at_s = now_s
         self._latest_view = view
@@ -204,6 +226,8 @@ class StoreSide:
             interval_s=view.interval_s,
             now=now,  # from before the view was taken: what the loop streams of a later view is newer
         )
+        if view.reading is not None:
+            self._shown_s = view.reading.monotonic_s
         if view.identity and view.identity != self._identity:
             roast_services.note_identity(self.machine.pk, view.identity)
             services_commissioning.meet_machine(self.machine, view.identity, now=now)

@@ -46,7 +46,7 @@ def sides(machine: Machine, tmp_path: Path) -> tuple[KeeperSide, StoreSide, Exec
     )  # fmt: skip
     token = lease.take_lease(machine.pk, owner="test", now=clock.now()) or 0
     store = StoreSide(machine, owner="test", token=token, keeper_side=keeper_side, backlog=backlog, data_dir=tmp_path)
-    return keeper_side, store, Executor(machine, config, token=token, keeper_side=keeper_side)
+    return keeper_side, store, Executor(machine, config, token=token, keeper_side=keeper_side, shows=store.shows)
 
 
 @pytest.mark.parametrize("status", [each.value for each in Status])

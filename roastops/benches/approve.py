@@ -115,16 +115,6 @@ def _one(house: House, found: Approvals, log: WireTail, fan_step: int) -> None:
         why = check(operator.get(f"/v1/proposals/{proposal['proposal_id']}")).json().get("rejection")
         raise RuntimeError(f"{len(moments)} fan commands in the machine's log, not 1; the order ended {ending}: {why}")
     found.wire_ms.append((moments[0] - asked_at).total_seconds() * 1000 + ROUNDING_MS)
-    _await_seen(house, fan_step)
-
-
-def _await_seen(house: House, fan_step: int) -> None:
-    """Until the house's own reading shows the step (written every 0.4 s): an order from an older one would be void."""
-    deadline_s = clock.monotonic() + SETTLED_WITHIN_S
-    while (house.look().get("reading") or {}).get("fan_step") != fan_step:
-        if clock.monotonic() > deadline_s:
-            raise RuntimeError(f"the fan's {fan_step} was not seen in {SETTLED_WITHIN_S:.0f} s")
-        clock.sleep(0.02)
 
 
 def _order(machine_id: str, fan_step: int) -> dict[str, Any]:
