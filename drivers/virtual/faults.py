@@ -6,14 +6,13 @@ clock that USB time-outs use). ``unplug@30+10,nak@45+2,stuck_sensor@60+20:sensor
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-#: name → (what it does, default duration in seconds, parameters with defaults)
-CATALOGUE: dict[str, tuple[str, float, dict[str, Any]]] = {
+from drivers.virtual.timed_fault import Catalogue, TimedFault, parse_faults
+
+CATALOGUE: Catalogue = {
     "unplug": ("USB gone; with a duration it comes back by itself", 0.0, {}),
     "replug": ("USB back", 0.0, {}),
     "nak": ("OUT transfers are not taken: the host times out", 2.0, {}),
@@ -35,50 +34,16 @@ CATALOGUE: dict[str, tuple[str, float, dict[str, Any]]] = {
 NAMES = tuple(CATALOGUE)
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault at one moment of device time."""
+class Fault(TimedFault):
+    """One fault of a Bullet."""
 
-    name: str
-    at_s: float = 0.0
-    duration_s: float | None = None  # None: the catalogue's default
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.name not in CATALOGUE:
-            nearest = difflib.get_close_matches(self.name, NAMES, n=1, cutoff=0.3)
-            raise ValueError(f"no fault {self.name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
-        unknown = set(self.parameters) - set(CATALOGUE[self.name][2])
-        if unknown:
-            raise ValueError(f"fault {self.name} takes {sorted(CATALOGUE[self.name][2])}, not {sorted(unknown)}")
-        if not (0.0 <= self.at_s < 1e7 and 0.0 <= self.lasts_s < 1e7):
-            raise ValueError(f"fault {self.name}: times must be seconds from 0 on")
-
-    @property
-    def lasts_s(self) -> float:
-        """Duration in seconds."""
-        return CATALOGUE[self.name][1] if self.duration_s is None else self.duration_s
-
-    def parameter(self, key: str) -> Any:
-        """A parameter in the type of its default."""
-        default = CATALOGUE[self.name][2][key]
-        return type(default)(self.parameters.get(key, default))
+    __slots__ = ()
+    catalogue = CATALOGUE
 
 
 def parse(text: str) -> list[Fault]:
     """Faults from their text form; a bad one is a ValueError that says which."""
-    return [_parse_one(part.strip()) for part in text.split(",") if part.strip()]
-
-
-def _parse_one(text: str) -> Fault:
-    head, *pairs = text.split(":")
-    name, _, when = head.partition("@")
-    start, _, duration = when.partition("+")
-    try:
-        parameters = dict(pair.split("=", 1) for pair in pairs)
-        return Fault(name, float(start or 0.0), float(duration) if duration else None, parameters)
-    except ValueError as error:
-        raise ValueError(f"fault {text!r}: {error}") from error
+    return parse_faults(text, Fault, NAMES)
 
 
 def checked(faults: str | Iterable[Fault | str | dict[str, Any]]) -> list[Fault]:

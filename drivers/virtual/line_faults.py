@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field
 from typing import Any
 
-#: name → (what it does, default duration in device seconds, parameters with defaults)
-CATALOGUE: dict[str, tuple[str, float, dict[str, Any]]] = {
+from drivers.virtual.timed_fault import Catalogue, TimedFault, parse_faults
+
+CATALOGUE: Catalogue = {
     "silence": ("nothing is sent; commands are carried out", 3.0, {}),
     "deaf": ("commands are neither carried out nor answered", 3.0, {}),
     "garbage": ("the next lines are noise", 0.0, {"count": 4}),
@@ -34,49 +33,16 @@ LINE_FAULTS = tuple(name for name in CATALOGUE if name != "reboot")
 TC4_FAULTS = tuple(name for name in CATALOGUE if name not in _ACKS | {"burst", "clock_back", "slow_act"})
 
 
-@dataclass(frozen=True, slots=True)
-class LineFault:
-    """One fault at one moment of device time."""
+class LineFault(TimedFault):
+    """One fault of a line machine."""
 
-    name: str
-    at_s: float = 0.0
-    duration_s: float | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def lasts_s(self) -> float:
-        """Duration in device seconds."""
-        return CATALOGUE[self.name][1] if self.duration_s is None else self.duration_s
-
-    def parameter(self, key: str) -> Any:
-        """A parameter in the type of its default."""
-        default = CATALOGUE[self.name][2][key]
-        return type(default)(self.parameters.get(key, default))
+    __slots__ = ()
+    catalogue = CATALOGUE
 
 
 def parse(text: str, names: tuple[str, ...]) -> list[LineFault]:
-    """Faults from their text form; a bad one is a ValueError that says which."""
-    return [_parse_one(part.strip(), names) for part in text.split(",") if part.strip()]
-
-
-def _parse_one(text: str, names: tuple[str, ...]) -> LineFault:
-    head, *pairs = text.split(":")
-    name, _, when = head.partition("@")
-    start, _, duration = when.partition("+")
-    if name not in names:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
-        raise ValueError(f"no fault {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
-    try:
-        parameters = dict(pair.split("=", 1) for pair in pairs)
-        fault = LineFault(name, float(start or 0.0), float(duration) if duration else None, parameters)
-        unknown = set(parameters) - set(CATALOGUE[name][2])
-        if unknown or not (0.0 <= fault.at_s < 1e7 and 0.0 <= fault.lasts_s < 1e7):
-            raise ValueError(f"it takes {sorted(CATALOGUE[name][2])}, and times from 0 on")
-        for key in parameters:
-            fault.parameter(key)
-    except ValueError as error:
-        raise ValueError(f"fault {text!r}: {error}") from error
-    return fault
+    """Faults from their text form, of ``names`` only; a bad one is a ValueError that says which."""
+    return parse_faults(text, LineFault, names)
 
 
 class Troubles:

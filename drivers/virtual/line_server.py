@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import os
 import select
-import signal
 import socket
 import sys
 import termios
@@ -22,6 +21,7 @@ from pathlib import Path
 from drivers.virtual.bench_drum import INITIAL_STATES
 from drivers.virtual.line_faults import LINE_FAULTS, TC4_FAULTS
 from drivers.virtual.line_peer import LinePeer, NotTaken, Peer
+from drivers.virtual.own_process import run_until_told
 from drivers.virtual.tc4_peer import Tc4Peer
 
 KINDS = ("tcp-line", "tc4")
@@ -232,18 +232,8 @@ def serve(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"virtualroaster: {error}", file=sys.stderr)
         return 2
-    server = LineServer(peer, door)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    if options.pid_file:
-        Path(options.pid_file).write_text(f"{os.getpid()}\n", encoding="ascii")
     where = f"{door.host}:{door.port}" if isinstance(door, TcpDoor) else str(door.link)
-    print(f"virtual {options.kind} at {where}, pid {os.getpid()}", flush=True)
-    try:
-        server.run()
-    finally:
-        if options.pid_file:
-            Path(options.pid_file).unlink(missing_ok=True)
+    run_until_told(LineServer(peer, door), f"{options.kind} at {where}", options.pid_file)
     return 0
 
 

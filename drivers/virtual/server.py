@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import socket
 import sys
 import threading
@@ -20,6 +19,7 @@ from drivers.virtual import KINDS
 from drivers.virtual.clocks import HouseClock
 from drivers.virtual.firmware import INITIAL_STATES
 from drivers.virtual.machine import UsbFailure, VirtualMachine
+from drivers.virtual.own_process import run_until_told
 from drivers.virtual.person import DemoPerson
 from drivers.virtual.socket_wire import ConnectionLost, LineSocket, connect, require_short
 from kernel import clock
@@ -222,16 +222,7 @@ def serve(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"virtualroaster: {error}", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    if options.pid_file:
-        Path(options.pid_file).write_text(f"{os.getpid()}\n", encoding="ascii")
-    print(f"virtual {options.kind} at {options.socket}, pid {os.getpid()}", flush=True)
-    try:
-        server.run()
-    finally:
-        if options.pid_file:
-            Path(options.pid_file).unlink(missing_ok=True)
+    run_until_told(server, f"{options.kind} at {options.socket}", options.pid_file)
     return 0
 
 
