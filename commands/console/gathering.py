@@ -37,6 +37,7 @@ from drivers.port import MachineState
 from kernel import clock, live
 from kernel.models import Agent
 from kernel.principals import Principal
+from roasts.library.page_words import KIND_WORDS
 from roasts.models import ControlLimit, Machine, MachineReading, Roast, RoastEvent, RoastStatus
 
 HELD_LIMIT = 20  # held orders shown at once, oldest deadline first
@@ -334,7 +335,7 @@ def gather_roast(principal: Principal, machine: Machine, now: dt.datetime) -> di
     is_open = roast.status not in (RoastStatus.FINISHED.value, RoastStatus.ABORTED.value)
     kinds = {mark.kind for mark in marks}
     view = RoastView(roast, is_open, words.phase_word(state, kinds) if is_open else gettext("Finished"), marks)
-    pressable = tuple((kind, str(words.EVENT_WORDS[kind]), key, kind in kinds) for kind, key in words.PRESSABLE_MARKS)
+    pressable = tuple((kind, str(KIND_WORDS[kind]), key, kind in kinds) for kind, key in words.PRESSABLE_MARKS)
     last = max((e for e in events if e.source == "person" and not e.withdrawn_at), key=lambda e: e.at, default=None)
     mark_of_person = next((mark for mark in marks if last is not None and mark.id == last.pk), None)
     return {

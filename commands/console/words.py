@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from commands.console.known_codes import SAID
 from commands.console.order_words import percent_of
 from commands.models import Halt, OrderType
+from roasts.library.page_words import KIND_WORDS
 from roasts.models import ControlLimit, EventKind, Machine, MachineReading, Roast, RoastEvent, RoastStatus
 
 if TYPE_CHECKING:
@@ -73,17 +74,6 @@ ROAST_STATUS_WORDS = {
     RoastStatus.COOLING.value: _("cooling"),
     RoastStatus.FINISHED.value: _("finished"),
     RoastStatus.ABORTED.value: _("aborted"),
-}
-EVENT_WORDS = {
-    EventKind.CHARGE.value: _("Charge"),
-    EventKind.TURNING_POINT.value: _("Turning point"),
-    EventKind.DRY_END.value: _("Dry end"),
-    EventKind.FIRST_CRACK_START.value: _("First crack"),
-    EventKind.FIRST_CRACK_END.value: _("First crack end"),
-    EventKind.SECOND_CRACK_START.value: _("Second crack"),
-    EventKind.DROP.value: _("Drop"),
-    EventKind.COOL_END.value: _("Cool end"),
-    EventKind.NOTE.value: _("Note"),
 }
 #: Marks a person may press, with the key that does it. The turning point is seen by the machine alone.
 PRESSABLE_MARKS = (
@@ -271,7 +261,7 @@ def standing_marks(events: list[RoastEvent]) -> tuple[Mark, ...]:
         Mark(
             id=event.pk,
             kind=event.kind,
-            word=str(EVENT_WORDS.get(event.kind, event.kind)),
+            word=str(KIND_WORDS.get(event.kind, event.kind)),
             elapsed_ms=event.elapsed_ms,
             source=event.source,
             by=event.marked_by.get_username() if event.marked_by else "",
