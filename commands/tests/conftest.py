@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commands import services
 from commands.models import Proposal
+from commands.tests import console_scene
 from commands.tests.rows import commissioned
 from kernel import clock
 from kernel.models import Agent, Organization, Site
@@ -21,6 +23,19 @@ NOW = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
 @pytest.fixture
 def now() -> dt.datetime:
     return clock.now()
+
+
+@pytest.fixture
+def run_dir(settings: Any, tmp_path: Path) -> Path:
+    """A run folder of its own: no keeper of another test is found in it."""
+    settings.RUN_DIR = tmp_path
+    return tmp_path
+
+
+@pytest.fixture
+def scene(now: dt.datetime, run_dir: Path) -> console_scene.Scene:
+    """A roastery for pages: people, an agent, a machine in mid-roast."""
+    return console_scene.build(now)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import html
 import json
 import re
@@ -15,28 +14,10 @@ from django.utils import translation
 
 from commands.records import halts
 from commands.tests import console_scene
-from kernel import clock, preferences
+from kernel import preferences
 from kernel.models import Membership, Preferences
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def plain(settings: Any, tmp_path: Any) -> None:
-    """Without collected files, and with a run folder of its own."""
-    static = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": static}
-    settings.RUN_DIR = tmp_path
-
-
-@pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def scene(now: dt.datetime) -> console_scene.Scene:
-    return console_scene.build(now)
 
 
 def looking(user: Any, language: str = "", **more: str) -> Client:

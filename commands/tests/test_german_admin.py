@@ -16,8 +16,8 @@ from django.utils import translation
 from commands.models import Execution, Grant, Proposal, Suspension
 from commands.reasons import RejectCode
 from commands.tests import console_scene, german_scene
-from commands.tests.test_german_pages import Reader, english_in
-from kernel import clock, keys, preferences, principals
+from commands.tests.german_reader import Reader, english_in, no_english_left
+from kernel import keys, preferences, principals
 from kernel.models import AuditEntry, Organization, Preferences, Site
 from roasts.models import DeviceKey, Machine, TelemetryBatch
 from roasts.telemetry import device_keys
@@ -28,19 +28,6 @@ ORDERS = "/admin/commands/proposal/"
 RECORD = re.compile(r'<div class="readonly">(?:\{|\[).*?</div>|<pre>.*?</pre>', re.S)
 #: Names of permissions: Django writes them into the database in English.
 PERMISSIONS = re.compile(r'<select name="user_permissions".*?</select>', re.S)
-
-
-@pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def scene(now: dt.datetime, settings: Any, tmp_path: Any) -> console_scene.Scene:
-    static = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": static}
-    settings.RUN_DIR = tmp_path
-    return console_scene.build(now)
 
 
 def at_desk(user: Any, *, language: str = "de", **flags: bool) -> Client:
@@ -91,14 +78,7 @@ def test_no_page_of_the_admin_has_an_english_word_left(full: console_scene.Scene
         found = pages_of(model, client)
         assert len(found) > 1, f"no row of {model.__name__} to look at"
         paths += found
-    left = {}
-    for path in paths:
-        answer = client.get(path)
-        assert answer.status_code == 200, (path, answer.status_code)
-        body = PERMISSIONS.sub("", RECORD.sub("", answer.content.decode()))
-        if said := [each for each in english_in(body) if each != "order watch"]:  # a part of the house, by its name
-            left[path] = said
-    assert left == {}, "\n".join(f"{path}: {each}" for path, said in left.items() for each in sorted(set(said)))
+    no_english_left(client, paths, of=lambda body: PERMISSIONS.sub("", RECORD.sub("", body)))
 
 
 def test_every_field_of_a_form_and_every_column_is_named_in_german(full: console_scene.Scene) -> None:

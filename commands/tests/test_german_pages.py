@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -19,69 +18,13 @@ from commands.reasons import Code
 from commands.rules import policy
 from commands.rules.significance import DEFAULT_TABLE
 from commands.tests import console_scene, german_scene
+from commands.tests.german_reader import english_in, no_english_left
 from kernel import clock, preferences
-from roastops.testing.bare_words import SPOKEN_ATTRIBUTES
 from roasts.formats import reading
 from roasts.formats.imported import FormatError
 from roasts.tests.stored_roasts import store_roast
 
 pytestmark = pytest.mark.django_db
-
-#: Words that English sentences cannot do without, and German ones do not have.
-ENGLISH = frozenset(
-    """
-    the and of with this that is are it its by from has have been be not no yes only when which who why what where how
-    to for order orders machine roast roasts heat heater fan drum held refused approved rejected since until step steps
-    reading readings nothing nobody somebody there they than then after before first last more less most one two none
-    never again may must does did share show look looked away above below under beans bean rise rate bound while
-    """.split()
-)
-#: Codes and names that stand on a page as they are.
-AS_IT_IS = ("Bench Bullet", "Demo Roastery", "roastrunner", "Drop", "Release", "Bullet R1", "First in")
-_WORD = re.compile(r"[A-Za-zÄÖÜäöüß][\wÄÖÜäöüß']+")
-_NOT_READ = frozenset({"code", "kbd", "script", "style", "textarea"})
-_VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "use", "rect", "path", "circle", "line", "wbr"})
-
-
-class Reader(HTMLParser):
-    """What a person reads or hears of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-        self.stack: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.said += [value for name, value in attrs if name in SPOKEN_ATTRIBUTES and value]
-        if tag not in _VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.said += [value for name, value in attrs if name in SPOKEN_ATTRIBUTES and value]
-
-    def handle_endtag(self, tag: str) -> None:
-        while self.stack and self.stack.pop() != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if data.strip() and not _NOT_READ & set(self.stack):
-            self.said.append(" ".join(data.split()))
-
-
-def english_in(body: str) -> list[str]:
-    """What a page says with an English word in it."""
-    reader = Reader()
-    reader.feed(body)
-    found = []
-    for said in reader.said:
-        rest = said
-        for name in AS_IT_IS:
-            rest = rest.replace(name, "")
-        words = {word if word == "Not" else word.lower() for word in _WORD.findall(rest)}
-        if words & ENGLISH:
-            found.append(said)
-    return found
-
 
 def test_the_reader_hears_english_and_lets_german_pass() -> None:
     assert english_in('<p aria-label="Look at it">Röstet</p><p>Nothing<br>waits</p>') == ["Look at it", "Nothing"]
@@ -89,22 +32,9 @@ def test_the_reader_hears_english_and_lets_german_pass() -> None:
 
 
 @pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def bench(now: dt.datetime, settings: Any, tmp_path: Any) -> console_scene.Scene:
-    static = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": static}
-    settings.RUN_DIR = tmp_path
-    return console_scene.build(now)
-
-
-@pytest.fixture
-def scene(bench: console_scene.Scene, now: dt.datetime) -> console_scene.Scene:
-    german_scene.fill(bench, now)
-    return bench
+def full(scene: console_scene.Scene, now: dt.datetime) -> console_scene.Scene:
+    german_scene.fill(scene, now)
+    return scene
 
 
 def german(user: Any) -> Client:
@@ -132,16 +62,11 @@ def paths_of(scene: console_scene.Scene) -> list[str]:
     ]  # fmt: skip
 
 
-def test_no_page_has_an_english_word_left(scene: console_scene.Scene) -> None:
-    client, left = german(scene.lead), {}
-    paths = paths_of(scene)
+def test_no_page_has_an_english_word_left(full: console_scene.Scene) -> None:
+    client = german(full.lead)
+    paths = paths_of(full)
     assert client.post(paths[-2]).status_code == 302  # its report is written
-    for path in paths:
-        answer = client.get(path)
-        assert answer.status_code == (404 if path == "/nowhere/" else 200), path
-        if said := english_in(answer.content.decode()):
-            left[path] = said
-    assert left == {}, "\n".join(f"{path}: {each}" for path, said in left.items() for each in sorted(set(said)))
+    no_english_left(client, paths)
 
 
 def test_every_reason_code_has_a_sentence_and_a_word() -> None:
@@ -153,8 +78,8 @@ def test_every_reason_code_has_a_sentence_and_a_word() -> None:
                 assert not text or translation.gettext(text) != text, code
 
 
-def test_a_reasons_figures_are_those_of_the_record(bench: console_scene.Scene, now: dt.datetime) -> None:
-    order = console_scene.hold_order(bench, now)
+def test_a_reasons_figures_are_those_of_the_record(scene: console_scene.Scene, now: dt.datetime) -> None:
+    order = console_scene.hold_order(scene, now)
     stale = {"code": "stale_reading", "message": "The newest reading is 4.2 s old.", "value": 4.213, "bound": 3.0}
     with translation.override("de"):
         said = reason_words.reason_words(stale, order)
@@ -164,8 +89,8 @@ def test_a_reasons_figures_are_those_of_the_record(bench: console_scene.Scene, n
     assert reason_words.reason_words(stale, order).message == "The newest reading is 4.2 s old."
 
 
-def test_no_reason_breaks_a_page_whatever_its_value_is(bench: console_scene.Scene, now: dt.datetime) -> None:
-    order = console_scene.hold_order(bench, now)
+def test_no_reason_breaks_a_page_whatever_its_value_is(scene: console_scene.Scene, now: dt.datetime) -> None:
+    order = console_scene.hold_order(scene, now)
     with translation.override("de"):
         for code in Code:
             for value in (None, 0, 1.5, True, "x", [], ["a", 1], {}):
@@ -215,11 +140,11 @@ def test_no_text_breaks_the_wording(text: str) -> None:
         assert isinstance(sentence_words.worded(text), str)
 
 
-def test_a_script_is_told_a_refusal_in_german(bench: console_scene.Scene, now: dt.datetime) -> None:
-    client = german(bench.lead)
+def test_a_script_is_told_a_refusal_in_german(scene: console_scene.Scene, now: dt.datetime) -> None:
+    client = german(scene.lead)
     said = client.get("/words/", {"t": ["Nobody approves their own order.", "Of tomorrow."]}).json()["texts"]
     assert said == ["Niemand gibt seinen eigenen Befehl frei.", "Of tomorrow."]
-    refused = console_scene.advise(bench, now)
+    refused = console_scene.advise(scene, now)
     told = client.get("/words/", {"order": refused.pk}).json()["texts"]
     assert told == [
         "roastrunner hat dafür (Lüfter) an Bench Bullet keine Vollmacht: Er darf nur empfehlen. Ein Mensch darf diesen"

@@ -28,25 +28,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def plain_static(settings, tmp_path: Path) -> Iterator[None]:
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-    settings.RUN_DIR = tmp_path
+def no_readings() -> Iterator[None]:
+    """What one test publishes, another does not hear."""
     live.forget_readings()
     yield
     live.forget_readings()
-
-
-@pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def scene(now: dt.datetime):
-    return console_scene.build(now)
 
 
 def halts_panel(scene) -> str:

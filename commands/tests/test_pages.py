@@ -13,33 +13,12 @@ from commands.console import pages
 from commands.models import Proposal
 from commands.tests import console_scene
 from drivers import keeper_config, stop_token
-from kernel import clock
 from roasts.models import MachineReading, Roast
 
 pytestmark = pytest.mark.django_db
 
 HOME_PAGE_QUERIES = 14  # session, person, memberships, preferences, then 10 for any number of machines
 MACHINE_PAGE_QUERIES = 28  # for any number of orders
-
-
-@pytest.fixture(autouse=True)
-def plain_static(settings, tmp_path):
-    """Pages are tested without collected files and with a run folder of their own."""
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-    settings.RUN_DIR = tmp_path
-
-
-@pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def scene(now):
-    return console_scene.build(now)
 
 
 def signed_in(user) -> Client:

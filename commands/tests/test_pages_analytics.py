@@ -22,15 +22,6 @@ pytestmark = pytest.mark.django_db
 QUERIES = 44  # for any number of orders
 
 
-@pytest.fixture(autouse=True)
-def plain_static(settings: Any, tmp_path: Any) -> None:
-    """Pages are tested without collected files."""
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-
-
 def browser(user: Any) -> Client:
     client = Client()
     client.force_login(user, backend="kernel.sign_in.ThrottledBackend")

@@ -16,32 +16,11 @@ from commands.console import order_story, pages_orders
 from commands.history import search
 from commands.models import Execution, Proposal, SavedView
 from commands.tests import console_scene
-from kernel import clock
 from roasts.models import ControlLimit
 
 pytestmark = pytest.mark.django_db
 ORDERS_PAGE_QUERIES = 13  # for any number of orders up to a page
 ORDER_PAGE_QUERIES = 14  # with everything that may belong to an order
-
-
-@pytest.fixture(autouse=True)
-def plain_static(settings, tmp_path):
-    """Pages are tested without collected files and with a run folder of their own."""
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-    settings.RUN_DIR = tmp_path
-
-
-@pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def scene(now):
-    return console_scene.build(now)
 
 
 @pytest.fixture

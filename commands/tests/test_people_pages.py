@@ -23,23 +23,9 @@ PIN, OTHER_PIN = "420917", "731504"
 
 
 @pytest.fixture(autouse=True)
-def plain(settings: Any, tmp_path: Any) -> None:
-    """Without collected files, with a run folder of its own, and hashed quickly."""
-    static = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": static}
-    settings.RUN_DIR = tmp_path
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def nobodys_digest() -> None:
+    """Made anew, of this test's hasher."""
     operator_pins._digest_of_nobody.cache_clear()
-
-
-@pytest.fixture
-def now() -> dt.datetime:
-    return clock.now()
-
-
-@pytest.fixture
-def scene(now: dt.datetime) -> console_scene.Scene:
-    return console_scene.build(now)
 
 
 @pytest.fixture

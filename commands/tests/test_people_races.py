@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import threading
-from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -20,16 +19,7 @@ THREADS = 8
 TRIES = 3  # per thread
 
 
-@pytest.fixture(autouse=True)
-def plain(settings: Any, tmp_path: Any) -> None:
-    static = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": static}
-    settings.RUN_DIR = tmp_path
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-def test_wrong_pins_at_once_are_counted_one_by_one() -> None:
-    scene = console_scene.build(clock.now())
+def test_wrong_pins_at_once_are_counted_one_by_one(scene: console_scene.Scene) -> None:
     second = get_user_model().objects.create_user("second", password=console_scene.PASSWORD)
     Membership.objects.create(organization=scene.organization, user=second, role="operator")
     operator_pins.set_pin(principals.for_user(second), "420917", now=clock.now())

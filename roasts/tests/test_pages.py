@@ -24,14 +24,6 @@ LIBRARY_QUERIES = 6  # session, person, memberships, preferences, machines, roas
 ROAST_QUERIES = 12  # the same four, then roast, marks, limits, versions, corrections, gaps, notes, shift
 
 
-@pytest.fixture(autouse=True)
-def plain_static(settings: Any) -> None:
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-
-
 @pytest.fixture
 def machine(organization: Organization) -> Machine:
     return machine_of(organization)
