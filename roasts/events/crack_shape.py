@@ -6,8 +6,10 @@ Everything works on about one point a second (means of what was read in it), so 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 
@@ -43,19 +45,22 @@ LOWEST_RATE_C_PER_MIN = 1.0
 #: A window needs so many points a second.
 FULL_SHARE = 0.4
 SMOOTH_INFRARED_S = 5.0
+_SECOND, _FIRST = attrgetter("at_s"), itemgetter(0)
 
 
 def bends_at(points: Sequence[Point], at_s: float) -> Bends:
-    """How the rates bend around ``at_s``. Points outside the windows do not matter."""
-    near = [point for point in points if at_s - 26.0 <= point.at_s <= at_s + 46.0]
+    """How the rates bend around ``at_s``; points in the order of time. Those outside the windows do not matter."""
+    near = points[bisect_left(points, at_s - 26.0, key=_SECOND) : bisect_right(points, at_s + 46.0, key=_SECOND)]
     bean = [(point.at_s, point.bean_temp_c) for point in near]
     eye = [(point.at_s, point.infrared_c) for point in near if point.infrared_c is not None]
     return Bends(_bend(bean, at_s, BEAN_AT, BEAN_AFTER), _bend(eye, at_s, INFRARED_AT, INFRARED_AFTER))
 
 
 def mean_infrared_c(points: Sequence[Point], at_s: float) -> float | None:
-    """Infrared over the last seconds up to ``at_s``: it sees beans and drum by turns and jumps about."""
-    seen = [p.infrared_c for p in points if at_s - SMOOTH_INFRARED_S < p.at_s <= at_s and p.infrared_c is not None]
+    """Infrared over the last seconds up to ``at_s``: it sees beans and drum by turns and jumps about. ``points`` in
+    the order of time."""
+    begin, end = bisect_right(points, at_s - SMOOTH_INFRARED_S, key=_SECOND), bisect_right(points, at_s, key=_SECOND)
+    seen = [point.infrared_c for point in points[begin:end] if point.infrared_c is not None]
     return sum(seen) / len(seen) if seen else None
 
 
@@ -81,7 +86,7 @@ def _bend(
 ) -> float | None:
     rates = []
     for begin_s, end_s in (at, after):
-        window = [pair for pair in pairs if at_s + begin_s <= pair[0] <= at_s + end_s]
+        window = pairs[bisect_left(pairs, at_s + begin_s, key=_FIRST) : bisect_right(pairs, at_s + end_s, key=_FIRST)]
         if len(window) < FULL_SHARE * (end_s - begin_s):
             return None
         rate = slope_c_per_min(window)

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import functools
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import attrgetter
 from typing import NamedTuple
 
 from roasts.events.crack_history import CrackPrior, blend_c
@@ -96,18 +99,20 @@ def guess(track: CrackTrack, prior: CrackPrior, now_s: float, *, is_dropped: boo
     if is_dropped:
         weights = [w * _dropped(prior, now_s - c.at_s) for c, w in zip(track.candidates, weights, strict=True)]
         future *= UNCRACKED
-    past = sum(weights)
+    sums = list(accumulate(weights))
+    past = sums[-1] if sums else 0.0
     whole = past + future
     if track.is_lost or track.is_settled or past <= 0 or past < 0.5 * whole:
         return None
-    below, best = 0.0, track.candidates[-1]
-    for candidate, weight in zip(track.candidates, weights, strict=True):
-        below += weight
-        if below >= 0.5 * whole:
-            best = candidate
-            break
-    near = sum(w for c, w in zip(track.candidates, weights, strict=True) if abs(c.at_s - best.at_s) <= NEAR_S)
+    best = track.candidates[min(bisect_left(sums, 0.5 * whole), len(sums) - 1)]
+    first = bisect_left(track.candidates, best.at_s - NEAR_S - 1, key=_SECOND)
+    beyond = bisect_right(track.candidates, best.at_s + NEAR_S + 1, key=_SECOND)
+    around = zip(track.candidates[first:beyond], weights[first:beyond], strict=True)
+    near = sum(weight for candidate, weight in around if abs(candidate.at_s - best.at_s) <= NEAR_S)
     return Guess(best.at_s, round(near / whole, 3), past / whole)
+
+
+_SECOND = attrgetter("at_s")
 
 
 def _weights(track: CrackTrack, prior: CrackPrior, now_s: float) -> list[float]:
@@ -117,7 +122,10 @@ def _weights(track: CrackTrack, prior: CrackPrior, now_s: float) -> list[float]:
     waiting = _waiting_by_second(prior.cuts_after)  # looked up once: this runs over hundreds of candidates a second
     last = len(waiting) - 1
     return [
-        weight if is_answered else weight * waiting[min(last, max(0, int(now_s - at_s)))]
+        weight
+        if is_answered
+        else weight
+        * (waiting[int(since_s)] if 0 <= (since_s := now_s - at_s) < last else waiting[0 if since_s < 0 else last])
         for at_s, weight, is_answered, _ in track.candidates
     ]
 
@@ -160,7 +168,7 @@ def _bent(
     candidates: tuple[Candidate, ...], prior: CrackPrior, points: Sequence[Point], now_s: float
 ) -> tuple[Candidate, ...]:
     """Weigh those whose bend can be seen by now; they are in order of time, so it is one a second."""
-    begin = end = sum(1 for one in candidates if one.is_bent)
+    begin = end = bisect_left(candidates, True, key=lambda one: not one.is_bent)
     while end < len(candidates) and now_s - candidates[end].at_s >= BEND_AFTER_S:
         end += 1
     if begin == end:

@@ -151,11 +151,13 @@ class House:
                 number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
             ):  # nohup: goes on without a terminal
                 signal.signal(number, self._on_signal)
-        if not self.has_worker:
-            priority.go_first()  # STOP is asked for here; what works beside it can wait
         preparation.migrate()
         preparation.collect_static()
         preparation.compile_catalogs()
+        if not self.has_worker:
+            # STOP is asked for here; what works beside it can wait. Not sooner: a process that only begins would stand
+            # before a database that serves the others.
+            priority.go_first()
         logins = self._load_demo() if self.is_demo else None
         if self.is_demo:
             self._start_machines()
