@@ -46,11 +46,13 @@ import json, sys
 import django
 django.setup()
 from django.core.management import call_command
+from django.db import transaction
 call_command("migrate", verbosity=0)
 from kernel import clock, keys
 from kernel.models import Agent, Organization, Site
 from roasts.models import Machine
 now = clock.now()
+transaction.set_autocommit(False)
 house = Organization.objects.create(slug="bench", name="Bench", created_at=now)
 site = Site.objects.create(organization=house, name="Everywhere")
 made = []
@@ -60,6 +62,7 @@ for n in range(%d):
     bridge = Agent.objects.create(organization=house, name=f"bridge {n}", created_at=now)
     _key, plain = keys.create_key(house, agent=bridge, scopes=[f"telemetry:{machine.pk}"], now=now)
     made.append([machine.pk, plain])
+transaction.commit()
 print("MADE " + json.dumps(made))
 """
 
