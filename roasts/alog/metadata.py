@@ -11,6 +11,8 @@ from roasts.formats.imported import Findings, Metadata
 GRAMS = {"g": 1.0, "kg": 1000.0, "lb": 453.59237, "oz": 28.349523125}
 EARLIEST_EPOCH_S, LATEST_EPOCH_S = 315_532_800, 4_102_444_800  # 1980 to 2100
 MAX_OFFSET_S = 14 * 3600
+#: What Artisan calls every roast that nobody named.
+UNNAMED = "Roaster Scope"
 
 
 def read_metadata(fields: Mapping[str, Any], found: Findings, *, lead_in_s: float, is_fahrenheit: bool) -> Metadata:
@@ -18,7 +20,7 @@ def read_metadata(fields: Mapping[str, Any], found: Findings, *, lead_in_s: floa
     weight_in_g, weight_out_g = _weights_g(fields, found)
     ambient = fields.get("ambientTemp")
     metadata = Metadata(
-        title=fields.get("title", ""),
+        title=_title(fields),
         bean=fields.get("beans", ""),
         roasted_at=roasted_at(fields, found),
         machine_name=fields.get("roastertype", "") or fields.get("machinesetup", ""),
@@ -42,6 +44,12 @@ def read_metadata(fields: Mapping[str, Any], found: Findings, *, lead_in_s: floa
     )
     _say(metadata, found)
     return metadata
+
+
+def _title(fields: Mapping[str, Any]) -> str:
+    """What a person called the roast; Artisan's own word for any is none."""
+    title = str(fields.get("title", ""))
+    return "" if title.strip() == UNNAMED else title
 
 
 def _say(metadata: Metadata, found: Findings) -> None:
@@ -139,7 +147,7 @@ def roasted_at(fields: Mapping[str, Any], found: Findings) -> dt.datetime | None
 def write_metadata(metadata: Metadata) -> dict[str, Any]:
     """The same, as the format's fields. Empty things are left out."""
     fields: dict[str, Any] = {
-        "title": metadata.title,
+        "title": metadata.title or UNNAMED,
         "beans": metadata.bean,
         "roastertype": metadata.machine_name,
         "operator": metadata.operator,

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernel.errors import Unprocessable
 from roasts.curve import Column, Curve
-from roasts.files.services_imports import NUMBERS, TEXTS
+from roasts.files.services_imports import NUMBERS, TEXTS, borrowed_title
 from roasts.formats.imported import MACHINE_RATE, Channel, ImportedRoast, Metadata, SpecialEvent
 from roasts.models import ImportedFile, Roast
 from roasts.store import stored_curve, stored_samples
@@ -51,16 +51,17 @@ def _metadata(roast: Roast, file: ImportedFile | None, curve: Curve) -> Metadata
     ours = {name: getattr(roast, name) for name in (*TEXTS, *NUMBERS)}
     kept = {field.name for field in dataclasses.fields(Metadata)}
     known = {name: value for name, value in said.items() if name in kept}
-    # a title cut to our column, or borrowed from the batch, gives way to the file's own words
-    corrected = {name: value for name, value in ours.items() if not _is_same(name, value, known, roast)}
+    # a title cut to our column, or borrowed from batch or file, gives way to the file's own words
+    borrowed = borrowed_title(said.get("batch", ""), said.get("bean", ""), file.file_name) if file else ""
+    corrected = {name: value for name, value in ours.items() if not _is_same(name, value, known, borrowed)}
     own = {} if file else {"machine_name": roast.machine.name, "source_version": "RoastOps"}
     return Metadata(**own | known | corrected)
 
 
-def _is_same(name: str, value: Any, said: dict[str, Any], roast: Roast) -> bool:
+def _is_same(name: str, value: Any, said: dict[str, Any], borrowed_title: str) -> bool:
     if name not in TEXTS:
         return bool(value == said.get(name))
-    return value == str(said.get(name, ""))[: TEXTS[name]] or (name == "title" and value == said.get("batch", "")[:200])
+    return value == str(said.get(name, ""))[: TEXTS[name]] or (name == "title" and value == borrowed_title)
 
 
 def _special_events(file: ImportedFile | None, curve: Curve) -> tuple[SpecialEvent, ...]:

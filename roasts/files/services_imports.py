@@ -95,7 +95,8 @@ def file_roast(
         machine = machine or imported_machine(principal, now=now)
         warnings = list(imported.warnings) + _warnings(organization, imported)
         ready = ready or ready_of(imported, ids.new("rst"), now=now, is_copied=is_copied())
-        roast, columns = _create_roast(organization, machine, ready, digest=digest), ready.columns
+        roast = _create_roast(organization, machine, ready, digest=digest, file_name=file_name)
+        columns = ready.columns
         insert_samples(columns, ready.copied)
         marks = _marks_of(roast, imported)
         _create_events(roast, marks, now=now)
@@ -152,10 +153,20 @@ def imported_machine(principal: Principal, *, now: dt.datetime) -> Machine:
     return machine
 
 
-def _create_roast(organization: Organization, machine: Machine, ready: ReadyRoast, *, digest: str) -> Roast:
+def borrowed_title(batch: str, bean: str, file_name: str) -> str:
+    """Of a roast that nobody named: its batch beside the bean; without a bean what its file is called, for people put
+    into that what they know a roast by.
+    """
+    words = "" if bean else " ".join(shown_name(file_name).rpartition(".")[0].replace("_", " ").split())
+    return (words or batch)[: TEXTS["title"]]
+
+
+def _create_roast(
+    organization: Organization, machine: Machine, ready: ReadyRoast, *, digest: str, file_name: str
+) -> Roast:
     metadata, curve, started_at = ready.imported.metadata, ready.imported.curve, ready.columns.started_at
     texts = {name: getattr(metadata, name)[:length] for name, length in TEXTS.items()}
-    texts["title"] = texts["title"] or metadata.batch[:200]
+    texts["title"] = texts["title"] or borrowed_title(metadata.batch, metadata.bean, file_name)
     return Roast.objects.create(
         id=ready.roast_id,
         organization=organization,

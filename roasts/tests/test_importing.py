@@ -491,3 +491,23 @@ def test_a_log_whose_clock_begins_anywhere_is_filed_or_refused_in_words(people: 
         assert error.status == 422 and error.how_to_fix
     else:
         assert 1979 < roast.started_at.year < 2101
+
+
+@pytest.mark.parametrize(
+    ("changes", "file_name", "title"),
+    [
+        ({"title": "Gesha"}, "26-03-08_gotiti_no24.alog", "Gesha"),
+        ({"title": "Roaster Scope"}, "26-03-08_gotiti_no24.alog", "26-03-08 gotiti no24"),
+        ({"title": ""}, "C:\\roasts\\sidamo.v2.alog", "sidamo.v2"),
+        ({"title": "Roaster Scope", "roastbatchnr": 7, "roastbatchprefix": "no"}, "", "no7"),
+        ({"title": "Roaster Scope", "beans": "Kenya", "roastbatchnr": 7, "roastbatchprefix": "no"}, "x.alog", "no7"),
+        ({"title": "Roaster Scope", "beans": "Kenya"}, "x.alog", ""),
+    ],
+)
+def test_a_roast_that_nobody_named_is_called_as_its_file_is(
+    people: People, changes: dict[str, Any], file_name: str, title: str
+) -> None:
+    roast = Roast.objects.get(pk=import_one(people, file_of(**changes), file_name=file_name).roast.pk)
+    assert roast.title == title
+    written = read_alog(FORMATS["alog"].write(exporting.load_roast(roast)))
+    assert written.metadata.title == ("Gesha" if title == "Gesha" else ""), "a borrowed name is not the file's own"
