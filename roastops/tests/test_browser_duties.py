@@ -223,4 +223,12 @@ def test_a_file_dropped_anywhere_on_the_page_comes_in_once(house: Stack, browser
         page.locator("[data-open]").first.click()
         page.wait_for_url(re.compile(r"/roasts/rst_"))
         expect(page.locator("h1")).to_be_visible()
+        page.goto(house.url(f"/reports/{page.url.rstrip('/').rpartition('/')[2]}/"))
+        page.get_by_role("button", name="Write the report").click()
+        expect(page.locator(".report-qr svg")).to_be_visible()
+        page.emulate_media(media="print", color_scheme="dark")
+        for table in page.locator(".report .scroll").all():
+            expect(table).to_have_css("max-height", "none")  # paper does not scroll
+        expect(page.locator(".report .panel").first).to_have_css("background-color", "rgb(255, 255, 255)")
+        expect(page.locator(".report .line-bean").first).to_have_css("stroke", "rgb(20, 24, 27)")
     assert seen.complaints == []
