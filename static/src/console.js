@@ -14,6 +14,18 @@
   roastops.t = t;
   if (!page) return;
 
+  /** A colour of the house as the theme has it now, for what draws on a canvas, which knows no variables. */
+  roastops.colour = function (name) {
+    var probe = document.createElement("i");
+    probe.style.color = "var(--" + name + ")";
+    document.body.appendChild(probe);
+    var value = getComputedStyle(probe).color;
+    probe.remove();
+    return value;
+  };
+  /** The figures of a chart's axis: with a point in every language, as everywhere in the house. */
+  roastops.axisFigures = function (u, splits) { return splits.map(function (v) { return String(+v.toFixed(6)); }); };
+
   // --- the server's time, on this page's monotonic clock -----------------------------------------
   var timing = performance.getEntriesByType("navigation")[0];
   var serverAt = Date.parse(document.body.dataset.serverNow) || Date.now();
@@ -386,7 +398,18 @@
 
   // --- the one stream ----------------------------------------------------------------------------
   var source = null, lastEventId = "", retryMs = 1000, lostAt = null, LOST_AFTER_MS = 2500, wasLost = false;
-  /** Cut off: what is not known from here on, until it is over. The page keeps its place: the banner lies over it. */
+  // What stands under the header moves the page when it comes and goes. A press that was aimed before is not taken for one
+  // at what has just moved there; STOP does not move, and is taken always.
+  var aloft = document.getElementById("aloft"), aloftPx = 0, shifting = null, SHIFTING_MS = 600;
+  new ResizeObserver(function () {
+    if (aloft.offsetHeight === aloftPx) return;
+    aloftPx = aloft.offsetHeight;
+    document.documentElement.style.setProperty("--aloft", aloftPx + "px");
+    document.body.classList.add("is-shifting");
+    clearTimeout(shifting);
+    shifting = setTimeout(function () { document.body.classList.remove("is-shifting"); }, SHIFTING_MS);
+  }).observe(aloft);
+  /** Cut off: what is not known from here on, until it is over. */
   function showLost() {
     var isLost = lostAt !== null && performance.now() - lostAt > LOST_AFTER_MS, box = document.getElementById("lost");
     if (isLost !== wasLost) {

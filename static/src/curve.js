@@ -4,18 +4,9 @@
   "use strict";
   var GAP_S = 3;               // a longer silence is drawn as a gap, not bridged
   var FIELDS = ["bean_temp_c", "et_temp_c", "rate_of_rise_c_per_min", "heater_step", "fan_step", "drum_step"];
-  var roastops = window.roastops, t = roastops.t;
+  var roastops = window.roastops, t = roastops.t, colour = roastops.colour, figures = roastops.axisFigures;
   var LANES = [["drum", t("Drum")], ["fan", t("Fan")], ["heater", t("Heater")]];  // from the bottom up
 
-  function colour(name) {
-    var probe = document.createElement("i");
-    probe.style.color = "var(--" + name + ")";
-    document.body.appendChild(probe);
-    var value = getComputedStyle(probe).color;
-    probe.remove();
-    return value;
-  }
-  function figures(u, splits) { return splits.map(function (v) { return String(+v.toFixed(6)); }); }  // a point in every language
   // Bounds of the axes in the person's units: where they lie at least, and the steps they grow by.
   var AXES = roastops.isFahrenheit ? { low: 120, high: 460, step: 20, rates: [-20, 80], rateSteps: [10, 20] }
     : { low: 50, high: 240, step: 10, rates: [-10, 45], rateSteps: [5, 10] };

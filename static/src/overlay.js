@@ -4,16 +4,9 @@
   "use strict";
   var roastops = window.roastops;
   if (!roastops || !window.uPlot) return;
+  var colour = roastops.colour, figures = roastops.axisFigures;
   var STYLES = [["bt", 2.6, []], ["ror", 2, []], ["et", 2, [9, 4]], ["ror", 2, [2, 4]], ["bt", 1.6, [10, 4, 2, 4]], ["et", 2, [3, 3]]];
 
-  function colour(name) {
-    var probe = document.createElement("i");
-    probe.style.color = "var(--" + name + ")";
-    document.body.appendChild(probe);
-    var value = getComputedStyle(probe).color;
-    probe.remove();
-    return value;
-  }
   function ticks(u, splits) { return splits.map(function (s) { return (s < 0 ? "−" : "") + roastops.mmss(Math.abs(s) * 1000); }); }
   function blank(u, splits) { return splits.map(function () { return ""; }); }
 
@@ -47,7 +40,6 @@
     }));
     var scales = { x: { time: false, range: o.range.x }, c: { range: o.range.c } };
     if (hasRates) scales.r = { range: o.range.r };
-    function figures(u, splits) { return splits.map(function (v) { return String(+v.toFixed(6)); }); }  // a point in every language
     var axes = [
       Object.assign({}, axis, o.noTimes ? { values: blank, size: 6 } : { values: o.xWords || ticks, size: 30, space: 56 }, o.xWords ? {} : { incrs: [30, 60, 120, 180, 300, 600] }),
       Object.assign({ scale: "c", values: figures, size: isNarrow ? 44 : 54, space: 40, label: named(o.yLabel), labelFont: font, labelSize: 18 }, axis, o.lanes ? { values: blank, splits: function () { return o.lanes.map(function (l, i) { return i; }).concat([o.lanes.length]); } } : {})
