@@ -134,7 +134,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class SettingOrder:
     """Bring one control to an absolute step. ``from_step`` is what the control must read just before
-    the first byte (else Declined `moved_at_machine`); ``allowed_states`` likewise. ``max_reading_age_s``: the bound
+    the first byte (else DECLINED, `moved_at_machine`); ``allowed_states`` likewise. ``max_reading_age_s``: the bound
     for a fast machine (:func:`longest_age_s`).
     """
 
@@ -243,16 +243,6 @@ class InDoubt(DriverError):
     """Something may have left: read back, never repeat."""
 
     code = "in_doubt"
-
-
-class Declined(DriverError):
-    """The machine, or the driver's own table, said no. `reason` is a stable code."""
-
-    code = "declined"
-
-    def __init__(self, message: str, reason: str = "declined", how_to_fix: str = "") -> None:
-        super().__init__(message, how_to_fix)
-        self.reason = reason
 
 
 class ProtocolError(DriverError):

@@ -77,12 +77,6 @@ class Conflict(ApiError):
     status = 409
 
 
-class Gone(ApiError):
-    """410: it was there and is no longer."""
-
-    status = 410
-
-
 class Stale(ApiError):
     """412: you decided on something older than what stands now."""
 

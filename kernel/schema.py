@@ -33,7 +33,6 @@ MEANINGS = {
     405: "No such method here",
     406: "We answer JSON",
     409: "The world has moved: look again",
-    410: "No longer there",
     412: "Decided on something older than what stands now",
     413: "Body too large",
     415: "Send JSON",

@@ -22,7 +22,6 @@ from roasts.telemetry import signing
 from roasts.telemetry.envelope import COUNTS, MAX_POINTS, NUMBERS, SCHEMA, read
 
 SEND_TIMEOUT_S = 10.0
-REFUSED_WAIT_S = 10.0
 IDLE_S = 0.2
 
 

@@ -181,10 +181,6 @@ class Energy:
     energy_kj: float
     assumption: str
 
-    @property
-    def energy_kwh(self) -> float:
-        return self.energy_kj / 3600
-
 
 @dataclass(frozen=True, slots=True)
 class CurveSummary:

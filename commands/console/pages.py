@@ -16,13 +16,13 @@ from django.views.decorators.http import require_GET
 
 from commands.console import gathering
 from commands.console.order_words import REJECTION_WORDS
+from commands.stop.authority import TOKEN_LIFE_S
 from drivers import keeper_config, stop_token
 from kernel import clock, member_pages, operator_pins
 from kernel.member_pages import in_browsers_language, members_only
 from kernel.principals import Principal
 from roasts.models import Machine
 
-STOP_TOKEN_LIFE_S = 15 * 60  # an open page asks for a fresh one every 4 minutes
 #: Fragment name → how its data is gathered. The template is `console/_<name>.html`.
 PANELS: dict[str, Callable[..., dict[str, Any]]] = {
     "queue": gathering.gather_queue,
@@ -55,7 +55,7 @@ def issue_stop_tokens(principal: Principal, machines: list[Machine]) -> dict[str
     if not principal.may("stop") or not machines:
         return {}
     key = keeper_config.ensure_stop_key(settings.RUN_DIR)
-    expires_at_unix = int(clock.now().timestamp()) + STOP_TOKEN_LIFE_S
+    expires_at_unix = int(clock.now().timestamp()) + TOKEN_LIFE_S
     return {m.pk: stop_token.sign(key, m.pk, principal.id, expires_at_unix) for m in machines}
 
 

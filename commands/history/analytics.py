@@ -255,11 +255,6 @@ def ordered(values_ms: np.ndarray) -> Ordered:
     return Ordered(values_ms[places], places)
 
 
-def grouped_latencies(keys: np.ndarray, values_ms: np.ndarray, count: int) -> list[Latency]:
-    """Of each key from 0 to ``count`` - 1; values of :data:`NOTHING_MS` are none."""
-    return ordered(values_ms).by(keys, count)
-
-
 # --- counts and rates
 
 

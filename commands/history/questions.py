@@ -38,7 +38,6 @@ from kernel import prepared
 from kernel.models import Organization
 from kernel.prepared import utc
 
-LONG_BUCKETS_S = (DAY_S, WEEK_S)
 SPANS_S = (HOUR_S, DAY_S, WEEK_S, 8 * WEEK_S)
 #: An hour is summed so long after its end: whoever read the clock in it has committed by then.
 GRACE = dt.timedelta(minutes=10)
@@ -366,7 +365,7 @@ def recent_metrics(organization_id: str, now: dt.datetime, only: Filter = EVERYT
 def series_of(
     organization_id: str, begin: dt.datetime, end: dt.datetime, bucket_s: int, only: Filter = EVERYTHING
 ) -> list[Bucket]:
-    """Figures of each bucket of [begin, end). Over more than a week of :data:`LONG_BUCKETS_S`, without percentiles."""
+    """Figures of each bucket of [begin, end); where `is_exact` says no, from sums of hours, without percentiles."""
     bounds = analytics.bucket_bounds(begin, end, bucket_s)
     if is_exact(begin, end):
         return analytics.series(orders_in(organization_id, begin, end, only), bounds)

@@ -47,13 +47,6 @@ SETTINGS = frozenset(order_type for order_type, control in CONTROL_OF.items() if
 STATES = frozenset(OrderType) - SETTINGS
 #: Beans move by hand on a Bullet: from an agent these are advice with a countdown.
 HAND_ACTS = frozenset({OrderType.CHARGE, OrderType.DROP})
-#: The machine state a state order brings about (names of ``drivers.port.MachineState``).
-TARGET_STATE: dict[OrderType, str] = {
-    OrderType.PREHEAT: "preheating",
-    OrderType.CHARGE: "roasting",
-    OrderType.DROP: "cooling",
-    OrderType.COOL: "cooling",
-}
 #: Units each control understands. No machine of ours tells its drum's rpm per step, so ``rpm`` fits none yet.
 UNITS_OF_CONTROL: dict[str, frozenset[Unit]] = {
     "heater": frozenset({Unit.STEP, Unit.PERCENT}),

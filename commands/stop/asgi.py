@@ -8,7 +8,6 @@ the JSON body), a bearer key, or the session cookie with its CSRF token. The ans
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import io
 import json
 import logging
@@ -27,7 +26,7 @@ from commands.stop import filing as halt_filing
 from commands.stop import journal, wire
 from commands.stop.authority import AUTHORITY, Credentials, Refused
 from commands.stop.journal import HaltNote
-from drivers import keeper_client, keeper_config, stop_token
+from drivers import keeper_client, keeper_config
 from drivers.keeper_client import KeeperUnreachable, StopAnswer
 from drivers.keeper_config import BadConfig, KeeperConfig
 from drivers.port import DriverError
@@ -61,12 +60,6 @@ def start() -> None:
     """Begin to know who may stop, and have the STOP key (called when the server starts)."""
     keeper_config.ensure_stop_key(settings.RUN_DIR)
     AUTHORITY.start()
-
-
-def issue_stop_token(principal: Principal, machine_id: str, *, now: dt.datetime) -> str:
-    """A signed token with which this person's page can stop this machine without a database, for 15 minutes."""
-    key = keeper_config.ensure_stop_key(settings.RUN_DIR)
-    return stop_token.sign(key, machine_id, principal.id, int(now.timestamp()) + stop_authority.TOKEN_LIFE_S)
 
 
 async def stop_asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:

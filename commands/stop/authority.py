@@ -27,6 +27,7 @@ from roasts.models import Machine
 logger = logging.getLogger(__name__)
 REFRESH_S = 2.0
 REFRESH_AT_MOST_EVERY_S = 0.1  # however many strangers ask
+#: Of a page's STOP token; an open page asks for a fresh one every 4 minutes. The token says its end, this its begin.
 TOKEN_LIFE_S = 900
 MAX_SESSIONS = 5000
 MAX_KEYS = 20_000

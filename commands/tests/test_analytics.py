@@ -139,7 +139,7 @@ def test_the_predecessors_sample_gives_what_interpolation_gives() -> None:
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 10_000)), max_size=80))
 def test_grouped_latencies_are_each_groups_own(pairs: list[tuple[int, int]]) -> None:
     keys, values = (np.array(column, dtype=np.int64) for column in (zip(*pairs, strict=True) if pairs else ([], [])))
-    for key, found in enumerate(analytics.grouped_latencies(keys, values, 5)):
+    for key, found in enumerate(analytics.ordered(values).by(keys, 5)):
         own = sorted(value for each, value in pairs if each == key and value >= 0)
         assert found == analytics.latency_of(np.array(own, dtype=np.int64))
 

@@ -9,8 +9,8 @@ import re
 import pytest
 from django.test import Client
 
-from commands.console import pages
 from commands.models import Proposal
+from commands.stop.authority import TOKEN_LIFE_S
 from commands.tests import console_scene
 from drivers import keeper_config, stop_token
 from roasts.models import MachineReading, Roast
@@ -376,7 +376,7 @@ def test_the_page_carries_a_stop_token_that_the_keeper_will_take_for_a_quarter_o
     token = body["tokens"][scene.machine.pk]
     key = keeper_config.ensure_stop_key(tmp_path)
     good = stop_token.verify(key, token, machine_id=scene.machine.pk, now_unix=now.timestamp())
-    assert 0 < good.expires_at_unix - now.timestamp() <= pages.STOP_TOKEN_LIFE_S + 5
+    assert 0 < good.expires_at_unix - now.timestamp() <= TOKEN_LIFE_S + 5
     with pytest.raises(stop_token.BadToken):
         stop_token.verify(key, token, machine_id=scene.machine.pk, now_unix=now.timestamp() + 16 * 60)
     assert token.rsplit(".", 1)[0].split(".")[1] == scene.machine.pk

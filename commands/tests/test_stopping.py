@@ -17,6 +17,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from commands.console import pages
 from commands.models import Halt
 from commands.stop import asgi, journal, wire
 from commands.stop.authority import AUTHORITY
@@ -155,7 +156,7 @@ def test_the_consoles_token_stops_by_header_and_by_body(rig) -> None:
     real.ensure_keeper()
     user = person_row("anna", "operator")
     AUTHORITY.refresh()
-    token = asgi.issue_stop_token(for_user(user), machine.pk, now=clock.now())
+    token = pages.issue_stop_tokens(for_user(user), [machine])[machine.pk]
     assert post({"X-Stop-Token": token}).json()["result"] == "heat_off"
     assert post({}, json={"stop_token": token}).json()["result"] == "heat_off"
     assert Halt.objects.get().opened_by_name == "anna"

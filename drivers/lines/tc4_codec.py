@@ -15,7 +15,6 @@ from drivers.port import Control, ProtocolError
 
 OUTPUTS = ("OT1", "OT2", "IO3")
 READ = b"READ\n"
-COLUMNS_MAX = 8
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _CHAN = re.compile(r"[0-4]{4}", re.ASCII)
 _LINE_BYTES_MAX = 200

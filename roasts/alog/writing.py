@@ -40,7 +40,6 @@ BULLET_NAMES = {
     VOLTAGE_EXHAUST: ("Voltage", "Exhaust"), STATE_RPM: ("State", "Fan RPM"),
 }  # fmt: skip
 FLAGS = 10  # Artisan's visibility lists have ten entries, however many devices there are
-PER_DEVICE = tuple(name for name in FIELDS if name.startswith("extra") and name not in {"extratimex", "extratemp1"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ def test_energy_is_step_times_rating_times_voltage_squared_and_says_so() -> None
     model = CurveSettings(heater=BULLET_R1_HEATER)
     full = summarise(Curve(ROAST.elapsed_s, ROAST.bean_temp_c, heater_step=steps), MARKS, model)
     assert full.energy.energy_kj == pytest.approx(1.55 * 600)
-    assert full.energy.energy_kwh == pytest.approx(0.2583, abs=1e-3) and "assumed" in full.energy.assumption
+    assert "assumed" in full.energy.assumption
     low = Curve(ROAST.elapsed_s, ROAST.bean_temp_c, heater_step=steps / 9, voltage_v=np.full(len(ROAST), 115.0))
     assert summarise(low, MARKS, model).energy.energy_kj == pytest.approx(1.55 * 600 / 9 / 4)
     assert summarise(ROAST, MARKS, model).energy is None and summarise(low, MARKS).energy is None

@@ -10,7 +10,7 @@ steps once a second, readings in between only add to a mean.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -205,8 +205,3 @@ def _mean(pending: list[tuple[float, float]]) -> tuple[float, float]:
         good = [value for value in values if math.isfinite(value)]
         means.append(sum(good) / len(good) if good else math.nan)
     return means[0], means[1]
-
-
-def with_setting(state: TwinState, setting: Setting) -> TwinState:
-    """The same moment under other controls."""
-    return replace(state, setting=setting)

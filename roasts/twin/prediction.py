@@ -9,7 +9,6 @@ from scipy.special import ndtr
 
 from roasts.twin import simulation
 from roasts.twin.estimator import GAP_S, TwinState
-from roasts.twin.parameters import TwinParameters
 from roasts.twin.physics import Vector
 from roasts.twin.values import Band, Controls, CrackTemperature, Eta, Order, Setting, TwinError, WhatIf
 
@@ -160,12 +159,6 @@ def why_extrapolating(state: TwinState, horizon_s: float, controls: Controls | N
     if state.silent_s > GAP_S:
         found.append(f"no usable reading for {state.silent_s:.0f} s")
     return tuple(dict.fromkeys(word for word in found if word))
-
-
-def extrapolating_start(parameters: TwinParameters, mass_kg: float) -> tuple[str, ...]:
-    """The same for a roast that has not begun: the batch mass alone."""
-    word = _outside("batch mass", mass_kg, parameters.fitted.mass_kg, "kg", 0.01)
-    return (word,) if word else ()
 
 
 def _outside(name: str, value: float, span: tuple[float, float], unit: str, slack: float) -> str:
