@@ -28,7 +28,6 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
-from django.test.client import Client as HttpClient
 
 import drivers.virtual
 from commands import tasks
@@ -45,6 +44,7 @@ from kernel import clock, draining, ids, live
 from kernel.sealer import Sealer
 from roasts.models import Machine
 from simulation import house_people, planted
+from simulation.house_http import Handler
 from simulation.house_keeper import AtOnce, KeeperProcess, Line, events_after
 from simulation.house_looks import Looks
 from simulation.house_people import Names
@@ -106,7 +106,7 @@ class House:
         self._stack: list[Process] = []
         self._busy: set[str] = set()
         self._processes: dict[str, Process] = {}
-        self._http = HttpClient()
+        self._http = Handler()
         self._restores: list[Callable[[], Any]] = []
         self.looks = Looks(self.store)
 
@@ -548,13 +548,13 @@ class House:
 
     def request(self, method: str, who: str, path: str, body: Any = None, *, key: str = "") -> Answer:
         """One request with that person's or agent's API key ("" is nobody)."""
-        headers: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {self.names.keys[who]}"} if who else {}
+        headers = {"HTTP_AUTHORIZATION": f"Bearer {self.names.keys[who]}"} if who else {}
         if key:
             headers["HTTP_IDEMPOTENCY_KEY"] = key
-        data = json.dumps(body) if body is not None else ""
+        data = json.dumps(body).encode() if body is not None else b""
 
         def send() -> Answer:
-            response = self._http.generic(method, path, data, content_type="application/json", **headers)
+            response = self._http.ask(method, path, data, headers)
             is_json = response.get("Content-Type", "").startswith("application/json")
             return Answer(response.status_code, json.loads(response.content) if is_json else {})
 

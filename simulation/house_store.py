@@ -12,6 +12,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -22,20 +23,17 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper as SqliteWrapper
+from django.db.backends.sqlite3.operations import DatabaseOperations as SqliteOperations
 
-from commands.models import MachineLease
-from roasts.models import MachineReading, Sample
+from simulation.house_cursor import STATEMENTS, Cursor, Writes
 
 CommitWatcher = Callable[[str], None]  # told "before" and "after"; may raise a BaseException: the process died
-#: What is written all the time and concerns no order, law or person: the newest reading, samples, a lease's time.
-_UNTOLD = (
-    "SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", f'UPDATE "{MachineReading._meta.db_table}"',
-    f'UPDATE "{MachineLease._meta.db_table}"', f'INSERT INTO "{Sample._meta.db_table}"',
-)  # fmt: skip
-#: The house's few hundred statements are compiled once each.
-STATEMENTS = 2000
 _KEPT, _TRANSACTION = "house_kept", "house_transaction"
 _SESSION = "SET session_replication_role = {}"  # triggers guard what only we may delete
+
+
+class _Operations(SqliteOperations):
+    compiler_module = "simulation.house_compiler"
 
 
 class _Wrapper(SqliteWrapper):
@@ -45,6 +43,21 @@ class _Wrapper(SqliteWrapper):
 
     is_kept = False  # inside the transaction that is rolled back
     is_open = False  # a transaction of the product is under way
+    ops_class = _Operations
+    writes: Writes
+    _thread_ident: int
+
+    def create_cursor(self, name: str | None = None) -> Cursor:
+        made = self.connection.cursor(factory=Cursor)
+        made.link = self
+        return made
+
+    def cursor(self) -> Any:
+        """Where nobody listens to statements, the driver's own cursor without Django's two wrappers round it."""
+        is_heard = self.execute_wrappers or self.force_debug_cursor or self.connection is None
+        if is_heard or self._thread_ident != threading.get_ident():
+            return super().cursor()
+        return self.create_cursor()
 
     def keep(self) -> None:
         """From here on everything can be taken back."""
@@ -92,9 +105,14 @@ class Store:
 
     def __init__(self) -> None:
         self.watcher: CommitWatcher | None = None
-        self.version = 0
+        self.writes = Writes()
         self._previous: BaseDatabaseWrapper | None = None
         self._rows: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {}
+
+    @property
+    def version(self) -> int:
+        """Higher after each statement that wrote anything worth a look."""
+        return self.writes.version
 
     @property
     def is_sqlite(self) -> bool:
@@ -104,7 +122,7 @@ class Store:
         """SQLite: a database in memory instead of the configured one. PostgreSQL: the configured one."""
         if not self.is_sqlite:
             self._watch(connections["default"])
-            self._count(connections["default"])
+            connections["default"].execute_wrappers.append(self.writes.wrapper)
             return
         self._previous = connections["default"]
         settings = dict(self._previous.settings_dict)
@@ -113,8 +131,8 @@ class Store:
             "transaction_mode": "IMMEDIATE", "check_same_thread": False, "cached_statements": STATEMENTS,
         }  # fmt: skip
         ours = _Wrapper(settings, alias="default")
+        ours.writes = self.writes
         self._watch(ours)
-        self._count(ours)
         connections["default"] = ours
 
     def remove(self) -> None:
@@ -169,7 +187,7 @@ class Store:
             connection.savepoint_ids = []
             connection.needs_rollback = False
         connection.run_on_commit = []
-        self.version += 1
+        self.writes.forget()
         if self.is_sqlite:
             self._ours.take_back()
             return
@@ -184,16 +202,6 @@ class Store:
         if not self.is_sqlite:
             return []
         return [f"{row[0]} {row[1]} to {row[2]}" for row in self._ours.connection.execute("PRAGMA foreign_key_check")]
-
-    def _count(self, wrapper: BaseDatabaseWrapper) -> None:
-        """Note that something was written."""
-
-        def counting(execute: Any, statement: str, params: Any, many: bool, context: Any) -> Any:
-            if not statement.startswith(_UNTOLD):
-                self.version += 1
-            return execute(statement, params, many, context)
-
-        wrapper.execute_wrappers.append(counting)
 
     def _restore_postgres(self) -> None:
         """Delete what an example may have written, in one round trip, and put the kept rows back."""

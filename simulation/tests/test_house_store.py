@@ -1,0 +1,150 @@
+"""What the house does to be quick changes nothing: statements, what is written, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Count, F
+
+from commands.models import Proposal
+from kernel.models import Organization
+from simulation import house_compiler
+from simulation.house_compiler import shape_of
+from simulation.house_cursor import Writes, table_of
+from simulation.house_store import Store
+from simulation.virtual_clock import BEGIN
+
+
+@pytest.fixture(scope="module")
+def store(django_db_blocker: Any) -> Iterator[Store]:
+    """An empty database of the house."""
+    with django_db_blocker.unblock():
+        made = Store()
+        if not made.is_sqlite:
+            pytest.skip("NOT RUN: the house's own cursors and compiler are SQLite's")
+        made.install()
+        try:
+            made.migrate()
+            made.keep()
+            yield made
+        finally:
+            made.remove()
+
+
+@pytest.mark.parametrize(
+    ("statement", "table"),
+    [
+        ('INSERT INTO "commands_halt" ("id") VALUES (%s)', "commands_halt"),
+        ('INSERT OR IGNORE INTO "commands_halt" ("id") VALUES (%s)', "commands_halt"),
+        ('UPDATE "commands_proposal" SET "status" = %s', "commands_proposal"),
+        ('DELETE FROM "commands_grant" WHERE "id" = %s', "commands_grant"),
+        ('UPDATE "roasts_machinereading" SET "at" = %s', ""), ('SELECT 1 FROM "commands_halt"', ""),
+        ("SAVEPOINT s1", ""), ("RELEASE SAVEPOINT s1", ""), ("REPLACE INTO x VALUES (1)", "?"),
+        ("WITH a AS (SELECT 1) DELETE FROM b", "?"), ("ALTER TABLE x ADD y", "?"),
+    ],
+)  # fmt: skip
+def test_it_is_known_which_table_a_statement_writes_or_that_it_is_not(statement: str, table: str) -> None:
+    assert table_of(statement) == table
+
+
+def test_what_cannot_be_told_counts_as_a_write_to_every_table() -> None:
+    writes = Writes()
+    before = writes.of(("commands_halt",))
+    writes.note('UPDATE "commands_grant" SET "level" = %s')
+    assert writes.of(("commands_halt",)) == before
+    writes.note("REPLACE INTO somewhere VALUES (1)")
+    assert writes.of(("commands_halt",)) > before
+    middle = writes.of(("commands_halt",))
+    writes.forget()
+    assert writes.of(("commands_halt",)) > middle
+
+
+def test_an_error_of_sqlite_is_djangos_and_the_transaction_goes_on_after_its_savepoint(store: Store) -> None:
+    User.objects.create(username="once")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        User.objects.create(username="once")
+    assert User.objects.filter(username="once").count() == 1
+    store.restore()
+    assert not User.objects.exists()
+
+
+def test_who_listens_to_statements_hears_them_and_they_are_counted_all_the_same(store: Store) -> None:
+    heard: list[str] = []
+
+    def listen(execute: Any, statement: str, *rest: Any) -> Any:
+        heard.append(statement)
+        return execute(statement, *rest)
+
+    before = store.version
+    with connection.execute_wrapper(listen):
+        User.objects.create(username="heard")
+    assert any(statement.startswith("INSERT") for statement in heard)
+    assert store.version == before + 1
+    store.restore()
+
+
+def test_a_percent_sign_is_one_as_with_django(store: Store) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s || '%%', 5 %% 3", ["a"])
+        assert cursor.fetchall() == [("a%", 2)]
+        cursor.execute("SELECT %(name)s", {"name": "b"})
+        assert cursor.fetchone() == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Proposal.objects.all, lambda: Proposal.objects.select_related("machine")),
+        (Proposal.objects.all, lambda: Proposal.objects.only("id")),
+        (lambda: Proposal.objects.only("id"), lambda: Proposal.objects.defer("id")),
+        (lambda: Proposal.objects.order_by("id"), lambda: Proposal.objects.order_by("-id")),
+        (lambda: Proposal.objects.order_by("machine__name"), lambda: Proposal.objects.order_by("machine_id")),
+        (lambda: Proposal.objects.values("id"), lambda: Proposal.objects.values("status")),
+        (lambda: Proposal.objects.values_list("id", "status"), lambda: Proposal.objects.values_list("status", "id")),
+        (Proposal.objects.all, Proposal.objects.distinct),
+        (lambda: Proposal.objects.filter(machine__name="a"), lambda: Proposal.objects.filter(machine_id="a")),
+        (lambda: Proposal.objects.select_related("machine"),
+         lambda: Proposal.objects.select_related("machine__organization")),
+    ],
+)  # fmt: skip
+def test_another_question_has_another_shape(store: Store, first: Any, second: Any) -> None:
+    assert shape_of(first().query) is not None
+    assert shape_of(first().query) == shape_of(first().query)
+    assert shape_of(first().query) != shape_of(second().query)
+
+
+def test_what_has_no_plain_shape_is_left_to_django(store: Store) -> None:
+    for made in (
+        Proposal.objects.annotate(count=Count("transitions")), Proposal.objects.order_by(F("id").desc()),
+        Proposal.objects.union(Proposal.objects.all()), Proposal.objects.extra(select={"one": "1"}),
+    ):  # fmt: skip
+        assert shape_of(made.query) is None
+
+
+def test_a_shape_asked_again_with_other_values_finds_other_rows(store: Store) -> None:
+    for slug in ("one", "two"):
+        Organization.objects.create(slug=slug, name=slug, created_at=BEGIN)
+    for slug in ("one", "two", "one"):
+        assert Organization.objects.filter(slug=slug).get().slug == slug
+    assert [each.slug for each in Organization.objects.filter(slug__in=["one", "two"]).order_by("-slug")] == [
+        "two", "one",
+    ]  # fmt: skip
+    store.restore()
+
+
+def test_a_kept_statement_that_django_would_make_otherwise_is_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house_compiler, "_kept", {})
+    monkeypatch.setattr(house_compiler.SQLCompiler, "is_compared", True)
+    list(Organization.objects.order_by("slug"))
+    list(Organization.objects.order_by("slug"))
+    [(shape, kept)] = house_compiler._kept.items()
+    house_compiler._kept[shape] = dataclasses.replace(kept, source=['"kernel_site"'])
+    with pytest.raises(AssertionError, match="another shape"):
+        list(Organization.objects.order_by("slug"))
