@@ -355,7 +355,7 @@ def _reading_look(machine: MachineLook, now: dt.datetime, reading: Any) -> Readi
 def newest_reading(machine: MachineLook, now: dt.datetime) -> ReadingLook | None:
     """The newer of what the loop streamed and what it wrote; None when the machine never spoke."""
     row = machine.latest
-    streamed = _streamed(machine.machine_id, now)
+    streamed = _streamed(machine, now)
     written = look_at(row, now, link=row["link"]) if row["at"] is not None else None
     if streamed is None or (written is not None and written.age_s < streamed.age_s):
         return written
@@ -364,14 +364,14 @@ def newest_reading(machine: MachineLook, now: dt.datetime) -> ReadingLook | None
 
 def are_beans_proved(machine: MachineLook) -> bool:
     """As the loop says: streamed if it streams, else written."""
-    payload = live.latest_reading(machine.machine_id)
+    payload = live.latest_reading(machine.organization_id, machine.machine_id)
     if isinstance(payload, dict) and "are_beans_proved" in payload and "at" in payload:
         return payload["are_beans_proved"] is True
     return machine.latest["are_beans_proved"] is True
 
 
-def _streamed(machine_id: str, now: dt.datetime) -> ReadingLook | None:
-    payload = live.latest_reading(machine_id)
+def _streamed(machine: MachineLook, now: dt.datetime) -> ReadingLook | None:
+    payload = live.latest_reading(machine.organization_id, machine.machine_id)
     if not isinstance(payload, dict) or "at" not in payload:
         return None
     try:

@@ -5,7 +5,8 @@ Nothing here is durable: everything that matters is a row, and every sleeper has
 
 A message costs each process that hears it about 0.2 ms of CPU, readings come from a machine ten times a second, and a
 page shows four. So readings wait here for each other: of one machine the newest goes, at most four a second, with
-whatever other machines have at that moment. Nudges wait for nothing.
+whatever other machines have at that moment. Nudges wait for nothing. And each organisation's readings have a channel of
+their own, which a process hears while somebody there looks at that organisation, and for a while after.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import redis
@@ -26,6 +28,8 @@ from kernel import clock, ids
 
 logger = logging.getLogger(__name__)
 CHANNEL = "roastops:live"
+READINGS = "roastops:readings:"  # and the organisation's id
+LETTERS = "roastops:to:"  # and one process: whoever writes to itself wakes its own listener
 MAX_WAITING = 2000
 SOCKET_TIMEOUT_S = 1.0
 RECONNECT_S = 0.5
@@ -34,6 +38,11 @@ PING_S = 5.0
 READING_EVERY_S = 0.25
 LEAVE_EVERY_S = 0.05
 MAX_MACHINES = 5000
+#: An organisation's readings are heard so long after somebody asked.
+WANTED_S = 60.0
+LOOK_EVERY_S = 1.0
+#: Those who have readings say them so soon after they are asked; till then what we have may be old.
+TOLD_WITHIN_S = 0.25
 
 Hearer = Callable[[dict[str, Any]], None]
 
@@ -86,27 +95,54 @@ class Bridge:
         self.url = url
         self.process = f"{os.getpid()}-{ids.random_bytes(4).hex()}"
         self.is_connected = False
-        self._outgoing: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)  # the oldest fall out: ephemeral
+        self._outgoing: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_WAITING)  # the oldest fall out: ephemeral
         self._has_outgoing = threading.Event()
         self._readings = Readings()
         self._own = json.dumps({"from": self.process})[:-1].encode()  # how each of our own messages begins
         self._hearers: list[Hearer] = []
+        self._wanted_s: dict[str, float] = {}  # organisation → until when (monotonic)
+        self._heard_s: dict[str, float] = {}  # organisation whose readings reach us → since when they count
+        self._look_at_s = 0.0
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
         self._is_closed = threading.Event()
 
     def send(self, message: dict[str, Any]) -> None:
         """Queue a message for the other processes; never blocks, never raises."""
-        self._outgoing.append(message)
+        self._post(CHANNEL, message)
+
+    def send_readings(self, organization_id: str, readings: list[list[Any]]) -> None:
+        """Queue readings for whoever hears this organisation's; never blocks, never raises."""
+        self._post(READINGS + organization_id, {"readings": readings})
+
+    def _post(self, channel: str, message: dict[str, Any]) -> None:
+        self._outgoing.append((channel, message))
         self._has_outgoing.set()
         self._ensure_thread("fan-out-send", self._send_for_ever)
+
+    def want_readings(self, organization_id: str, *, until_s: float | None = None) -> bool:
+        """Hear this organisation's readings for WANTED_S (or until that monotonic second). Whether they are heard
+        already, and what was said before has had the time to come: whoever has some is asked. Needs `start_listening`.
+        Never blocks, never raises.
+        """
+        until_s = clock.monotonic() + WANTED_S if until_s is None else until_s
+        is_new = organization_id not in self._wanted_s
+        self._wanted_s[organization_id] = max(until_s, self._wanted_s.get(organization_id, 0.0))
+        if is_new:
+            self._post(LETTERS + self.process, {})  # the listener looks at what is wanted
+        return clock.monotonic() >= self._heard_s.get(organization_id, float("inf"))
+
+    def unwant_readings(self, organization_id: str) -> None:
+        """Nobody looks any more: let go of them in WANTED_S."""
+        if organization_id in self._wanted_s:
+            self._wanted_s[organization_id] = clock.monotonic() + WANTED_S
 
     def send_reading(self, machine_id: str, reading: list[Any], *, is_urgent: bool) -> None:
         """Queue a machine's newest reading (what hearers find in ``readings``); never blocks, never raises."""
         with self._lock:  # an older one that waits, or is just leaving, must not come after this one
             if is_urgent:
                 self._readings.forget(machine_id)
-                self._outgoing.append({"readings": [reading]})
+                self._outgoing.append((READINGS + reading[0], {"readings": [reading]}))
             elif not self._readings.put(machine_id, reading, clock.monotonic()):
                 return  # the sender looks in time as it is
         self._has_outgoing.set()
@@ -147,12 +183,14 @@ class Bridge:
             clock.wait(self._has_outgoing, self._quiet_s())
             self._has_outgoing.clear()
             with self._lock:
-                if due := self._readings.take(clock.monotonic()):
-                    self._outgoing.append({"readings": due})
+                due = sorted(self._readings.take(clock.monotonic()), key=_organization_of)
+                for organization_id, readings in groupby(due, key=_organization_of):
+                    self._outgoing.append((READINGS + organization_id, {"readings": list(readings)}))
             while self._outgoing and not self._is_closed.is_set():
-                text = json.dumps({"from": self.process, **self._outgoing.popleft()})
+                channel, message = self._outgoing.popleft()
+                text = json.dumps({"from": self.process, **message})
                 try:
-                    client.publish(CHANNEL, text)
+                    client.publish(channel, text)
                 except redis.RedisError as error:
                     self._outgoing.clear()  # old readings and nudges are worth nothing after an outage
                     logger.warning("fan-out: cannot send: %s", error)
@@ -171,16 +209,19 @@ class Bridge:
             except redis.RedisError as error:
                 logger.warning("fan-out: cannot listen: %s", error)
             self.is_connected = False
+            for organization_id in list(self._heard_s):
+                self._turn(organization_id, is_heard=False)
             clock.wait(self._is_closed, RECONNECT_S)
 
     def _listen_once(self) -> None:
         """One connection's life; a server that does not answer pings within the time-out is left."""
         client = self._client()
         with client.pubsub() as subscription:
-            subscription.subscribe(CHANNEL)
-            last_heard_s = clock.monotonic()
+            subscription.subscribe(CHANNEL, LETTERS + self.process)
+            last_heard_s, self._look_at_s = clock.monotonic(), 0.0
             is_pinged = False
             while not self._is_closed.is_set():
+                self._follow_wants(subscription)
                 message = subscription.get_message(timeout=0.5)
                 now_s = clock.monotonic()
                 if message is not None:
@@ -192,8 +233,29 @@ class Bridge:
                 elif is_pinged and now_s - last_heard_s > PING_S + 2:
                     raise redis.TimeoutError("no answer to a ping")
 
+    def _follow_wants(self, subscription: Any) -> None:
+        """Subscribe to what is wanted now, let go of what is not. In the listening thread, which alone writes there."""
+        now_s = clock.monotonic()
+        if now_s < self._look_at_s:
+            return
+        self._look_at_s = now_s + LOOK_EVERY_S
+        for organization_id in [each for each, until_s in list(self._wanted_s.items()) if until_s < now_s]:
+            self._wanted_s.pop(organization_id, None)
+        heard = {name.decode().removeprefix(READINGS) for name in subscription.channels if name.startswith(_READINGS)}
+        wanted = set(self._wanted_s)
+        for organization_id in wanted - heard:
+            subscription.subscribe(READINGS + organization_id)
+        for organization_id in heard - wanted:
+            subscription.unsubscribe(READINGS + organization_id)
+
     def _hear(self, message: dict[str, Any]) -> None:
-        if message.get("type") != "message":
+        kind, channel = message.get("type"), message.get("channel") or b""
+        if channel.startswith(_READINGS) and kind in ("subscribe", "unsubscribe"):
+            self._turn(channel.decode().removeprefix(READINGS), is_heard=kind == "subscribe")
+        if kind != "message":
+            return
+        if channel.startswith(_LETTERS):
+            self._look_at_s = 0.0
             return
         if message["data"].startswith(self._own):
             return
@@ -203,8 +265,27 @@ class Bridge:
             return
         if not isinstance(body, dict):
             return
+        self._tell(body)
+
+    def _turn(self, organization_id: str, *, is_heard: bool) -> None:
+        """Redis says that from here on an organisation's readings come, or come no more."""
+        if is_heard:
+            self._heard_s[organization_id] = clock.monotonic() + TOLD_WITHIN_S
+            self.send({"tell": organization_id})  # what was said before we heard
+        else:
+            self._heard_s.pop(organization_id, None)
+            self._tell({"lost": organization_id})
+
+    def _tell(self, body: dict[str, Any]) -> None:
         for hearer in self._hearers:
             hearer(body)
+
+
+_READINGS, _LETTERS = READINGS.encode(), LETTERS.encode()
+
+
+def _organization_of(reading: list[Any]) -> str:
+    return str(reading[0])
 
 
 _bridge: Bridge | None = None

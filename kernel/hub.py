@@ -150,6 +150,8 @@ class Hub:
     def join(self, viewer: Viewer) -> None:
         """From now on it is given what it wants."""
         self.viewers.add(viewer)
+        if "readings" in viewer.kinds:
+            live.look_at_readings(viewer.organization_id)
         for kind in viewer.kinds:
             self._watching.setdefault((kind, viewer.organization_id, viewer.machine_id), set()).add(viewer)
 
@@ -162,6 +164,8 @@ class Hub:
             watching.discard(viewer)
             if not watching:
                 self._watching.pop(key, None)
+        if not any(kind == "readings" and owner == viewer.organization_id for kind, owner, _machine in self._watching):
+            live.look_away(viewer.organization_id)
 
     def watching(self, kind: str, organization_id: str, machine_id: str | None) -> list[Viewer]:
         """Who wants this kind of this machine alone (None: of every machine of the organisation)."""

@@ -2,6 +2,9 @@
 
 In one process everything goes through memory. In the fleet (`REDIS_URL`) `kernel.fan_out` carries the same
 messages between processes; where Redis is away, sleepers wake by their own time-out and read the database.
+
+A process hears the readings of those organisations somebody there looks at (a viewer, a page, an order's review). Who
+begins to look asks the others what they said last. What was heard counts while it is heard, never after.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -24,10 +28,24 @@ DECISIONS_TOPIC = "decisions"
 #: The sealer gathers for so long after a nudge, so other processes hear of no more.
 NUDGE_EVERY_S = 0.02
 
+#: What this process said itself counts so long while it does not hear whether another has said more since.
+OWN_S = 2.0
+#: Of a house with a thousand machines, in one message.
+TOLD_AT_ONCE = 100
 ReadingListener = Callable[[str, str, dict[str, Any]], None]
 
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """A machine's newest payload; ``own_s``: when this process said it (monotonic), None where another did."""
+
+    organization_id: str
+    payload: dict[str, Any]
+    own_s: float | None
+
+
 _lock = threading.Lock()
-_latest: dict[str, tuple[str, dict[str, Any]]] = {}  # machine -> organisation, newest payload
+_latest: dict[str, Newest] = {}  # machine → what was said of it last
 _waiters: dict[str, set[Waiter]] = {}
 _reading_listeners: list[ReadingListener] = []
 _nudged_at_s = float("-inf")
@@ -136,26 +154,49 @@ def publish_reading(
     ``is_one_of_many``: others like it follow at once, so other processes hear the newest four times a second. Anything
     else (a link that was lost) goes at once.
     """
-    _reading_here(organization_id, machine_id, payload)
+    _reading_here(organization_id, machine_id, payload, own_s=clock.monotonic())
     if settings.IS_FLEET:
         reading = [organization_id, machine_id, payload]
         fan_out.bridge().send_reading(machine_id, reading, is_urgent=not is_one_of_many)
 
 
-def latest_reading(machine_id: str) -> dict[str, Any] | None:
-    """The newest payload given to publish_reading for this machine, in any process; None when there was none."""
-    if settings.IS_FLEET:
-        fan_out.bridge().start_listening(hear)
+def latest_reading(organization_id: str, machine_id: str) -> dict[str, Any] | None:
+    """The newest payload given to publish_reading for this machine, in any process; None when there was none, or it is
+    not known here yet: who asks hears of the organisation from now on.
+    """
+    is_heard = _want(organization_id)
     found = _latest.get(machine_id)
-    return found[1] if found else None
+    if found is None or found.organization_id != organization_id:
+        return None
+    is_fresh = found.own_s is not None and 0 <= clock.monotonic() - found.own_s < OWN_S
+    return found.payload if is_heard or is_fresh else None
+
+
+def _want(organization_id: str, *, until_s: float | None = None) -> bool:
+    """Hear this organisation's readings from now on; whether they are heard already."""
+    if not settings.IS_FLEET:
+        return True
+    fan_out.bridge().start_listening(hear)
+    return fan_out.bridge().want_readings(organization_id, until_s=until_s)
+
+
+def look_at_readings(organization_id: str) -> None:
+    """Somebody looks until `look_away`: hear this organisation's readings, the newest of each machine at once."""
+    _want(organization_id, until_s=float("inf"))
+
+
+def look_away(organization_id: str) -> None:
+    """Nobody here looks at this organisation's readings any more."""
+    if settings.IS_FLEET:
+        fan_out.bridge().unwant_readings(organization_id)
 
 
 def readings_of(organization_id: str, machine_id: str | None) -> list[dict[str, Any]]:
-    """The newest payload of each machine of the organisation (or of the one named)."""
+    """The newest payload of each machine of the organisation (or of the one named), as far as it is known here."""
     return [
-        payload
-        for machine, (owner, payload) in list(_latest.items())
-        if owner == organization_id and machine_id in (None, machine)
+        newest.payload
+        for machine, newest in list(_latest.items())
+        if newest.organization_id == organization_id and machine_id in (None, machine)
     ]
 
 
@@ -165,25 +206,58 @@ def forget_readings() -> None:
 
 
 def listen_to_readings(listener: ReadingListener) -> None:
-    """Call ``listener(organization_id, machine_id, payload)`` for every reading, from the publisher's thread."""
+    """Call ``listener(organization_id, machine_id, payload)`` for every reading that comes to this process, from the
+    publisher's thread.
+    """
     if listener not in _reading_listeners:
         _reading_listeners.append(listener)
-    if settings.IS_FLEET:
-        fan_out.bridge().start_listening(hear)
 
 
-def _reading_here(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
-    _latest[machine_id] = (organization_id, payload)
+def _reading_here(
+    organization_id: str, machine_id: str, payload: dict[str, Any], *, own_s: float | None = None
+) -> None:
+    _latest[machine_id] = Newest(organization_id, payload, own_s)
     for listener in _reading_listeners:
         listener(organization_id, machine_id, payload)
 
 
 def hear(message: dict[str, Any]) -> None:
     """A message of another process."""
-    topic = message.get("wake")
+    topic, told, lost = message.get("wake"), message.get("tell"), message.get("lost")
     if isinstance(topic, str):
         _wake_here(topic)
+    if isinstance(told, str):
+        _tell_readings(told)
+    if isinstance(lost, str):
+        _forget_heard(lost)
     readings = message.get("readings")
     for reading in readings if isinstance(readings, list) else ():
         if isinstance(reading, list) and len(reading) == 3 and isinstance(reading[2], dict):
-            _reading_here(str(reading[0]), str(reading[1]), reading[2])
+            _hear_reading(str(reading[0]), str(reading[1]), reading[2])
+
+
+def _hear_reading(organization_id: str, machine_id: str, payload: dict[str, Any]) -> None:
+    """One that says it is older than what is known was on its way when the newer one came: an answer to `tell`."""
+    known = _latest.get(machine_id)
+    said_at, known_at = payload.get("said_at"), known.payload.get("said_at") if known is not None else None
+    if isinstance(said_at, str) and isinstance(known_at, str) and said_at < known_at:
+        return
+    _reading_here(organization_id, machine_id, payload)
+
+
+def _tell_readings(organization_id: str) -> None:
+    """Somebody begins to look: what this process said last of each machine of theirs."""
+    own = [
+        [organization_id, machine_id, newest.payload]
+        for machine_id, newest in list(_latest.items())
+        if newest.organization_id == organization_id and newest.own_s is not None
+    ]
+    for first in range(0, len(own), TOLD_AT_ONCE):
+        fan_out.bridge().send_readings(organization_id, own[first : first + TOLD_AT_ONCE])
+
+
+def _forget_heard(organization_id: str) -> None:
+    """Its readings come no more: what others said is not the newest for long."""
+    for machine_id, newest in list(_latest.items()):
+        if newest.organization_id == organization_id and newest.own_s is None:
+            _latest.pop(machine_id, None)

@@ -9,7 +9,7 @@ from commands.api.serializers import render_time
 from commands.commissioning import drill as stop_drill
 from commands.commissioning.steps import DrillSeen, Facts, Loss, Move
 from commands.console import machine_state
-from commands.models import Alarm, Commissioning, Proposal, StopDrill
+from commands.models import Alarm, Proposal, StopDrill
 from commands.rules import policies
 from kernel import live
 from roasts.models import ControlLimit, Machine, MachineReading
@@ -37,7 +37,7 @@ def limits_of(machine: Machine) -> dict[str, Any]:
 def reading_of(machine: Machine, now: dt.datetime) -> tuple[dict[str, Any] | None, str]:
     """The newest reading anybody has, and the link's word."""
     latest = MachineReading.objects.filter(machine=machine).first()
-    payload = live.latest_reading(machine.pk)
+    payload = live.latest_reading(machine.organization_id, machine.pk)
     reading = machine_state.newest_reading(latest, payload, now)
     return reading, machine_state.link_of(machine, latest, payload, reading, now)[0]
 
@@ -114,9 +114,3 @@ def drill_state(machine: Machine, now: dt.datetime) -> dict[str, Any]:
     is_due = stop_drill.is_due(last_passed_age_s=age_s, max_age_s=max_age_s)
     until = last.at + dt.timedelta(seconds=max_age_s) if last is not None and not is_due else None
     return {"last": last, "is_due": is_due, "counts_until": until, "max_age_s": max_age_s}
-
-
-def newest_commissionings(machine: Machine) -> list[Commissioning]:
-    """The last ones, whatever became of them."""
-    rows = Commissioning.objects.filter(machine=machine).select_related("begun_by", "completed_by")
-    return list(rows[:HISTORY])

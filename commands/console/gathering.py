@@ -101,12 +101,14 @@ def machines_on_show(principal: Principal) -> QuerySet[Machine]:
 
 def newest_reading(machine: Machine, now: dt.datetime) -> dict[str, Any] | None:
     """The newest reading anybody has of this machine, with its age."""
-    return machine_state.newest_reading(words.latest_of(machine), live.latest_reading(machine.pk), now)
+    return machine_state.newest_reading(
+        words.latest_of(machine), live.latest_reading(machine.organization_id, machine.pk), now
+    )
 
 
 def link_of(machine: Machine, now: dt.datetime) -> LinkWords:
     """The link in words; a loop that is gone cannot vouch for it."""
-    latest, payload = words.latest_of(machine), live.latest_reading(machine.pk)
+    latest, payload = words.latest_of(machine), live.latest_reading(machine.organization_id, machine.pk)
     reading = machine_state.newest_reading(latest, payload, now)
     return words.link_words(*machine_state.link_of(machine, latest, payload, reading, now))
 

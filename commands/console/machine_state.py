@@ -44,7 +44,7 @@ COLD_C = 60.0
 def render_machine(machine: Machine, now: dt.datetime) -> dict[str, Any]:
     """For the API. The machine comes from ``api.machines.machines_of`` (everything prefetched)."""
     latest: MachineReading | None = getattr(machine, "latest", None)
-    payload = live.latest_reading(machine.pk)
+    payload = live.latest_reading(machine.organization_id, machine.pk)
     reading = newest_reading(latest, payload, now)
     link, code, message = link_of(machine, latest, payload, reading, now)
     return {

@@ -260,7 +260,7 @@ def require_link(machine: Machine) -> None:
     row = MachineReading.objects.filter(machine=machine).first()
     if row is None or row.written_at is None:
         return
-    link, _, _ = last_word(row.link, "", "", row.written_at, live.latest_reading(machine.pk))
+    link, _, _ = last_word(row.link, "", "", row.written_at, live.latest_reading(machine.organization_id, machine.pk))
     if link == MachineReading.Link.DOWN.value:
         raise Conflict(
             "link_down",

@@ -33,10 +33,10 @@ def test_closed_sleepers_leave_nothing():
 
 
 def test_latest_reading_is_the_last_published():
-    assert live.latest_reading("mch_1") is None
+    assert live.latest_reading("org_1", "mch_1") is None
     live.publish_reading("org_1", "mch_1", {"n": 1})
     live.publish_reading("org_1", "mch_1", {"n": 2})
-    assert live.latest_reading("mch_1") == {"n": 2}
+    assert live.latest_reading("org_1", "mch_1") == {"n": 2}
     assert live.readings_of("org_2", None) == []
 
 
@@ -146,10 +146,15 @@ def test_forgotten_reading_does_not_come_after_what_went_past_it():
     assert waiting.put("a", ["org", "a", {"n": 2}], 1001.0)  # and the next one is looked for again
 
 
+def hears(bridge, organization_id="org"):
+    """Until what others say of this organisation's machines reaches this bridge."""
+    until(lambda: bridge.want_readings(organization_id))
+
+
 def test_urgent_reading_is_the_last_word_of_its_machine(bridges):
     here, there = bridges
     others, _ = collect(there)
-    until(lambda: there.is_connected)
+    hears(there)
     for number in range(30):
         here.send_reading("a", ["org", "a", {"n": number}], is_urgent=False)
         if number % 7 == 0:
@@ -160,10 +165,104 @@ def test_urgent_reading_is_the_last_word_of_its_machine(bridges):
     assert others[-1]["readings"][-1][2] == {"link": "down"}
 
 
+def readings_in(messages):
+    return [reading for message in messages for reading in message.get("readings", [])]
+
+
+def test_who_does_not_look_hears_no_readings_and_no_other_organisations(bridges):
+    here, there = bridges
+    others, _ = collect(there)
+    until(lambda: there.is_connected)
+    for number, is_urgent in enumerate((True, False)):
+        here.send_reading("m1", ["org", "m1", {"n": number}], is_urgent=is_urgent)
+        time.sleep(2 * fan_out.LEAVE_EVERY_S)
+    here.send({"wake": "after"})
+    until(lambda: {"wake": "after"}.items() <= others[-1].items() if others else False)
+    assert readings_in(others) == []
+    hears(there, "org")
+    here.send_reading("m2", ["org_2", "m2", {"n": 1}], is_urgent=True)
+    here.send_reading("m1", ["org", "m1", {"n": 2}], is_urgent=True)
+    until(lambda: readings_in(others))
+    assert readings_in(others) == [["org", "m1", {"n": 2}]]
+
+
+def test_who_looked_away_hears_no_more_after_a_while(bridges, monkeypatch):
+    monkeypatch.setattr(fan_out, "WANTED_S", 0.3)
+    monkeypatch.setattr(fan_out, "LOOK_EVERY_S", 0.05)
+    here, there = bridges
+    others, _ = collect(there)
+    there.want_readings("org", until_s=float("inf"))
+    hears(there)
+    there.unwant_readings("org")
+    until(lambda: any(message.get("lost") == "org" for message in others))
+    here.send_reading("m", ["org", "m", {"n": 1}], is_urgent=True)
+    here.send({"wake": "after"})
+    until(lambda: any(message.get("wake") == "after" for message in others))
+    assert readings_in(others) == []
+
+
+@pytest.fixture
+def fleet(bridges, settings, monkeypatch):
+    """This process in a fleet, and a bridge that stands for another process."""
+    settings.IS_FLEET = True
+    monkeypatch.setattr(fan_out, "bridge", lambda: bridges[0])
+    return bridges[1]
+
+
+def test_who_begins_to_look_is_told_the_newest_at_once(fleet):
+    def tells(message):
+        if message.get("tell") == "org":
+            fleet.send_readings("org", [["org", "m", {"n": 7}]])
+
+    fleet.start_listening(tells)
+    until(lambda: fleet.is_connected)
+    assert live.latest_reading("org", "m") is None
+    until(lambda: live.latest_reading("org", "m") == {"n": 7})
+    assert live.latest_reading("org_2", "m") is None
+
+
+def test_who_has_readings_tells_those_who_begin_to_look(fleet):
+    live.publish_reading("org", "m", {"n": 1, "said_at": "1"})
+    live.publish_reading("org_2", "m2", {"n": 2})
+    with live.waiter("any"):  # as every process of ours has one
+        others, _ = collect(fleet)
+        until(lambda: fan_out.bridge().is_connected and fleet.is_connected)
+        hears(fleet)
+        until(lambda: readings_in(others))
+    assert readings_in(others) == [["org", "m", {"n": 1, "said_at": "1"}]]
+
+
+def test_what_was_said_here_is_not_the_newest_for_long_where_nothing_is_heard(settings, monkeypatch):
+    settings.IS_FLEET = True
+    deaf = types.SimpleNamespace(
+        start_listening=id, send_reading=lambda *_a, **_k: None, want_readings=lambda *_a, **_k: False
+    )
+    monkeypatch.setattr(fan_out, "bridge", lambda: deaf)
+    standing = Standing()
+    previous = clock.install(standing)
+    try:
+        live.publish_reading("org", "m", {"n": 1})
+        assert live.latest_reading("org", "m") == {"n": 1}
+        standing.at_s += live.OWN_S
+        assert live.latest_reading("org", "m") is None
+    finally:
+        clock.install(previous)
+
+
+def test_an_answer_that_was_long_on_its_way_is_not_the_newest():
+    live.hear({"readings": [["org", "m", {"n": 2, "said_at": "2026-11-22T00:00:02.000000Z"}]]})
+    live.hear({"readings": [["org", "m", {"n": 1, "said_at": "2026-11-22T00:00:01.000000Z"}]]})
+    assert live.latest_reading("org", "m") == {"n": 2, "said_at": "2026-11-22T00:00:02.000000Z"}
+    live.hear({"lost": "org_2"})
+    assert live.readings_of("org", None)
+    live.hear({"lost": "org"})
+    assert live.readings_of("org", None) == []
+
+
 def test_readings_of_other_processes_are_heard_and_nonsense_changes_nothing():
     live.hear({"readings": [["org", "m", {"n": 1}], ["org", "m"], "x", ["org", "m", 3]]})
     live.hear({"readings": "x"})
-    assert live.latest_reading("m") == {"n": 1}
+    assert live.latest_reading("org", "m") == {"n": 1}
 
 
 def test_frozen_redis_blocks_nobody_and_comes_back(redis_server, bridges, monkeypatch):

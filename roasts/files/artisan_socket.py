@@ -211,7 +211,9 @@ class _Connection:
             text = message.get("text")
             if text is None:
                 text = (message.get("bytes") or b"")[: artisan_words.MAX_FRAME_CHARS + 1].decode("utf-8", "replace")
-            lines = artisan_words.answers(text, live.latest_reading(self._watcher.machine_id), now=clock.now())
+            lines = artisan_words.answers(
+                text, live.latest_reading(self._watcher.organization_id, self._watcher.machine_id), now=clock.now()
+            )
             if lines:
                 await self._write(artisan_words.frame_of(lines))
             await asyncio.sleep(max(0.0, MIN_INTERVAL_S * max(1, len(lines)) - (loop.time() - began_s)))
