@@ -17,10 +17,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from simulation import planted
+from simulation import planted, proof_page
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = ROOT / "docs" / "proof.md"
+TABLE = proof_page.DOCS / "proof.md"
 BEGIN, END = "<!-- planted bugs: written by `make mutants` -->", "<!-- end of planted bugs -->"
 TIME_OUT_S = 3600
 #: What CI plays of them.
@@ -107,16 +107,7 @@ def summary(found: Iterable[Found]) -> str:
 
 def _words(how: str) -> str:
     """One line without ids, which differ from seed to seed."""
-    plain = re.sub(r"\b(prp|grt|hlt|mch)_[0-9a-z]{26}\b", "…", " ".join(how.split()))
-    return plain.replace("|", "/")[:140]
-
-
-def write(found: list[Found]) -> None:
-    """Put the table into docs/proof.md, between its marks."""
-    text = TABLE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    TABLE.write_text(f"{before}{BEGIN}\n{summary(found)}\n\n{table(found)}\n{END}{after}", encoding="utf-8")
+    return proof_page.one_line(re.sub(r"\b(prp|grt|hlt|mch)_[0-9a-z]{26}\b", "…", how), 140)
 
 
 def kept(path: Path | None) -> list[Found]:
@@ -150,11 +141,10 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         found.append(hunt(name, options.seeds))
         keep(options.results, found[-1])
-        seed = found[-1].seed
-        sys.stdout.write(f"{name}: {'NOT FOUND' if seed is None else f'seed {seed}'} {_words(found[-1].how)}\n")
+        sys.stdout.write(proof_page.said(name, found[-1].seed, _words(found[-1].how)))
         sys.stdout.flush()
     if options.write:
-        write(found)
+        proof_page.put_between(TABLE, BEGIN, END, f"{summary(found)}\n\n{table(found)}")
     missed = [each.name for each in found if each.seed is None]
     words = f"NOT: {', '.join(missed)}" if missed else ""
     sys.stdout.write(f"{len(found) - len(missed)} of {len(found)} found. {words}\n")

@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Iterable
 
 from roastops.testing import servers
-from simulation import runs, sandbox
+from simulation import proof_page, runs, sandbox
 
-TABLE = runs.ROOT / "docs" / "proof-lane-b.md"
+TABLE = proof_page.DOCS / "proof-lane-b.md"
 BEGIN, END = "<!-- planted races: written by `make races` -->", "<!-- end of planted races -->"
 #: What no oracle said, but the list of what must be met: the run proved nothing.
 _RED = "the run was red: "
@@ -80,15 +80,7 @@ def words(how: str) -> str:
     """One line, without ids, numbers of commits and actors, which differ from seed to seed."""
     plain = re.sub(r"\b(?:prp|exe|grt|hlt|mch|agt|usr|sus|aud|org)_\w+|\b\d{20,}\b", "…", " ".join(how.split()))
     plain = re.sub(r"\b(?:after )?commit \d+(?: by actor\d)?:? ?|\bactor\d+ ", "", plain)
-    return plain.replace("|", "/")[:120]
-
-
-def write(found: list[Found]) -> None:
-    """Put the table into the page, between its marks."""
-    text = TABLE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    TABLE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
+    return proof_page.one_line(plain, 120)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,11 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise servers.Missing("the simulation's database could not be made")
         for name in options.names or list(PLANTED):
             found.append(hunt(url, name, options.seeds))
-            seed = "NOT FOUND" if found[-1].seed is None else f"seed {found[-1].seed}"
-            sys.stdout.write(f"{name}: {seed} {words(found[-1].how)}\n")
+            sys.stdout.write(proof_page.said(name, found[-1].seed, words(found[-1].how)))
             sys.stdout.flush()
     if options.write and not options.names:
-        write(found)
+        proof_page.put_between(TABLE, BEGIN, END, table(found))
     missed = [each.name for each in found if each.seed is None]
     sys.stdout.write(f"{len(found) - len(missed)} of {len(found)} found. {', '.join(missed)}\n")
     return 1 if missed else 0

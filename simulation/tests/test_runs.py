@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from simulation import mutants, proof_page, race_hunt
 from simulation.race_hunt import words
 from simulation.runs import Summary, shares, together
 
@@ -34,3 +36,26 @@ def test_what_was_found_is_told_without_what_differs_from_seed_to_seed() -> None
     assert words(first) == words(first.replace("3", "11").replace("actor1", "actor0").replace("01abc", "0zz9"))
     assert "claimed while halted" in words(first)
     assert "|" not in words("a | b")
+
+
+def test_a_table_is_put_between_its_marks_and_nothing_else_of_the_page_changes(tmp_path: Path) -> None:
+    page = tmp_path / "proof.md"
+    page.write_text("Before.\n<!-- a -->\nold\nrows\n<!-- b -->\nAfter.\n", encoding="utf-8")
+    for _ in range(2):
+        proof_page.put_between(page, "<!-- a -->", "<!-- b -->", "| new |")
+        assert page.read_text(encoding="utf-8") == "Before.\n<!-- a -->\n| new |\n<!-- b -->\nAfter.\n"
+
+
+@pytest.mark.parametrize("text", ["no mark", "<!-- a --> alone", "<!-- b --> alone", "<!-- b --> before <!-- a -->"])
+def test_a_page_without_both_marks_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "proof.md"
+    page.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="has no"):
+        proof_page.put_between(page, "<!-- a -->", "<!-- b -->", "| new |")
+    assert page.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("hunt", [mutants, race_hunt])
+def test_both_pages_have_their_marks(hunt: object) -> None:
+    text = hunt.TABLE.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    assert 0 <= text.find(hunt.BEGIN) < text.find(hunt.END)  # type: ignore[attr-defined]
