@@ -19,6 +19,13 @@ KINDS: dict[str, str] = {
 }
 
 _OPTIONS_MAX = 32
+#: Said of more than one option.
+NO_OPTION = "{kind} has no option {name}"
+CANNOT_BE = "{name} cannot be {value}"
+NOT_WHOLE = "{name} must be a whole number from {low} to {high}, not {value}"
+NO_TEMPERATURE = "there is no temperature {name}"
+KNOWN = "Known: {known}."
+DID_YOU_MEAN = "; did you mean {meant}?"
 
 
 class UnknownKind(DriverError):
@@ -28,9 +35,19 @@ class UnknownKind(DriverError):
 
 
 class BadOption(DriverError):
-    """An option that the kind does not know, or a value it cannot take."""
+    """An option that the kind does not know, or a value it cannot take.
+
+    Both sentences have gaps, ``{name}``, that ``gaps`` fill; ``meant`` is the nearest known word, or nothing. A page in
+    another language fills the same sentences' translations (``roasts.option_words``).
+    """
 
     code = "bad_driver_option"
+
+    def __init__(self, message: str, how_to_fix: str = "", *, meant: str = "", **gaps: object) -> None:
+        self.message_words, self.how_to_fix_words = message, how_to_fix
+        self.meant, self.gaps = meant, {name: str(value) for name, value in gaps.items()}
+        ending = DID_YOU_MEAN.format(meant=repr(meant)) if meant else ""
+        super().__init__(message.format(**self.gaps) + ending, how_to_fix.format(**self.gaps))
 
 
 def open_driver(kind: str, options: dict[str, Any] | None = None, *, hooks: Hooks | None = None) -> Driver:
@@ -49,11 +66,16 @@ def make_driver(kind: str, options: dict[str, Any] | None = None, *, hooks: Hook
     make: Callable[[dict[str, Any], Hooks | None], Driver] = getattr(importlib.import_module(module), name)
     given = dict(options or {})
     if len(given) > _OPTIONS_MAX:
-        raise BadOption(f"{len(given)} options are more than any driver has")
+        raise BadOption("{count} options are more than any driver has", count=len(given))
     return make(given, hooks)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    meant = closest(word, known)
+    return DID_YOU_MEAN.format(meant=repr(meant)) if meant else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like this one, or nothing."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)), "")

@@ -13,6 +13,7 @@ from drivers.registry import KINDS, make_driver
 from kernel import audit, live
 from kernel.errors import Forbidden
 from kernel.principals import Principal
+from roasts import option_words
 from roasts.models import ControlLimit, Machine
 
 
@@ -55,11 +56,11 @@ def known_kinds() -> list[str]:
 
 
 def check_driver(kind: str, options: dict[str, Any]) -> str | None:
-    """Why no driver can be made of this, in words for a person; None where one can. Opens nothing."""
+    """Why no driver can be made of this, for a person, in their language; None where one can. Opens nothing."""
     try:
         make_driver(kind, options)
     except DriverError as error:
-        return f"{error.message}. {error.how_to_fix}".strip()
+        return option_words.fault_words(error)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -195,6 +196,27 @@ def test_a_machines_name_twice_is_said_at_the_field(scene: console_scene.Scene) 
     assert "Eine andere Maschine heißt schon so" in page
     assert 'value="werkbank"' in page
     assert Machine.objects.filter(name=scene.machine.name).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("bullet-r1", {"sensor_mop": 1}, "Bullet R1 hat keine Option 'sensor_mop'; meinten Sie 'sensor_map'? Bekannt"),
+        ("bullet-r1", {"read_timeout_ms": True}, "read_timeout_ms muss eine ganze Zahl von 10 bis 5000 sein, nicht T"),
+        ("tcp-line", {}, "tcp-line braucht die Option port."),
+        ("tc4-tcp", {"port": 1, "controls": {"heater": {"output": "OT9"}}}, "controls.heater.output kann nicht 'OT9'"),
+        ("tc4-tcp", {"port": 1, "offsets": {"{bean}": 1}}, "Eine Temperatur '{bean}' gibt es nicht; meinten Sie"),
+    ],
+)
+def test_an_option_that_its_driver_does_not_take_is_said_in_german(
+    scene: console_scene.Scene, kind: str, options: dict[str, Any], words: str
+) -> None:
+    site = Site.objects.get(organization=scene.organization)
+    form = {**FORM, "site": site.pk, "driver_kind": kind, "driver_options": json.dumps(options)}
+    answer = at_desk(scene.lead).post("/admin/roasts/machine/add/", form)
+    assert answer.status_code == 200
+    said = [str(each) for each in answer.context["adminform"].form.errors["driver_options"]]
+    assert len(said) == 1 and said[0].startswith(words), said
 
 
 def test_the_same_name_in_another_organisation_is_free(scene: console_scene.Scene, now: dt.datetime) -> None:

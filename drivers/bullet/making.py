@@ -11,7 +11,7 @@ from drivers.bullet.readings import DeviceClock
 from drivers.bullet.tables import R1, R2, BulletModel
 from drivers.bullet.usb import UsbOptions
 from drivers.port import Hooks
-from drivers.registry import BadOption, nearest
+from drivers.registry import CANNOT_BE, KNOWN, NO_OPTION, NOT_WHOLE, BadOption, closest
 
 OPTIONS = ("product_id", "bus", "address", "backend", "device_clock", "counter_hz", "sensor_map",
            "read_timeout_ms", "write_timeout_ms")
@@ -38,8 +38,8 @@ def _understood(options: dict[str, Any], model: BulletModel) -> dict[str, Any]:
     """The options as a driver takes them."""
     for name in options:
         if name not in OPTIONS:
-            hint = nearest(name, OPTIONS)
-            raise BadOption(f"a {model.name} has no option {name!r}{hint}", f"Known: {', '.join(OPTIONS)}.")
+            known, meant = ", ".join(OPTIONS), closest(name, OPTIONS)
+            raise BadOption(NO_OPTION, KNOWN, kind=model.name, name=repr(name), known=known, meant=meant)
     usb_options = UsbOptions(
         backend=_backend(options.get("backend")),
         product_id=_product_id(options.get("product_id"), model),
@@ -64,8 +64,8 @@ def _backend(value: Any) -> Any:
     if kind == "libusb":
         return None
     if kind != "virtual-socket":
-        hint = nearest(str(kind), _BACKENDS)
-        raise BadOption(f"there is no backend {kind!r}{hint}", f"Known: {', '.join(_BACKENDS)}.")
+        known, meant = ", ".join(_BACKENDS), closest(str(kind), _BACKENDS)
+        raise BadOption("there is no backend {name}", KNOWN, name=repr(kind), known=known, meant=meant)
     path = value.get("path")
     if not isinstance(path, str) or set(value) != {"kind", "path"}:
         raise BadOption("the backend virtual-socket takes exactly kind and path")
@@ -83,8 +83,8 @@ def _product_id(value: Any, model: BulletModel) -> int | None:
     except (TypeError, ValueError):
         return _refuse("product_id", value)
     if number not in model.product_ids:
-        known = " and ".join(f"0x{each:04x}" for each in model.product_ids)
-        raise BadOption(f"0x{number:04x} is no {model.name}", f"Known: {known}.")
+        known = ", ".join(f"0x{each:04x}" for each in model.product_ids)
+        raise BadOption("{value} is no {kind}", KNOWN, value=f"0x{number:04x}", kind=model.name, known=known)
     return number
 
 
@@ -96,7 +96,7 @@ def _whole(options: dict[str, Any], name: str, default: int | None, low: int, hi
     if isinstance(value, str) and value.isdecimal():
         value = int(value)  # the command line has only text
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadOption(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+        raise BadOption(NOT_WHOLE, name=name, low=low, high=high, value=repr(value))
     return value
 
 
@@ -108,9 +108,9 @@ def _choice(kind: type[Choice], name: str, value: Any, default: Choice) -> Choic
         return kind(value)
     except ValueError:
         known = [member.value for member in kind]
-        hint = nearest(str(value), known)
-        raise BadOption(f"{name} cannot be {value!r}{hint}", f"Known: {', '.join(known)}.") from None
+        meant = closest(str(value), known)
+        raise BadOption(CANNOT_BE, KNOWN, name=name, value=repr(value), known=", ".join(known), meant=meant) from None
 
 
 def _refuse(name: str, value: Any) -> Any:
-    raise BadOption(f"{name} cannot be {value!r}")
+    raise BadOption(CANNOT_BE, name=name, value=repr(value))

@@ -21,7 +21,7 @@ from drivers.lines.parsing import (
 from drivers.lines.tc4 import TEMPERATURE_FIELDS, Output, Tc4, Wiring
 from drivers.lines.tcp_line import TcpLine
 from drivers.port import Control, ControlRange, Hooks, MachineState
-from drivers.registry import BadOption, nearest
+from drivers.registry import CANNOT_BE, KNOWN, NO_OPTION, NO_TEMPERATURE, NOT_WHOLE, BadOption, closest
 
 _SHARED = ("assumed_state", "interval_ms", "reconnect_max_ms", "settle_ms", "connector")
 _TCP = ("host", "port", "connect_timeout_ms")
@@ -75,7 +75,7 @@ def make_tc4_serial(options: dict[str, Any], hooks: Hooks | None) -> Tc4:
         device = given.text("device", None, 200)
         baud = given.whole("baud", 115_200, 300, 2_000_000)
         if baud not in BAUDS:
-            raise BadOption(f"baud cannot be {baud}", f"Known: {', '.join(map(str, BAUDS))}.")
+            raise BadOption(CANNOT_BE, KNOWN, name="baud", value=baud, known=", ".join(map(str, BAUDS)))
         connector = SerialConnector(device, baud)
     return _tc4(given, connector, hooks)
 
@@ -89,7 +89,7 @@ def make_tc4_tcp(options: dict[str, Any], hooks: Hooks | None) -> Tc4:
 def _tc4(given: _Given, connector: Connector, hooks: Hooks | None) -> Tc4:
     chan = given.text("chan", "1200", 4)
     if not codec.is_chan(chan):
-        raise BadOption(f"chan cannot be {chan!r}", "Four digits 0–4, as in CHAN;1200.")
+        raise BadOption(CANNOT_BE, "Four digits 0–4, as in CHAN;1200.", name="chan", value=repr(chan))
     names = {name.removesuffix("_temp_c"): name for name in TEMPERATURE_FIELDS}
     wiring = Wiring(
         chan=chan, filter_percent=given.whole("filter_percent", 70, 0, 99), inputs=_inputs(given, chan, names),
@@ -121,9 +121,10 @@ def _columns(given: _Given) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     is_list = isinstance(names, list) and 1 <= len(names) <= _ENTRIES_MAX
     if not is_list or not all(isinstance(name, str) and 1 <= len(name) <= KEY_CHARACTERS_MAX for name in names):
-        raise BadOption(f"columns cannot be {value!r}", "A list of names, as in the table of docs/line-protocols.md.")
+        how_to_fix = "A list of names, as in the table of docs/line-protocols.md."
+        raise BadOption(CANNOT_BE, how_to_fix, name="columns", value=repr(value))
     if len(set(names)) != len(names):
-        raise BadOption("columns names one twice")
+        raise BadOption("{name} names one twice", name="columns")
     return tuple(names)
 
 
@@ -132,9 +133,10 @@ def _offsets(given: _Given, known: dict[str, str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in given.mapping("offsets").items():
         if name not in known:
-            raise BadOption(f"there is no temperature {name!r}{nearest(name, known)}", f"Known: {', '.join(known)}.")
+            raise BadOption(NO_TEMPERATURE, KNOWN, name=repr(name), known=", ".join(known), meant=closest(name, known))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not -100.0 <= value <= 100.0:
-            raise BadOption(f"the offset of {name} must be a number of °C from -100 to 100, not {value!r}")
+            words = "the offset of {name} must be a number of °C from -100 to 100, not {value}"
+            raise BadOption(words, name=name, value=repr(value))
         found[known[name]] = float(value)
     return found
 
@@ -149,9 +151,10 @@ def _inputs(given: _Given, chan: str, names: dict[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, source in asked.items():
         if name not in names:
-            raise BadOption(f"there is no temperature {name!r}{nearest(name, names)}", f"Known: {', '.join(names)}.")
+            raise BadOption(NO_TEMPERATURE, KNOWN, name=repr(name), known=", ".join(names), meant=closest(name, names))
         if source not in usable:
-            raise BadOption(f"{name} cannot be read from {source!r}", f"With CHAN;{chan}: {', '.join(usable)}.")
+            words, how_to_fix = "{name} cannot be read from {value}", "With CHAN;{chan}: {known}."
+            raise BadOption(words, how_to_fix, name=name, value=repr(source), chan=chan, known=", ".join(usable))
         found[names[name]] = source
     return found
 
@@ -161,11 +164,13 @@ def _outputs(given: _Given) -> dict[Control, Output]:
     found: dict[Control, Output] = {}
     for name, said in given.mapping("controls").items():
         if name not in Control._value2member_map_:
-            raise BadOption(f"there is no control {name!r}{nearest(name, list(Control))}", "heater, fan or drum")
-        inner = _Given(f"control {name}", said if isinstance(said, dict) else {"": said}, _OUTPUT_KEYS)
+            known = [control.value for control in Control]
+            words = "there is no control {name}"
+            raise BadOption(words, KNOWN, name=repr(name), known=", ".join(known), meant=closest(name, known))
+        inner = _Given(f"controls.{name}", said if isinstance(said, dict) else {"": said}, _OUTPUT_KEYS)
         low, high = inner.whole("min", 0, 0, FULL_STEP), inner.whole("max", FULL_STEP, 0, FULL_STEP)
         if low >= high:
-            raise BadOption(f"{name}: min {low} is not below max {high}")
+            raise BadOption("{name}: min {low} is not below max {high}", name=name, low=low, high=high)
         safe_default = 0 if name == Control.HEATER else None
         safe = inner.options.get("safe", safe_default)
         found[Control(name)] = Output(
@@ -186,22 +191,26 @@ def _echo(inner: _Given, name: str) -> str | None:
     if value in (None, "none"):
         return None
     if value not in _ECHOES:
-        raise BadOption(f"echo of {name} cannot be {value!r}", "heater, fan or none")
+        raise BadOption(
+            CANNOT_BE, KNOWN, name=f"{inner.kind}.echo", value=repr(value), known=", ".join((*_ECHOES, "none"))
+        )  # fmt: skip
     return value
 
 
 def _one_of(inner: _Given, name: str, known: tuple[str, ...]) -> str:
     value = inner.options.get(name)
     if value not in known:
-        hint = nearest(str(value), known) if value is not None else ""
-        raise BadOption(f"{inner.kind}: {name} cannot be {value!r}{hint}", f"Known: {', '.join(known)}.")
+        meant = closest(str(value), known) if value is not None else ""
+        path = f"{inner.kind}.{name}"
+        raise BadOption(CANNOT_BE, KNOWN, name=path, value=repr(value), known=", ".join(known), meant=meant)
     return str(value)
 
 
 def _state(name: str, value: Any) -> MachineState:
     known = sorted(state.value for state in ASKABLE)
     if value not in known:
-        raise BadOption(f"{name} cannot be {value!r}{nearest(str(value), known)}", f"Known: {', '.join(known)}.")
+        meant = closest(str(value), known)
+        raise BadOption(CANNOT_BE, KNOWN, name=name, value=repr(value), known=", ".join(known), meant=meant)
     return MachineState(value)
 
 
@@ -211,7 +220,8 @@ class _Given:
     def __init__(self, kind: str, options: dict[str, Any], known: tuple[str, ...]) -> None:
         for name in options:
             if name not in known:
-                raise BadOption(f"{kind} has no option {name!r}{nearest(name, known)}", f"Known: {', '.join(known)}.")
+                meant = closest(name, known)
+                raise BadOption(NO_OPTION, KNOWN, kind=kind, name=repr(name), known=", ".join(known), meant=meant)
         self.kind = kind
         self.options = options
 
@@ -221,27 +231,28 @@ class _Given:
         if isinstance(value, str) and value.isdecimal() and value.isascii():
             value = int(value)
         if value is None and name not in self.options:
-            raise BadOption(f"{self.kind} needs the option {name}")
+            raise BadOption("{kind} needs the option {name}", kind=self.kind, name=name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BadOption(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+            raise BadOption(NOT_WHOLE, name=name, low=low, high=high, value=repr(value))
         return value
 
     def text(self, name: str, default: str | None, longest: int) -> str:
         """Text that is not empty; numbers that the command line took for such come back as text."""
         value = self.options.get(name, default)
         if value is None and name not in self.options:
-            raise BadOption(f"{self.kind} needs the option {name}")
+            raise BadOption("{kind} needs the option {name}", kind=self.kind, name=name)
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or not 1 <= len(value) <= longest or "\x00" in value:
-            raise BadOption(f"{name} must be text of 1–{longest} characters, not {value!r}")
+            words = "{name} must be text of 1–{longest} characters, not {value}"
+            raise BadOption(words, name=name, longest=longest, value=repr(value))
         return value
 
     def flag(self, name: str, default: bool) -> bool:
         """true or false."""
         value = self.options.get(name, default)
         if not isinstance(value, bool):
-            raise BadOption(f"{name} must be true or false, not {value!r}")
+            raise BadOption("{name} must be true or false, not {value}", name=name, value=repr(value))
         return value
 
     def choice(self, name: str, kind: type[Choice], default: Choice) -> Choice:
@@ -251,19 +262,22 @@ class _Given:
             return kind(value)
         except ValueError:
             known = [member.value for member in kind]
-            hint = nearest(str(value), known)
-            raise BadOption(f"{name} cannot be {value!r}{hint}", f"Known: {', '.join(known)}.") from None
+            meant = closest(str(value), known)
+            raise BadOption(
+                CANNOT_BE, KNOWN, name=name, value=repr(value), known=", ".join(known), meant=meant
+            ) from None  # fmt: skip
 
     def mapping(self, name: str) -> dict[str, Any]:
         """A JSON object, bounded; empty where there is none."""
         value = self.options.get(name) or {}
         if not isinstance(value, dict) or len(value) > _ENTRIES_MAX:
-            raise BadOption(f"{name} must be an object of at most {_ENTRIES_MAX} entries, not {value!r}")
+            words = "{name} must be an object of at most {most} entries, not {value}"
+            raise BadOption(words, name=name, most=_ENTRIES_MAX, value=repr(value))
         return value
 
     def connector(self) -> Connector | None:
         """In this process only (tests): what stands in for a socket or a port."""
         value = self.options.get("connector")
         if value is not None and not hasattr(value, "connect"):
-            raise BadOption(f"connector cannot be {value!r}")
+            raise BadOption(CANNOT_BE, name="connector", value=repr(value))
         return value
