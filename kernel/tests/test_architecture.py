@@ -80,6 +80,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "kernel.stream": "database reads of a stream leave the event loop",
         "kernel.work": "one sender per process owns the broker connection",
         "roasts.files.importing": "the next file is read while one is being filed",
+        "roasts.files.reader_process": "a process that reads files ahead ends with whoever started it",
         "roasts.files.artisan_socket": "whether a watcher's key still holds is asked outside the event loop",
         "drivers.keeper": "poll and watch run beside each other: a device that hangs must not stop the watch",
         "drivers.keeper_record": "a disk that stalls holds up its own thread, not STOP",

@@ -20,6 +20,7 @@ from kernel.errors import ApiError, Unprocessable
 from kernel.models import Organization
 from kernel.principals import Principal
 from roasts.files.import_rows import ReadyRoast, read_ready
+from roasts.files.reader_process import end_with_parent
 from roasts.files.services_imports import Filed, file_roast, find_duplicate, is_copied, organization_of
 from roasts.formats.imported import FormatError, ImportedRoast, TooLarge, clock_words
 from roasts.formats.reading import read_roast
@@ -112,7 +113,9 @@ class _ReadAhead:
         self._batches += bool(chosen)
         if chosen and self._batches == 2:
             spawned = multiprocessing.get_context("spawn")  # a fork would share the database's connection
-            self._reader = self._readers.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=spawned))
+            self._reader = self._readers.enter_context(
+                ProcessPoolExecutor(max_workers=1, mp_context=spawned, initializer=end_with_parent)
+            )
         return [(file_name, data, self._read(data)) for file_name, data in chosen]
 
     def _read(self, data: bytes) -> Future[ReadyRoast]:

@@ -162,13 +162,18 @@ def _note(lines: list[str], line: str) -> None:
         lines.append("and more of the same")
 
 
-def check_size(data: bytes) -> None:
-    """Raise TooLarge before anything is read; NotThisFormat for nothing at all."""
-    if len(data) > MAX_FILE_BYTES:
+def check_length(size_bytes: int) -> None:
+    """Raise TooLarge for a file of this length."""
+    if size_bytes > MAX_FILE_BYTES:
         raise TooLarge(
-            f"The file has {len(data) / 1e6:.1f} MB; at most {MAX_FILE_BYTES / 1e6:.0f} MB are read.",
+            f"The file has {size_bytes / 1e6:.1f} MB; at most {MAX_FILE_BYTES / 1e6:.0f} MB are read.",
             "Export one roast per file, sampled at 10 Hz at most.",
         )
+
+
+def check_size(data: bytes) -> None:
+    """Raise TooLarge before anything is read; NotThisFormat for nothing at all."""
+    check_length(len(data))
     if not data.strip():
         raise NotThisFormat("The file is empty.")
 

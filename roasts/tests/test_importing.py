@@ -7,6 +7,10 @@ import datetime as dt
 import io
 import json
 import multiprocessing
+import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -511,3 +515,43 @@ def test_a_roast_that_nobody_named_is_called_as_its_file_is(
     assert roast.title == title
     written = read_alog(FORMATS["alog"].write(exporting.load_roast(roast)))
     assert written.metadata.title == ("Gesha" if title == "Gesha" else ""), "a borrowed name is not the file's own"
+
+
+READER = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from roasts.files.reader_process import end_with_parent
+if __name__ == "__main__":
+    spawned = multiprocessing.get_context("spawn")
+    reader = ProcessPoolExecutor(max_workers=1, mp_context=spawned, initializer=end_with_parent)
+    print(reader.submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_process_that_reads_ahead_ends_with_an_importer_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "importer.py"
+    program.write_text(READER)
+    root = str(Path(importing.__file__).parents[2])
+    importer = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert importer.stdout is not None
+    reader = int(importer.stdout.readline())
+    importer.kill()
+    # Its end of our pipe is the reader's, too: it closes when both are gone.
+    selected, _, _ = select.select([importer.stdout], [], [], 20)
+    assert selected and importer.stdout.read() == b""
+    importer.wait()
+    assert not Path(f"/proc/{reader}/cmdline").exists() or Path(f"/proc/{reader}/cmdline").read_bytes() == b""
+
+
+def test_a_file_that_is_too_large_is_told_its_own_size(
+    people: People, organization: Organization, tmp_path: Path
+) -> None:
+    with (tmp_path / "video.alog").open("wb") as file:
+        file.truncate(50_000_000)
+    told = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("importroasts", str(tmp_path), "--organization", organization.slug, stderr=told)
+    assert "50.0 MB" in told.getvalue()

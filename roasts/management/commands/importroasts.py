@@ -15,7 +15,7 @@ from kernel.principals import system_principal
 from kernel.serializers import nearest_hint
 from roasts.files import importing
 from roasts.files.services_imports import IMPORTED_MACHINE
-from roasts.formats.imported import MAX_FILE_BYTES
+from roasts.formats.imported import MAX_FILE_BYTES, TooLarge, check_length
 from roasts.formats.reading import NAMES
 from roasts.models import Machine
 
@@ -59,6 +59,10 @@ class Command(BaseCommand):
         for path in _files(given):
             try:
                 data = _bytes_of(path)
+            except TooLarge as error:
+                self.stderr.write(f"{path}: {error.message} {error.how_to_fix}")
+                counts["refused"] += 1
+                continue
             except OSError as error:
                 self.stderr.write(f"{path}: cannot be read: {error.strerror}")
                 counts["refused"] += 1
@@ -112,6 +116,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _bytes_of(path: Path) -> bytes:
-    """The file, or so much of it that the reader says it is too large."""
+    """The file, unless it is too large; one that grows meanwhile, so far that the reader says so."""
+    check_length(path.stat().st_size)
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)
