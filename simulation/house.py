@@ -50,7 +50,7 @@ from simulation.house_looks import Looks
 from simulation.house_people import Names
 from simulation.house_processes import Answer, Deaths, Killed, Process
 from simulation.house_store import Store
-from simulation.virtual_clock import Chance, VirtualClock
+from simulation.virtual_clock import Chance, VirtualClock, cpu_s
 
 TURN_S = 0.25  # how often keeper and loop look, in virtual time
 SWEEP_S = 2.0
@@ -99,6 +99,7 @@ class House:
         self.loop: HouseLoop | None = None
         self.trace: list[str] = []
         self.on_command: Callable[[bytes], None] = lambda data: None  # each as the machine takes it
+        self.resets_ms: list[float] = []  # CPU time of each reset
         self.log_level = logging.CRITICAL
         self._turn_s = turn_s
         self._due_ms = self._sweep_ms = self._begin_loop_ms = 0.0
@@ -148,6 +149,11 @@ class House:
 
     def reset(self, seed: int) -> None:
         """The same house as after building, with another seed's ids; nothing of the last example is left."""
+        begun_s = cpu_s()
+        self._put_back(seed)
+        self.resets_ms.append((cpu_s() - begun_s) * 1000)
+
+    def _put_back(self, seed: int) -> None:
         self._end_processes()
         self._busy.clear()
         self._stack.clear()

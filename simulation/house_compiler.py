@@ -102,10 +102,11 @@ def _words(kept: _Kept) -> Any:
     return columns, order, list(kept.setup[2]), kept.source, kept.annotation_col_map, converters
 
 
-def shape_of(query: Any) -> Any:
+def shape_of(asked: Query) -> Any:
     """What columns, joins and order depend on; None where that cannot be said plainly."""
+    query: Any = asked
     if (
-        query.__class__ is not Query
+        type(asked) is not Query
         or query.annotations
         or query.extra
         or query.extra_tables

@@ -7,6 +7,7 @@ that was really put to the test. :meth:`Sometimes.missing` says what stayed belo
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 #: Operations every long run must have seen succeed and be refused.
 OPERATIONS = (
@@ -64,6 +65,26 @@ class Sometimes:
     def met(self, kind: str, what: str, count: int = 1) -> None:
         if count:
             self.seen[kind, what] += count
+
+    def take(self) -> dict[str, Any]:
+        """Everything counted so far, as JSON values; from here on it is counted anew."""
+        taken = {
+            "successes": dict(self.successes), "refusals": dict(self.refusals),
+            "seen": [[*key, count] for key, count in self.seen.items()],
+            "examples": self.examples, "steps": self.steps, "idle_steps": self.idle_steps,
+        }  # fmt: skip
+        Sometimes.__init__(self)
+        return taken
+
+    def add(self, taken: dict[str, Any]) -> None:
+        """What another process counted (:meth:`take`), or this one before."""
+        self.successes.update(taken.get("successes", {}))
+        self.refusals.update(taken.get("refusals", {}))
+        for kind, what, count in taken.get("seen", ()):
+            self.seen[kind, what] += count
+        self.examples += taken.get("examples", 0)
+        self.steps += taken.get("steps", 0)
+        self.idle_steps += taken.get("idle_steps", 0)
 
     def missing(self, *, successes: int = 20, refusals: int = 5, seen: int = 1) -> list[str]:
         """What this run never, or too rarely, did."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import resource
 import threading
 from collections.abc import Callable
 
@@ -48,6 +49,12 @@ class VirtualClock:
         if not event.is_set():
             self.sleep(timeout_s)
         return event.is_set()
+
+
+def cpu_s() -> float:
+    """CPU time that this process has really used (s)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 class Chance:

@@ -108,6 +108,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "roastops.children": "the children of `up`",
         "roastops.vendor": "npm, once, at set-up",
         "simulation.mutants": "each planted bug in a process of its own: it is planted while modules are imported",
+        "simulation.crew": "lane A's seeds in processes of their own, so that a machine's cores are used",
         "simulation.runs": "lane B's seeds in processes of their own, so that a machine's cores are used",
     },
     "talks_to_network": {
