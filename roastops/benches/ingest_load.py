@@ -1,6 +1,10 @@
 """A thousand bridges in one process: each keeps a connection, sends its batch when it is due, and repeats what was
 not acknowledged, to whichever server answers.
 
+`python -m roastops.benches.ingest_load`, with an :class:`Asked` as one line of JSON on standard input; says `BEGUN`
+when every roast is open and the measured slots begin, and `DONE {…}` (a :class:`Seen`) at their end. Meanwhile lines
+come in: `-<url>` of a server that is gone, `+<url>` of one that has come.
+
 A bridge's points are those of a roast that goes on. Roasts are of GROUPS different ages, as in life (they do not all
 reach dry end in the same second); the points of one slot are rendered once for a whole group, so that the load costs
 the machine under test little. A lead-in opens every roast with one point, before the measured slots begin.
@@ -10,11 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import json
+import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+import uvloop
 
 from kernel import clock
 
@@ -40,6 +49,30 @@ class Sender:
         return (YOUNGEST_S + APART_S * self.group) * 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to send, where: ``senders`` as lists of Sender's fields; given up ``overtime_s`` after the last was due."""
+
+    urls: list[str]
+    slot_s: float
+    slots: int
+    overtime_s: float
+    senders: list[tuple[str, str, float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What became of it. ``acknowledged``: machine → batches; ``cpu_s``: of the load itself, in the measured slots."""
+
+    acknowledged: dict[str, int]
+    latencies_ms: list[float]
+    openings_ms: list[float]
+    repeats: int
+    elapsed_s: float
+    refusals: list[str]
+    cpu_s: float
+
+
 @dataclass
 class Load:
     """What was sent and what was heard. ``urls`` may change while it runs: a server dies, another comes."""
@@ -51,7 +84,6 @@ class Load:
     latencies_ms: list[float] = field(default_factory=list)
     openings_ms: list[float] = field(default_factory=list)  # of the lead-in: each opens a roast
     repeats: int = 0
-    elapsed_s: float = float("nan")  # from the first slot's first batch due to the last acknowledgement
     refusals: list[str] = field(default_factory=list)
     _slots: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
@@ -175,25 +207,24 @@ async def lead_in(load: Load, senders: list[Sender]) -> None:
 
 
 async def run(load: Load, senders: list[Sender], slots: int, begin_s: float) -> None:
-    """Send ``slots`` batches of each; ``begin_s``: loop time of the first slot's begin."""
+    """Send ``slots`` batches of each; ``begin_s``: monotonic second of the first slot's begin."""
     await asyncio.gather(*(_bridge(load, sender, n, slots, begin_s) for n, sender in enumerate(senders)))
 
 
 async def _bridge(load: Load, sender: Sender, number: int, slots: int, begin_s: float) -> None:
     line = _Line(load, number)
-    loop = asyncio.get_running_loop()
     try:
         for slot in range(slots):
             due_s = begin_s + (slot + 1) * load.slot_s + sender.phase_s
-            is_behind = loop.time() > due_s  # the batch before has just been answered: this one has waited since
-            await asyncio.sleep(max(0.0, due_s - loop.time()))
-            await _deliver(load, line, sender, slot, due_s if is_behind else loop.time())
+            is_behind = clock.monotonic() > due_s  # the batch before has just been answered: this one has waited since
+            await asyncio.sleep(max(0.0, due_s - clock.monotonic()))
+            await _deliver(load, line, sender, slot, due_s if is_behind else clock.monotonic())
     finally:
         line.close()
 
 
 async def _deliver(load: Load, line: _Line, sender: Sender, slot: int, begun_s: float) -> None:
-    """One batch until it is acknowledged. ``begun_s``: loop time from which its answer is waited for."""
+    """One batch until it is acknowledged. ``begun_s``: monotonic second from which its answer is waited for."""
     request = load.request(sender, slot)
     while True:
         try:
@@ -208,5 +239,47 @@ async def _deliver(load: Load, line: _Line, sender: Sender, slot: int, begun_s: 
             return
         load.repeats += 1
         await asyncio.sleep(RETRY_S)
-    load.latencies_ms.append((asyncio.get_running_loop().time() - begun_s) * 1000)
+    load.latencies_ms.append((clock.monotonic() - begun_s) * 1000)
     load.acknowledged[sender.machine_id] += 1
+
+
+async def drive(asked: Asked) -> Seen:
+    """The lead-in, then the load, until all is acknowledged or it is given up."""
+    load = Load(asked.urls, asked.slot_s, clock.now())
+    senders = [Sender(*each) for each in asked.senders]
+    await lead_in(load, senders)
+    load.acknowledged = {sender.machine_id: 0 for sender in senders}
+    load.begun_at, cpu_s = clock.now(), sum(os.times()[:2])
+    begin_s = clock.monotonic()
+    _say("BEGUN")
+    told = asyncio.create_task(_follow_servers(load))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout((asked.slots + 1) * asked.slot_s + asked.overtime_s):
+            await run(load, senders, asked.slots, begin_s)
+    elapsed_s = clock.monotonic() - begin_s - asked.slot_s
+    told.cancel()
+    names = ("acknowledged", "latencies_ms", "openings_ms", "repeats", "refusals")
+    values = {name: getattr(load, name) for name in names}
+    return Seen(**values, elapsed_s=elapsed_s, cpu_s=sum(os.times()[:2]) - cpu_s)
+
+
+async def _follow_servers(load: Load) -> None:
+    """Who is gone and who has come, line by line from standard input."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := (await reader.readline()).decode().strip():
+        if line[0] == "-":
+            load.urls.remove(line[1:])
+        else:
+            load.urls.append(line[1:])
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    with open(0, "rb", buffering=0, closefd=False) as unbuffered:  # what follows the line is for another reader
+        given = Asked(**json.loads(unbuffered.readline()))
+    _say("DONE " + json.dumps(dataclasses.asdict(uvloop.run(drive(given)))))
