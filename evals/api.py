@@ -6,15 +6,15 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from evals import material, services
 from evals.models import RoastReport
 from kernel import clock
+from kernel.endpoints import Endpoint
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
-from kernel.permissions import MemberOnly, require
+from kernel.permissions import require
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body
 from roasts.api.roasts import roast_or_404
@@ -45,10 +45,8 @@ class ReportBody(StrictSerializer):
     reason = TextField(max_length=200, required=False, allow_blank=True, default="")
 
 
-class RoastReports(APIView):
+class RoastReports(Endpoint):
     """`GET/POST /v1/roasts/{id}/reports`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(parameters=READING, responses={200: ReportListSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, roast_id: str) -> Response:
@@ -80,10 +78,8 @@ class RoastReports(APIView):
         return Response(services.rendered(written), status=201 if is_new else 200)
 
 
-class ReportDetail(APIView):
+class ReportDetail(Endpoint):
     """`GET /v1/reports/{id}`: one version; it never changes."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(parameters=READING, responses={200: ReportSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, report_id: str) -> Response:

@@ -78,7 +78,7 @@ def alarms_of(principal: Principal) -> QuerySet[Alarm]:
 
 
 def alarm_or_404(request: Request, alarm_id: str) -> Alarm:
-    alarm = alarms_of(principal_of(request)).filter(pk=alarm_id).first()  # type: ignore[attr-defined]
+    alarm = alarms_of(principal_of(request)).filter(pk=alarm_id).first()
     if alarm is None:
         raise NotFound("alarm_not_found", "There is no such alarm here.", "List them with GET /v1/alarms.")
     return alarm
@@ -112,7 +112,7 @@ class AlarmList(Endpoint):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(AlarmFilters, request)
-        principal, now = principal_of(request), clock.now()  # type: ignore[attr-defined]
+        principal, now = principal_of(request), clock.now()
         rows = alarms_of(principal)
         names = {"machine": "machine_id", "priority": "priority", "code": "code"}
         rows = rows.filter(**{column: filters[name] for name, column in names.items() if name in filters})
@@ -144,7 +144,7 @@ class AlarmAcknowledge(Endpoint):
     @idempotent
     def post(self, request: Request, alarm_id: str) -> Response:
         read_body(NothingBody, request)
-        principal, now = principal_of(request), clock.now()  # type: ignore[attr-defined]
+        principal, now = principal_of(request), clock.now()
         alarm = services_alarms.acknowledge_alarm(principal, alarm_or_404(request, alarm_id), now=now)
         return _answer(alarm, principal, now)
 

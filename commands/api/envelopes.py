@@ -81,7 +81,7 @@ class EnvelopeDetail(Endpoint):
         body = read_body(EnvelopeBody, request)
         if ("limit" in body) == ("maxima" in body):
             raise Malformed("one_at_a_time", "Send `limit` or `maxima`.", "One of them, with the reason.")
-        principal, now = principal_of(request), clock.now()  # type: ignore[attr-defined]
+        principal, now = principal_of(request), clock.now()
         with transaction.atomic():
             machine = _machine_or_404(request, machine_id, is_locked=True)
             require_match(request, envelopes.render_envelope(machine))
@@ -94,7 +94,7 @@ class EnvelopeDetail(Endpoint):
 
 
 def _machine_or_404(request: Request, machine_id: str, *, is_locked: bool = False) -> Machine:
-    rows = Machine.objects.for_principal(principal_of(request)).filter(is_archived=False)  # type: ignore[attr-defined]
+    rows = Machine.objects.for_principal(principal_of(request)).filter(is_archived=False)
     if is_locked:
         rows = rows.select_for_update(of=("self",))
     machine = rows.prefetch_related("limits").filter(pk=machine_id).first()

@@ -12,7 +12,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands import services
 from commands.console import machine_state
@@ -22,10 +21,10 @@ from commands.stop import asgi, wire
 from drivers.keeper_client import KeeperRefused
 from drivers.port import DriverError
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import Conflict, NotFound, NotNow
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, Requires
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
 from roasts.models import Machine, Roast
@@ -180,24 +179,22 @@ def _in_use(principal: Any) -> QuerySet[Machine]:
 
 def machine_or_404(request: Request, machine_id: str, *, is_shown: bool = False) -> Machine:
     """The principal's organisation's machine; ``is_shown``: with all that a page or an answer says of it."""
-    principal = request.principal  # type: ignore[attr-defined]
+    principal = principal_of(request)
     machine = (machines_of(principal) if is_shown else _in_use(principal)).filter(pk=machine_id).first()
     if machine is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     return machine
 
 
-class MachineList(APIView):
+class MachineList(Endpoint):
     """`GET /v1/machines`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="list_machines", parameters=[ListFilters], responses={200: MachinePageSerializer})
     def get(self, request: Request) -> Response:
         filters = read_filters(ListFilters, request)
         now = clock.now()
         return paginate(
-            machines_of(request.principal),  # type: ignore[attr-defined]
+            machines_of(principal_of(request)),
             order=("name", "id"),
             limit=filters["limit"],
             cursor=filters.get("cursor"),
@@ -205,41 +202,39 @@ class MachineList(APIView):
         )
 
 
-class MachineDetail(APIView):
+class MachineDetail(Endpoint):
     """`GET /v1/machines/{id}`: newest reading with its age at the moment of the answer."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="get_machine", responses={200: MachineSerializer})
     def get(self, request: Request, machine_id: str) -> Response:
         return Response(machine_state.render_machine(machine_or_404(request, machine_id, is_shown=True), clock.now()))
 
 
-class MachineStop(APIView):
+class MachineStop(Endpoint):
     """`POST /v1/machines/{id}/stop`. Under the ASGI server this path never comes here: `commands.stop.asgi` answers."""
 
-    permission_classes = [Requires("stop")]
+    needs = {"POST": "stop"}
 
     @extend_schema(request=StopBody, responses={200: StopSerializer})
     def post(self, request: Request, machine_id: str) -> Response:
         begun_s = clock.monotonic()
         machine = machine_or_404(request, machine_id)
         config = asgi.known_config(machine.pk)
-        principal = request.principal  # type: ignore[attr-defined]
+        principal = principal_of(request)
         return Response(asyncio.run(asgi.stop_machine(machine.pk, principal, config, begun_s=begun_s)))
 
 
-class MachineReset(APIView):
+class MachineReset(Endpoint):
     """`POST /v1/machines/{id}/reset`: a lead takes the halts back, with a reason."""
 
-    permission_classes = [Requires("lead")]
+    needs = {"POST": "lead"}
 
     @extend_schema(request=ReasonBody, responses={200: ResetSerializer, **errors(409)})
     @idempotent
     def post(self, request: Request, machine_id: str) -> Response:
         machine = machine_or_404(request, machine_id)
         reason = read_body(ReasonBody, request)["reason"]
-        principal = request.principal  # type: ignore[attr-defined]
+        principal = principal_of(request)
         release_keeper(machine, by=f"{principal.name} ({principal.id})")
         now = clock.now()
         closed = [
@@ -266,24 +261,24 @@ def release_keeper(machine: Machine, *, by: str) -> None:
         ) from error
 
 
-class MachineSuspend(APIView):
+class MachineSuspend(Endpoint):
     """`POST /v1/machines/{id}/suspend`: "I have it". The roast goes on, no agent acts."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(request=NoBody, responses={200: SuspensionSerializer})
     @idempotent
     def post(self, request: Request, machine_id: str) -> Response:
         machine = machine_or_404(request, machine_id)
         read_body(NoBody, request)
-        services.suspend_agents(request.principal, machine, now=clock.now())  # type: ignore[attr-defined]
+        services.suspend_agents(principal_of(request), machine, now=clock.now())
         return _access(machine)
 
 
-class MachineResume(APIView):
+class MachineResume(Endpoint):
     """`POST /v1/machines/{id}/resume` {what: agents | orders}: give it back, or let orders through after a replug."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(request=ResumeBody, responses={200: SuspensionSerializer})
     @idempotent
@@ -291,23 +286,23 @@ class MachineResume(APIView):
         machine = machine_or_404(request, machine_id)
         body = read_body(ResumeBody, request)
         if body["what"] == "agents":
-            services.resume_agents(request.principal, machine, now=clock.now())  # type: ignore[attr-defined]
+            services.resume_agents(principal_of(request), machine, now=clock.now())
         else:
-            resume_orders(request.principal, machine, reason=body["reason"], now=clock.now())  # type: ignore[attr-defined]
+            resume_orders(principal_of(request), machine, reason=body["reason"], now=clock.now())
         return _access(machine)
 
 
-class MachineResumeOrders(APIView):
+class MachineResumeOrders(Endpoint):
     """`POST /v1/machines/{id}/resume-orders`: the operator looked after a lost link (same as resume, what: orders)."""
 
-    permission_classes = [Requires("operate")]
+    needs = {"POST": "operate"}
 
     @extend_schema(request=LookedBody, responses={200: SuspensionSerializer})
     @idempotent
     def post(self, request: Request, machine_id: str) -> Response:
         machine = machine_or_404(request, machine_id)
         body = read_body(LookedBody, request)
-        resume_orders(request.principal, machine, reason=body["reason"], now=clock.now())  # type: ignore[attr-defined]
+        resume_orders(principal_of(request), machine, reason=body["reason"], now=clock.now())
         return _access(machine)
 
 

@@ -9,12 +9,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api.machines import machine_or_404
 from commands.models import Proposal
 from kernel import clock
-from kernel.permissions import MemberOnly
+from kernel.endpoints import Endpoint
 from roasts import outlook, twin
 from roasts.models import Machine
 from roasts.twin.values import Order
@@ -64,10 +63,8 @@ class OutlookSerializer(serializers.Serializer):
     orders = serializers.DictField(help_text="held order → times_s, with_c, without_c, within_c")
 
 
-class MachineOutlook(APIView):
+class MachineOutlook(Endpoint):
     """`GET /v1/machines/{id}/outlook`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="machine_outlook", responses={200: OutlookSerializer})
     def get(self, request: Request, machine_id: str) -> Response:

@@ -8,13 +8,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands import situation
 from commands.api import serializers as shapes
 from commands.api.orders import machine_or_404
 from commands.rules.conversion import CONTROL_OF, OrderType, Unit, to_native
-from kernel.permissions import MemberOnly
+from kernel.endpoints import Endpoint
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, read_body
 from roasts import outlook, twin
@@ -57,10 +56,8 @@ class WhatIfSerializer(serializers.Serializer):
     candidates = CandidateSerializer(many=True)
 
 
-class MachineWhatIf(APIView):
+class MachineWhatIf(Endpoint):
     """`POST /v1/machines/{id}/what-if`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="what_if",

@@ -11,7 +11,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api.serializers import render_time
 from commands.history import questions as order_history
@@ -23,9 +22,9 @@ from commands.lifecycle import ON_THE_WIRE, Status
 from commands.models import Alert, Proposal, ProposalQuerySet
 from commands.rules.conversion import OrderType
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import Malformed
 from kernel.models import Agent
-from kernel.permissions import MemberOnly
 from kernel.principals import Principal
 from kernel.serializers import StrictSerializer, read_filters
 from roasts.models import Machine
@@ -176,10 +175,6 @@ class AnalyticsSummarySerializer(serializers.Serializer):
 # --- windows
 
 
-def _principal(request: Request) -> Principal:
-    return request.principal  # type: ignore[attr-defined]
-
-
 def organization_id(principal: Principal) -> str:
     """Whose orders are looked at."""
     return principal.organization.pk if principal.organization is not None else ""
@@ -252,10 +247,8 @@ def render_bucket(bucket: Bucket) -> dict[str, Any]:
     return {"from": render_time(bucket.begin), "to": render_time(bucket.end), **bucket.figures.to_json()}
 
 
-class AnalyticsMetrics(APIView):
+class AnalyticsMetrics(Endpoint):
     """`GET /v1/analytics/metrics`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="analytics_metrics",
@@ -266,16 +259,14 @@ class AnalyticsMetrics(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(WindowFilters, request)
-        principal = _principal(request)
+        principal = principal_of(request)
         begin, end = window_of(filters, clock.now())
         metrics = order_history.metrics_of(organization_id(principal), begin, end, filter_of(principal, filters))
         return Response(render_window(metrics, begin, end, _names(principal)))
 
 
-class AnalyticsSeries(APIView):
+class AnalyticsSeries(Endpoint):
     """`GET /v1/analytics/metrics/timeseries`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="analytics_timeseries",
@@ -287,7 +278,7 @@ class AnalyticsSeries(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(SeriesFilters, request)
-        principal = _principal(request)
+        principal = principal_of(request)
         begin, end = window_of(filters, clock.now())
         bucket_s = bucket_of(filters.get("bucket_s"), end - begin)
         buckets = order_history.series_of(
@@ -315,10 +306,8 @@ def bucket_of(asked_s: int | None, window: dt.timedelta) -> int:
     return asked_s
 
 
-class AnalyticsSummary(APIView):
+class AnalyticsSummary(Endpoint):
     """`GET /v1/analytics/summary`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="analytics_summary",
@@ -328,7 +317,7 @@ class AnalyticsSummary(APIView):
     )
     def get(self, request: Request) -> Response:
         filters = read_filters(SummaryFilters, request)
-        principal = _principal(request)
+        principal = principal_of(request)
         return Response(summary_of(principal, filter_of(principal, filters), clock.now()))
 
 

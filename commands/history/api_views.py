@@ -10,15 +10,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from commands.api.serializers import NothingBody, render_time
 from commands.history import services_views
 from commands.models import SavedView
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly
 from kernel.schema import errors
 from kernel.serializers import FlagField, StrictSerializer, TextField, read_body, read_filters
 
@@ -60,10 +59,8 @@ def render_view(view: SavedView) -> dict[str, Any]:
     }
 
 
-class SavedViewList(APIView):
+class SavedViewList(Endpoint):
     """`GET/POST /v1/saved-views`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="list_saved_views", description="Your own, and those shared with your organisation.",
@@ -71,7 +68,7 @@ class SavedViewList(APIView):
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         filters = read_filters(ListFilters, request)
-        principal = request.principal  # type: ignore[attr-defined]
+        principal = principal_of(request)
         mine_or_shared = Q(is_shared=True) | (Q(user=principal.user) if principal.user else Q(pk__in=[]))
         rows = SavedView.objects.for_principal(principal).filter(mine_or_shared).select_related("user")
         return paginate(
@@ -85,14 +82,12 @@ class SavedViewList(APIView):
     @idempotent
     def post(self, request: Request) -> Response:
         body = read_body(SaveViewBody, request)
-        principal = request.principal  # type: ignore[attr-defined]
+        principal = principal_of(request)
         return Response(render_view(services_views.save_view(principal, **body, now=clock.now())), status=201)
 
 
-class SavedViewShare(APIView):
+class SavedViewShare(Endpoint):
     """`POST /v1/saved-views/{id}/share`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="share_view", request=ShareViewBody, responses={200: SavedViewSerializer, **errors(409, 422)}
@@ -100,14 +95,12 @@ class SavedViewShare(APIView):
     @idempotent
     def post(self, request: Request, view_id: str) -> Response:
         body = read_body(ShareViewBody, request)
-        principal = request.principal  # type: ignore[attr-defined]
+        principal = principal_of(request)
         return Response(render_view(services_views.share_view(principal, view_id, is_shared=body["is_shared"])))
 
 
-class SavedViewDelete(APIView):
+class SavedViewDelete(Endpoint):
     """`POST /v1/saved-views/{id}/delete`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="delete_view", request=NothingBody, responses={200: SavedViewSerializer, **errors(409, 422)}
@@ -115,7 +108,7 @@ class SavedViewDelete(APIView):
     @idempotent
     def post(self, request: Request, view_id: str) -> Response:
         read_body(NothingBody, request)
-        return Response(render_view(services_views.delete_view(request.principal, view_id)))  # type: ignore[attr-defined]
+        return Response(render_view(services_views.delete_view(principal_of(request), view_id)))
 
 
 view_urlpatterns = [

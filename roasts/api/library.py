@@ -10,14 +10,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import NotFound, Unprocessable
 from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, require
+from kernel.permissions import require
 from kernel.schema import errors
 from kernel.serializers import NumberField, StrictSerializer, TextField, read_body, read_filters
 from roasts import curve_rates
@@ -69,10 +69,8 @@ class SummarySerializer(serializers.Serializer):
     remarks = serializers.ListField(child=serializers.CharField())
 
 
-class RoastSummary(APIView):
+class RoastSummary(Endpoint):
     """`GET /v1/roasts/{id}/summary`: counted now, of an open roast too."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_roast_summary",
@@ -141,10 +139,8 @@ def moves(curve: Curve, steps: Column | None) -> list[list[float]]:
     return [[round(float(curve.elapsed_s[row]), 3), float(steps[row])] for row in changed]
 
 
-class RoastCurve(APIView):
+class RoastCurve(Endpoint):
     """`GET /v1/roasts/{id}/curve`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="get_roast_curve", responses={200: CurveSerializer})
     def get(self, request: Request, roast_id: str) -> Response:
@@ -186,10 +182,8 @@ def compare_roasts(roasts: list[Roast], align: str, tolerance_c: float) -> list[
     return found
 
 
-class Comparison(APIView):
+class Comparison(Endpoint):
     """`GET /v1/comparison?ids=a,b&align=charge`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="compare_roasts",
@@ -199,7 +193,7 @@ class Comparison(APIView):
     def get(self, request: Request) -> Response:
         filters = read_filters(ComparisonFilters, request)
         ids = [word.strip() for word in filters["ids"].split(",") if word.strip()]
-        found = library.chosen(request.principal, ids)  # type: ignore[attr-defined]
+        found = library.chosen(principal_of(request), ids)
         if len(found) < len(dict.fromkeys(ids)):
             raise NotFound("roast_not_found", "One of these roasts is not here.", "List them with GET /v1/roasts.")
         if len(found) < 2:
@@ -276,10 +270,8 @@ def render_note(note: QcNote) -> dict[str, Any]:
     }
 
 
-class RoastNotes(APIView):
+class RoastNotes(Endpoint):
     """`GET/POST /v1/roasts/{id}/qc-notes`: appended, never rewritten."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="list_qc_notes", parameters=[ListFilters], responses={200: QcNotePageSerializer})
     def get(self, request: Request, roast_id: str) -> Response:
@@ -371,10 +363,8 @@ def render_description(roast: Roast) -> dict[str, Any]:
     }
 
 
-class RoastCorrections(APIView):
+class RoastCorrections(Endpoint):
     """`GET/POST /v1/roasts/{id}/corrections`: what people say of a roast; once it is closed, with the reason."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_roast_description",

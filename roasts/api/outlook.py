@@ -8,12 +8,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from kernel import clock
+from kernel.endpoints import Endpoint
 from kernel.etags import NOT_MODIFIED, READING, tagged
 from kernel.idempotency import idempotent
-from kernel.permissions import MemberOnly, require
+from kernel.permissions import require
 from kernel.schema import errors
 from kernel.serializers import NumberField, StrictSerializer, read_body
 from roasts.api.roasts import roast_or_404
@@ -57,20 +57,16 @@ def render_plan(roast: Roast) -> dict[str, Any]:
     return {"drop_temp_c": plan.drop_temp_c, "development_s": plan.development_s, "source": plan.source}
 
 
-class RoastGolden(APIView):
+class RoastGolden(Endpoint):
     """`GET /v1/roasts/{id}/golden`: the golden curve with its tolerance, and the corridor of the rate of rise."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(parameters=READING, responses={200: GoldenSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, roast_id: str) -> Response:
         return tagged(request, planning.golden_of(roast_or_404(request, roast_id)))
 
 
-class RoastPlan(APIView):
+class RoastPlan(Endpoint):
     """`POST /v1/roasts/{id}/plan`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         description="Plan the drop by temperature, by development time, or both. 409 `roast_closed`.",

@@ -12,14 +12,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from kernel import clock
+from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, has_condition, if_match, require_match, tagged
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
-from kernel.permissions import MemberOnly, require
+from kernel.permissions import require
 from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, WholeField, nearest_hint, read_body, read_filters
@@ -186,21 +186,19 @@ def roasts_of(principal: Any) -> QuerySet[Roast]:
 
 
 def roast_or_404(request: Request, roast_id: str) -> Roast:
-    roast = roasts_of(request.principal).select_related("organization", "machine").filter(pk=roast_id).first()  # type: ignore[attr-defined]
+    roast = roasts_of(principal_of(request)).select_related("organization", "machine").filter(pk=roast_id).first()
     if roast is None:
         raise NotFound("roast_not_found", "There is no such roast here.", "List them with GET /v1/roasts.")
     return roast
 
 
-class RoastList(APIView):
+class RoastList(Endpoint):
     """`GET /v1/roasts`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(operation_id="list_roasts", parameters=[RoastFilters], responses={200: RoastPageSerializer})
     def get(self, request: Request) -> Response:
         filters = read_filters(RoastFilters, request)
-        rows = roasts_of(request.principal)  # type: ignore[attr-defined]
+        rows = roasts_of(principal_of(request))
         if "machine" in filters:
             rows = rows.filter(machine_id=filters["machine"])
         if "status" in filters:
@@ -214,10 +212,8 @@ class RoastList(APIView):
         )
 
 
-class RoastDetail(APIView):
+class RoastDetail(Endpoint):
     """`GET /v1/roasts/{id}`."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(
         operation_id="get_roast", parameters=READING, responses={200: RoastDetailSerializer, 304: NOT_MODIFIED}
@@ -226,10 +222,8 @@ class RoastDetail(APIView):
         return tagged(request, render_roast_detail(roast_or_404(request, roast_id)))
 
 
-class RoastSamples(APIView):
+class RoastSamples(Endpoint):
     """`GET /v1/roasts/{id}/samples`: columns, as a chart wants them."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(parameters=[SampleFilters], responses={200: SamplesSerializer})
     def get(self, request: Request, roast_id: str) -> Response:
@@ -277,10 +271,8 @@ class EventListSerializer(serializers.Serializer):
     results = EventSerializer(many=True)
 
 
-class RoastEvents(APIView):
+class RoastEvents(Endpoint):
     """`GET/POST /v1/roasts/{id}/events`: every mark; a person marks, corrects (a new mark) or withdraws."""
-
-    permission_classes = [MemberOnly]
 
     @extend_schema(parameters=READING, responses={200: EventListSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, roast_id: str) -> Response:
