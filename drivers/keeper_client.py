@@ -190,7 +190,7 @@ class KeeperClient:
                 raise
             except (OSError, ValueError) as error:
                 self._hang_up()
-                raise _unreachable(self._path, error) from error
+                raise _unreachable(error) from error
 
     def _put(self, request: dict[str, Any]) -> socket.socket:
         """Send on the connection there is. Where that one is broken the keeper was started anew since, and never saw
@@ -210,7 +210,7 @@ class KeeperClient:
             connection.settimeout(max(0.001, until_s - clock.monotonic()))
             received = connection.recv(65_536)
             if not received:
-                raise KeeperUnreachable(f"the keeper at {self._path} hung up")
+                raise KeeperUnreachable("the keeper hung up")
             self._buffer += received
             if len(self._buffer) > LINE_BYTES_MAX:
                 raise KeeperUnreachable("the keeper's answer is too long")
@@ -221,7 +221,7 @@ class KeeperClient:
         try:
             return _dial(self._path, self._timeout_s)
         except OSError as error:
-            raise _unreachable(self._path, error) from error
+            raise _unreachable(error) from error
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
@@ -321,8 +321,8 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name not in ("id", "ok")}
 
 
-def _unreachable(path: str, error: Exception) -> KeeperUnreachable:
+def _unreachable(error: Exception) -> KeeperUnreachable:
     return KeeperUnreachable(
-        f"no keeper answers at {path}: {error or type(error).__name__}",
+        f"no keeper answers: {error or type(error).__name__}",
         "The machine loop starts it again; until then use the machine's panel.",
     )

@@ -52,8 +52,15 @@ def _wizard(machine: Machine, now: dt.datetime) -> dict[str, Any]:
         "reading": reading or {},
         "link": link,
         "sensors": {name: (reading or {}).get(name) for name in facts.SENSORS},
-        "identity": machine.latest.identity if getattr(machine, "latest", None) else {},
+        "identity": _type_plate(machine),
     }
+
+
+def _type_plate(machine: Machine) -> dict[str, Any]:
+    """What the machine says of itself that a person can compare with its type plate: no driver's extras."""
+    latest = getattr(machine, "latest", None)
+    told = latest.identity if latest is not None else {}
+    return {name: value for name, value in told.items() if isinstance(value, str | int | float)}
 
 
 @require_GET

@@ -98,6 +98,7 @@ class OrderView:
     hold_reasons: tuple[dict[str, Any], ...] = ()
     may_decide: bool = False
     why_not: str = ""
+    viewer_id: int | None = None  # whose page it is
     is_advice: bool = False  # an agent's that may only recommend: a person may adopt it
     plan_titles: tuple[str, ...] = ()  # of a plan that is decided as a whole: every order of it, in turn
 
@@ -152,6 +153,13 @@ class OrderView:
         if self.proposal.approvals_needed < 2:
             return []
         return [approval.user.get_username() for approval in self.proposal.given_approvals.all()]
+
+    @property
+    def has_said_yes(self) -> bool:
+        """This person approved it already; it waits for another's (needs its prefetch)."""
+        if self.proposal.approvals_needed < 2 or self.viewer_id is None:
+            return False
+        return any(approval.user_id == self.viewer_id for approval in self.proposal.given_approvals.all())
 
     @property
     def decision_word(self) -> str:
@@ -430,5 +438,6 @@ def order_view(
         hold_reasons=tuple(reason for reason in reasons_of(proposal) if reason.get("decision", "HOLD") in _ASKING),
         may_decide=not why_not,
         why_not=why_not,
+        viewer_id=principal.user.pk if principal.user else None,
         is_advice=advises and proposal.decision == "REFUSE",
     )

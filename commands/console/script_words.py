@@ -44,6 +44,8 @@ SAID_BY_SCRIPTS = (
     _("Nothing to call off here."),
     _("Nothing to take back here."),
     _("Refused:"),
+    _("Your yes is noted. It needs another person's, too: nothing is sent yet."),
+    _("Needed first: {what}"),
     _("Done."),
     _("Signed out"),
     _("Sign in again"),

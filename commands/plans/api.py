@@ -310,7 +310,8 @@ class ProposalRollback(OrderAct):
 @acts(
     "resolve_proposal",
     "An operator at the machine says what it reads after an order whose end is in doubt. Nothing is "
-    "sent. 409 `not_in_doubt`, `not_attended`, `still_under_way`, `disagrees_with_reading` (with both figures).",
+    "sent. 409 `not_in_doubt`, `not_attended`, `still_under_way`, `disagrees_with_reading` (with both figures); "
+    "422 `no_such_step`.",
     ResolveBody, shapes.ProposalSerializer,
 )
 class ProposalResolve(OrderAct):

@@ -15,7 +15,7 @@ from commands.records.executions import record_stage
 from commands.records.moves import LostRace, mine, move, settled_by
 from commands.rules.values import ReadingLook
 from drivers.port import MachineState, longest_age_s
-from kernel.errors import Conflict, Forbidden, Malformed
+from kernel.errors import Conflict, Forbidden, Malformed, Unprocessable
 from kernel.principals import Principal
 
 #: No byte of an order leaves later than this after its claim (``commands.loop.reconcile``): before, nobody can say.
@@ -34,13 +34,14 @@ def resolve_doubt(
     """A person at the machine says what it reads, and how they know. COMPLETED where that is what was ordered, else
     FAILED; nothing is sent.
 
-    Forbidden: no operator; Malformed: not what this order needs; Conflict: ``not_in_doubt``, ``still_under_way``,
+    Forbidden: no operator; Malformed: not what this order needs; Unprocessable: no step of this control; Conflict: ``not_in_doubt``, ``still_under_way``,
     ``not_attended`` (the person has not said that they are at the machine), ``disagrees_with_reading`` (both figures).
     """
     proposal = mine(principal, proposal)
     if not principal.is_person or not principal.may("operate"):
         raise Forbidden("not_allowed", "An operator at the machine resolves a doubt.", "Ask one.", needed="operate")
     _require_fitting(proposal, reads_step, reads_state)
+    _require_step_of_machine(proposal, reads_step)
     if proposal.status != Status.IN_DOUBT:
         raise Conflict(
             "not_in_doubt", f"This order is not in doubt: {settled_by(proposal)}.", "Look at its timeline.",
@@ -72,6 +73,19 @@ def _require_fitting(proposal: Proposal, reads_step: int | None, reads_state: st
         f"{proposal.order_type} is resolved by {needed}, and by that alone.",
         f"Send {needed}: what the machine's panel reads now.",
     )
+
+
+def _require_step_of_machine(proposal: Proposal, reads_step: int | None) -> None:
+    """A slip of the finger is no evidence: a panel shows no step that the control does not have."""
+    limits = situation.limits_of(proposal.machine_id, proposal.control) if proposal.control else None
+    if limits is None or reads_step is None or 0 <= reads_step <= limits.full_scale_step:
+        return
+    raise Unprocessable(
+        "no_such_step",
+        f"The {proposal.control} of {proposal.machine.name} has no step {reads_step}.",
+        f"Give what the panel shows: 0 to {limits.full_scale_step}.",
+        said=reads_step, bound=limits.full_scale_step,
+    )  # fmt: skip
 
 
 def _require_presence(principal: Principal, proposal: Proposal, within_s: float, now: dt.datetime) -> None:

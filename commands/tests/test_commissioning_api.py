@@ -15,7 +15,7 @@ from commands.tests.conftest import set_reading
 from commands.tests.rows import person_row
 from commands.tests.test_services_commissioning import new_machine
 from kernel import clock, principals
-from roasts.models import Machine
+from roasts.models import Machine, MachineReading
 
 pytestmark = pytest.mark.django_db
 WORDS = "behind the roaster, at knee height"
@@ -228,6 +228,14 @@ def page(name: str, role: str, path: str) -> str:
     answer = browser.get(path)
     assert answer.status_code == 200
     return answer.content.decode()
+
+
+def test_the_wizard_shows_a_type_plate_and_no_drivers_extras(machine, operator):
+    identity = {"serial": "1183", "hours_on": 412.0, "extras": {"drum_motor_h": 206.0}}
+    MachineReading.objects.filter(machine=machine).update(identity=identity)
+    operator.post(url(machine, "begin"), {}, format="json")
+    body = page("olga", "operator", f"/machines/{machine.pk}/commissioning/")
+    assert "1183" in body and "drum_motor_h" not in body
 
 
 def test_the_wizard_shows_every_step_in_words_and_shapes(machine, operator):

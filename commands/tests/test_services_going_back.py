@@ -394,6 +394,21 @@ def test_an_agent_resolves_nothing(doubt: Proposal, agent_principal: Any, now: d
         )
 
 
+@pytest.mark.parametrize(("step", "is_taken"), [(12, True), (13, False), (0, True), (-1, False)])
+def test_a_step_that_the_control_does_not_have_is_no_evidence(
+    step: int, is_taken: bool, doubt: Proposal, people: Any, now: dt.datetime
+) -> None:
+    at = now + dt.timedelta(seconds=20)
+    if is_taken:
+        assert resolve(people, doubt, at, step).status == "FAILED"
+        return
+    with pytest.raises(errors.Unprocessable) as refusal:
+        resolve(people, doubt, at, step)
+    assert refusal.value.code == "no_such_step"
+    doubt.refresh_from_db()
+    assert doubt.status == "IN_DOUBT"
+
+
 def test_a_setting_is_resolved_by_a_step_and_by_nothing_else(doubt: Proposal, people: Any, now: dt.datetime) -> None:
     for step, state in ((None, "cooling"), (None, None), (9, "cooling")):
         with pytest.raises(errors.Malformed):

@@ -78,7 +78,7 @@ def test_two_people_say_yes_to_one_order_each_in_a_browser_of_their_own(house: S
     with (
         two_people_from(house, "none"),
         visit(browser, house, PHONE) as first,
-        visit(browser, house, DESK, who="operator2") as second,
+        visit(browser, house, PHONE, who="operator2") as second,
     ):
         for seen in (first, second):
             open_machine(seen.page)
@@ -87,6 +87,9 @@ def test_two_people_say_yes_to_one_order_each_in_a_browser_of_their_own(house: S
         expect(first.page.locator(card)).to_contain_text("Needs 2 different people; 0 said yes so far.")
         expect(second.page.locator(card)).to_be_visible(timeout=6000)
         yes(first.page, card)
+        expect(first.page.locator("#notices")).to_contain_text("It needs another person's, too", timeout=8000)
+        expect(first.page.locator(card)).to_contain_text("You said yes.", timeout=8000)
+        assert first.page.locator(f"{card} [data-approve]").count() == 0
         expect(second.page.locator(card)).to_contain_text("1 said yes so far. (operator)", timeout=8000)
         assert house.proposal(order)["status"] == "PENDING_APPROVAL"
         second.page.wait_for_timeout(APPROVE_AFTER_MS)
@@ -94,6 +97,7 @@ def test_two_people_say_yes_to_one_order_each_in_a_browser_of_their_own(house: S
         settled(house, order, "COMPLETED")
         assert [person["name"] for person in house.proposal(order)["approvals"]] == ["operator", "operator2"]
         fits(first.page)
+        fits(second.page)
     assert first.complaints == [] and second.complaints == []
 
 

@@ -215,6 +215,7 @@
       // Who turns an order down (reject, veto) is answered by that order, REJECTED as they asked: nobody refused them.
       var refusal = /\/(reject|veto)$/.test(form.dataset.api) ? "" : roastops.refusal(answer);
       if (refusal) roastops.notice(refusal, true);
+      else if (form.dataset.approve && answer && answer.status === "PENDING_APPROVAL") roastops.notice(t("Your yes is noted. It needs another person's, too: nothing is sent yet."));
       else roastops.notice(form.dataset.done || t("Done."));
       if ("reload" in form.dataset) setTimeout(function () { location.reload(); }, 300);
     }, function (error) {
@@ -227,6 +228,19 @@
       roastops.refresh(form.dataset.refresh || "all");
     });
   });
+
+  // The browser's own bubble would lie over STOP on a phone: we say ourselves what is missing, and go there.
+  document.addEventListener("invalid", function (event) {
+    var field = event.target, form = field.form;
+    if (!form || !(form.dataset.api || form.dataset.json)) return;
+    event.preventDefault();
+    if (form.querySelector(":invalid") !== field) return;
+    var label = field.labels && field.labels[0];
+    field.scrollIntoView({ block: "center" });
+    field.focus({ preventScroll: true });
+    var isEmpty = field.validity.valueMissing;
+    roastops.notice(t("Needed first: {what}", { what: (isEmpty && label && label.textContent.trim()) || field.validationMessage || field.name }), true);
+  }, true);
 
   // A panel is not swapped under the fingers of somebody typing in it or pressing a button; it catches up after.
   var waiting = new Set(), isPressing = false;

@@ -136,6 +136,16 @@
     document.getElementById("ending-out").hidden = dropped === null;
     showAsk(left, dropped !== null);
   }
+  /** The tick that a grave order's card asks for, once more: the card itself is hidden meanwhile. */
+  function tickOf(held) {
+    var asked = held.querySelector('[data-approve] input[type="checkbox"][required]');
+    if (!asked) return null;
+    var label = document.createElement("label"), box = Object.assign(document.createElement("input"), { type: "checkbox" });
+    var words = asked.closest("label").textContent.trim();
+    label.className = "check";
+    label.append(box, " " + words);
+    return { label: label, box: box, words: words };
+  }
   /** At most one order, the one that ends first; none in the last 20 seconds. Rebuilt only when it changes. */
   function showAsk(left, isDropped) {
     var ask = document.getElementById("ending-ask"), held = document.querySelector("[data-held]");
@@ -156,13 +166,22 @@
     why.textContent = (held.querySelector(".reasoning") || {}).textContent || "";
     ask.append(title, why);
     if (!mayOperate) return;
-    var decide = document.createElement("div");
+    var decide = document.createElement("div"), read = tickOf(held);
     decide.className = "decide";
+    if (read) ask.append(read.label);
     [[t("Veto"), "primary", "#veto-" + shown], [t("Approve"), held.dataset.kind === "veto" ? "" : "primary", "#approve-" + shown], [t("Reject"), "", "#reject-" + shown + "-WRONG_TIMING"]].forEach(function (choice) {
-      var target = held.querySelector(choice[2]);
+      var target = held.querySelector(choice[2]), isApproval = choice[2].indexOf("#approve-") === 0;
       if (!target) return;
       var button = Object.assign(document.createElement("button"), { type: "button", className: "button " + choice[1], textContent: choice[0] });
-      button.addEventListener("click", function () { button.disabled = true; target.click(); });
+      button.addEventListener("click", function () {
+        var now = document.querySelector(choice[2]);  // the card may have been drawn anew since
+        if (!now || now.disabled) return;
+        if (isApproval && read) {
+          if (!read.box.checked) { read.box.focus(); return roastops.notice(t("Needed first: {what}", { what: read.words }), true); }
+          now.form.querySelector('input[type="checkbox"]').checked = true;
+        }
+        now.click();
+      });
       decide.append(button);
     });
     ask.append(decide);
