@@ -206,19 +206,23 @@ def safety_violations(interlocks: Iterable[Moment], moved: Sequence[Moment], now
     ]
     recent = [moment for moment in moved if now - HOUR < moment.at <= now]
     for machine_id, moments in _by(recent, "machine_id").items():
-        found.append(
-            Found(
-                Kind.SAFETY_VIOLATION,
-                Severity.LOW,
-                f"moved:{machine_id}",
-                f"A control of {moments[0].machine} moved without an order of ours: a hand or the firmware.",
-                "Ask who was at the panel. Orders that counted on the old setting were called off.",
-                max(moment.at for moment in moments),
-                machine_id,
-                trigger={"value": len(moments), "orders": [moment.id for moment in moments[-10:]]},
-            )
-        )
+        trigger = {"value": len(moments), "orders": [moment.id for moment in moments[-10:]]}
+        found.append(moved_by_itself(machine_id, moments[0].machine, max(moment.at for moment in moments), trigger))
     return found
+
+
+def moved_by_itself(machine_id: str, machine: str, at: dt.datetime, trigger: Mapping[str, Any]) -> Found:
+    """An effect without an order: a control of the machine moved, and no bytes of ours moved it."""
+    return Found(
+        Kind.SAFETY_VIOLATION,
+        Severity.LOW,
+        f"moved:{machine_id}",
+        f"A control of {machine} moved without an order of ours: a hand or the firmware.",
+        "Ask who was at the panel. Orders that counted on the old setting were called off.",
+        at,
+        machine_id,
+        trigger=trigger,
+    )
 
 
 def refused_again_and_again(refusals: Iterable[Refusal], now: dt.datetime) -> list[Found]:

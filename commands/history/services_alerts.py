@@ -18,6 +18,7 @@ from kernel import audit, canonical, clock, ids, live, request_limits
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.models import Organization
 from kernel.principals import Principal, person_id, system_principal
+from roasts.models import Machine
 
 MAX_SHELF = dt.timedelta(hours=24)
 WITH_NAMES = ("organization", "machine", "agent", "acknowledged_by", "shelved_by", "resolved_by")
@@ -62,6 +63,20 @@ def note_requests_refused(principal: Principal, kind: request_limits.Kind, count
         RequestRefusal.objects.create(
             organization=principal.organization, agent=principal.agent, kind=kind.value, count=count, at=clock.now()
         )
+
+
+def note_moved(
+    machine: Machine, *, control: str, from_step: int | None, to_step: int | None, state: str, at: dt.datetime
+) -> None:
+    """Keep that a control moved without our bytes, as the machine loop saw it: in the trail always; as an alert where
+    it happened in a roast, for outside one the firmware sets controls by itself. Nobody is blamed."""
+    actor = system_principal("machine loop", machine.organization)
+    moved = {"control": control, "from_step": from_step, "to_step": to_step, "state": state}
+    with transaction.atomic():
+        audit.record(machine.organization, actor, "moved_at_machine", "machine", machine.pk, moved, now=at)
+        if state == "roasting":
+            found = alerts.moved_by_itself(machine.pk, machine.name, at, {"value": 1, **moved})
+            raise_found(machine.organization, found, now=at)
 
 
 def detect(seen: Seen, now: dt.datetime) -> list[Found]:

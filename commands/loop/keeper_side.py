@@ -200,7 +200,8 @@ class KeeperSide:
         elif kind == "latch":
             self.view = replace(self.view, latch=event.get("latched"))
         elif kind == "moved":
-            self._tell(MovedAtMachine(str(event["control"]), event.get("from"), event.get("to"), clock.now()))
+            steps, state = (event.get("from"), event.get("to")), str(event.get("state") or "")
+            self._tell(MovedAtMachine(str(event["control"]), *steps, clock.now(), state))
         elif kind == "fenced":
             self.is_fenced = True
 

@@ -77,12 +77,13 @@ class PauseOrders:
 
 @dataclass(frozen=True, slots=True)
 class MovedAtMachine:
-    """A control changed without our bytes: a hand, or the firmware."""
+    """A control changed without our bytes: a hand, or the firmware. ``state``: the machine's, then."""
 
     control: str
     from_step: int | None
     to_step: int | None
     at: dt.datetime
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from commands import services
 from commands.commissioning import services_commissioning
+from commands.history import services_alerts
 from commands.loop import lease, waiting
 from commands.loop.interlocks import believed
 from commands.loop.keeper_side import KeeperSide
@@ -178,6 +179,10 @@ class StoreSide:
             logger.info("%s moved at the machine: %s to %s", note.control, note.from_step, note.to_step)
             self._show_newest(now)  # first: who hears that an order is void proposes again from what stands now
             self._void_held(now)
+            services_alerts.note_moved(
+                machine, control=note.control, from_step=note.from_step, to_step=note.to_step, state=note.state,
+                at=note.at,
+            )  # fmt: skip
 
     def _file(self, now: dt.datetime) -> int:
         """One batch of the backlog; how many that were."""

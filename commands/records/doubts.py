@@ -34,8 +34,9 @@ def resolve_doubt(
     """A person at the machine says what it reads, and how they know. COMPLETED where that is what was ordered, else
     FAILED; nothing is sent.
 
-    Forbidden: no operator; Malformed: not what this order needs; Unprocessable: no step of this control; Conflict: ``not_in_doubt``, ``still_under_way``,
-    ``not_attended`` (the person has not said that they are at the machine), ``disagrees_with_reading`` (both figures).
+    Forbidden: no operator; Malformed: not what this order needs; Unprocessable: no step of this control; Conflict:
+    ``not_in_doubt``, ``still_under_way``, ``not_attended`` (the person has not said that they are at the machine),
+    ``disagrees_with_reading`` (both figures).
     """
     proposal = mine(principal, proposal)
     if not principal.is_person or not principal.may("operate"):
