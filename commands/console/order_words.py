@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from commands.console.known_codes import SAID
 from commands.models import OrderType, Proposal, Status
-from commands.reasons import ADVISORY
+from commands.reasons import ADVISORY, LEGACY
 from kernel.principals import Principal
 
 ORDER_WORDS = {
@@ -65,6 +65,7 @@ VETO_STATUSES = (Status.PENDING_APPROVAL.value, Status.APPROVED.value)
 #: An attempt was made, or ended: what ran at once may be looked at.
 ATTEMPTED = (Status.COMPLETED.value, Status.FAILED.value, Status.IN_DOUBT.value)
 _ASKING = ("HOLD", "VETO")
+_PREDECESSORS = frozenset(LEGACY.values())
 DECISION_WORDS = {"ALLOW": _("allow"), "VETO": _("veto"), "HOLD": _("hold"), "REFUSE": _("refuse")}
 
 
@@ -170,7 +171,13 @@ class OrderView:
     def rejection_word(self) -> str:
         """The reason a person gave by its button; of a refusal, its code in small letters."""
         code = self.proposal.rejection_code
+        if code in _PREDECESSORS:  # one word of theirs for many of ours: the governor's own says which it was
+            code = next((str(reason["code"]) for reason in self.proposal.reasons if _refuses(reason)), code)
         return str(REJECTION_WORDS.get(code) or _known(code.replace("_", " ").lower()))
+
+
+def _refuses(reason: Any) -> bool:
+    return isinstance(reason, dict) and reason.get("decision") == "REFUSE" and "code" in reason
 
 
 def percent_of(step: int | None, full_scale_step: int) -> int | None:
