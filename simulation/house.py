@@ -46,10 +46,10 @@ from roasts.models import Machine
 from simulation import house_people, planted
 from simulation.house_http import Handler
 from simulation.house_keeper import AtOnce, KeeperProcess, Line, events_after
-from simulation.house_looks import Looks
+from simulation.house_looks import Looks, has_json
 from simulation.house_people import Names
 from simulation.house_processes import Answer, Deaths, Killed, Process
-from simulation.house_store import Store
+from simulation.house_store import Store, clear_folder
 from simulation.virtual_clock import Chance, VirtualClock, cpu_s
 
 TURN_S = 0.25  # how often keeper and loop look, in virtual time
@@ -163,7 +163,7 @@ class House:
         live.forget_readings()
         draining.reset()
         cache.clear()
-        self._clear_files()
+        clear_folder(self.folder, settings.RUN_DIR, keeper_config.STOP_KEY_NAME)
         self.clock.restart()
         self.clock.advance_to_ms(self._kept[3])
         self.chance.restart(seed)
@@ -209,16 +209,6 @@ class House:
         before = getattr(module, name)
         setattr(module, name, value)
         self._restores.append(lambda: setattr(module, name, before))
-
-    def _clear_files(self) -> None:
-        for entry in self.folder.iterdir():
-            if entry.is_dir() and entry != settings.RUN_DIR:
-                shutil.rmtree(entry)
-            elif not entry.is_dir():
-                entry.unlink()
-        for entry in settings.RUN_DIR.iterdir():
-            if entry.name != keeper_config.STOP_KEY_NAME:
-                entry.unlink()
 
     def _restore_machine(self) -> None:
         firmware, effects, ticks, _ = self._kept
@@ -288,7 +278,7 @@ class House:
             self._sweep_ms = self.clock.elapsed_ms + SWEEP_S * 1000
             if self.has_orders("PENDING_APPROVAL", "APPROVED"):  # with none it finds nothing
                 self._turn_of("sweep", lambda: self._as("worker", tasks.sweep))
-            if self.looks.has_incidents():
+            if self.looks.has_new_incidents():
                 self._turn_of("breakers", lambda: self._as("worker", tasks.trip_breakers))
 
     def _turn_of(self, what: str, act: Callable[[], Any]) -> None:
@@ -473,8 +463,7 @@ class House:
             self._looked_s = clock.monotonic()
 
     def _has_halts(self) -> bool:
-        is_journalled = any((self.folder / "journal").glob("halts/*.json"))
-        return is_journalled or self.looks.has_halts(self.names.machine_id)
+        return self.looks.has_halts(self.names.machine_id) or has_json(self.folder / "journal" / "halts")
 
     def _let_go(self, loop: MachineLoop, why: str) -> None:
         loop._leave(why)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from django.db import connection
 
-from commands.models import Halt, Proposal
+from commands.models import BreakerTrip, Execution, Grant, Halt, Proposal
 from roasts.models import EventKind, Roast, RoastEvent, RoastStatus
 from simulation.house_store import Store
 
@@ -26,34 +29,54 @@ _ANY_CRACK = (
 )
 
 
+#: What a breaker looks at (`commands/history/services_breakers.py`): it finds from rows, and never for time alone.
+_OF_BREAKERS = tuple(model._meta.db_table for model in (Proposal, Execution, Halt, Grant, BreakerTrip))
+_OF_ORDERS, _OF_HALTS = (Proposal._meta.db_table,), (Halt._meta.db_table,)
+_OF_CRACKS = (RoastEvent._meta.db_table, Roast._meta.db_table)
+
+
 class Looks:
-    """The answers, kept until something is written."""
+    """The answers, kept until one of the tables they come from is written to."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._answers: dict[tuple[str, ...], tuple[int, bool]] = {}
+        self._tripped_at = -1
 
     def has_orders(self, machine_id: str, *statuses: str) -> bool:
         """Any order of this machine that stands there. Three statuses at most."""
-        return self._any(_ANY_ORDER, machine_id, *statuses, *[""] * (_MOST - len(statuses)))
+        return self._any(_OF_ORDERS, _ANY_ORDER, machine_id, *statuses, *[""] * (_MOST - len(statuses)))
 
     def has_halts(self, machine_id: str) -> bool:
         """Any open halt."""
-        return self._any(_ANY_HALT, machine_id)
+        return self._any(_OF_HALTS, _ANY_HALT, machine_id)
 
-    def has_incidents(self) -> bool:
-        """With no failed order of an agent and no interlock, breakers find nothing."""
-        return self._any(_ANY_INCIDENT)
+    def has_new_incidents(self) -> bool:
+        """With no failed order of an agent and no interlock, breakers find nothing; nor where, since this was asked
+        last, nothing of what they look at was written."""
+        version = self._store.writes.of(_OF_BREAKERS)
+        if version == self._tripped_at:
+            return False
+        self._tripped_at = version
+        return self._any((*_OF_ORDERS, *_OF_HALTS), _ANY_INCIDENT)
 
     def has_cracked(self, machine_id: str) -> bool:
         """The open roast is past its first crack, as far as the record says."""
-        return self._any(_ANY_CRACK, machine_id)
+        return self._any(_OF_CRACKS, _ANY_CRACK, machine_id)
 
-    def _any(self, query: str, *values: str) -> bool:
-        question, version = (query, *values), self._store.version
+    def _any(self, tables: tuple[str, ...], query: str, *values: str) -> bool:
+        question, version = (query, *values), self._store.writes.of(tables)
         known = self._answers.get(question)
         if known is None or known[0] != version:
             with connection.cursor() as cursor:
                 cursor.execute(query, values)
                 known = self._answers[question] = (version, bool(cursor.fetchone()[0]))
         return known[1]
+
+
+def has_json(folder: Path) -> bool:
+    """Whether anything is written down there."""
+    try:
+        return any(name.endswith(".json") for name in os.listdir(folder))
+    except FileNotFoundError:
+        return False

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import tempfile
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -107,6 +109,7 @@ class Store:
         self.watcher: CommitWatcher | None = None
         self.writes = Writes()
         self._previous: BaseDatabaseWrapper | None = None
+        self._of_threads: Any = None  # Django's connections of each thread, while ours stands in their place
         self._rows: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {}
 
     @property
@@ -133,6 +136,8 @@ class Store:
         ours = _Wrapper(settings, alias="default")
         ours.writes = self.writes
         self._watch(ours)
+        held: Any = connections
+        self._of_threads, held._connections = held._connections, types.SimpleNamespace()  # one thread, and quicker
         connections["default"] = ours
 
     def remove(self) -> None:
@@ -142,6 +147,8 @@ class Store:
             raw = connections["default"].connection
             if raw is not None:
                 raw.close()
+            held: Any = connections
+            held._connections = self._of_threads
             connections["default"] = self._previous
 
     def migrate(self) -> None:
@@ -248,6 +255,20 @@ def replica(cursor: Any) -> Iterator[None]:
         yield
     finally:
         cursor.execute(_SESSION.format("origin"))
+
+
+def clear_folder(folder: Path, run_dir: Path, kept_name: str) -> None:
+    """Take out what an example has written; of ``run_dir`` the file of that name stays."""
+    for entry in os.scandir(folder):
+        if entry.path == str(run_dir):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+    for entry in os.scandir(run_dir):
+        if entry.name != kept_name:
+            os.unlink(entry.path)
 
 
 def _template() -> Path:

@@ -221,6 +221,7 @@ class Watch:
         self._looked_at = -1  # the store's version when all laws were asked last
         self._read_at, self._rows_by_id = -1, dict[str, tuple[Any, ...]]()
         self._orders: list[dict[str, Any]] = []
+        self._plans_at, self._plans = -1, dict[str, dict[str, str]]()
         self._commands = 0
         self._seen_writes: dict[str, int] = {}
         house.on_command = self._on_command
@@ -230,7 +231,7 @@ class Watch:
     def orders(self) -> list[dict[str, Any]]:
         """Our organisation's orders, by id; times in seconds since the house began. (What was not written to since
         the last look is not read again.)"""
-        version = self._house.store.version
+        version = self._house.store.writes.of((Proposal._meta.db_table,))
         if version == self._read_at:
             return self._orders
         known = {order["id"]: order for order in self._orders}
@@ -243,8 +244,13 @@ class Watch:
 
     def plans(self) -> dict[str, dict[str, str]]:
         """Every plan's status, digest and significance."""
-        rows = _rows(f"SELECT id, status, digest, significance FROM {_table(Plan)}", [])
-        return {row[0]: dict(zip(("status", "digest", "significance"), row[1:], strict=True)) for row in rows}
+        version = self._house.store.writes.of((Plan._meta.db_table,))
+        if version != self._plans_at:
+            rows = _rows(f"SELECT id, status, digest, significance FROM {_table(Plan)}", [])
+            names = ("status", "digest", "significance")
+            self._plans = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+            self._plans_at = version
+        return self._plans
 
     def was_in_doubt(self, order_id: str) -> bool:
         return bool(_rows(f"SELECT 1 FROM {_T} WHERE proposal_id = %s AND to_status = 'IN_DOUBT'", [order_id]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, F
 
-from commands.models import Proposal
+from commands.models import BreakerTrip, Execution, Grant, Halt, Proposal
 from kernel.models import Organization
+from roasts.models import Roast, RoastEvent
 from simulation import house_compiler
 from simulation.house_compiler import shape_of
 from simulation.house_cursor import Writes, table_of
-from simulation.house_store import Store
+from simulation.house_looks import Looks, has_json
+from simulation.house_store import Store, clear_folder
 from simulation.virtual_clock import BEGIN
 
 
@@ -148,3 +151,57 @@ def test_a_kept_statement_that_django_would_make_otherwise_is_an_error(
     house_compiler._kept[shape] = dataclasses.replace(kept, source=['"kernel_site"'])
     with pytest.raises(AssertionError, match="another shape"):
         list(Organization.objects.order_by("slug"))
+
+
+def test_breakers_are_asked_after_each_write_that_they_look_at_and_only_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(store)
+    monkeypatch.setattr(looks, "_any", lambda *_asked: True)  # an order of an agent has failed, at some time
+    assert looks.has_new_incidents()
+    assert not looks.has_new_incidents()
+    for model in (Proposal, Execution, Halt, Grant, BreakerTrip):
+        connection.cursor().execute(f'UPDATE "{model._meta.db_table}" SET id = id WHERE id = %s', ["nothing"])
+        assert looks.has_new_incidents(), model
+        assert not looks.has_new_incidents(), model
+    Organization.objects.filter(pk="nothing").update(name="nothing")
+    assert not looks.has_new_incidents()
+    store.restore()
+    assert looks.has_new_incidents(), "another example began"
+
+
+@pytest.mark.parametrize("ask", [Looks.has_orders, Looks.has_halts, Looks.has_cracked])
+def test_an_answer_is_kept_until_its_own_table_is_written(store: Store, ask: Any) -> None:
+    looks, heard = Looks(store), list[str]()
+
+    def listen(execute: Any, statement: str, *rest: Any) -> Any:
+        heard.extend([statement] if statement.startswith("SELECT") else [])
+        return execute(statement, *rest)
+
+    own = {Looks.has_orders: (Proposal,), Looks.has_halts: (Halt,)}.get(ask, (RoastEvent, Roast))
+    with connection.execute_wrapper(listen):
+        assert ask(looks, "machine") is False
+        assert len(heard) == 1
+        for model in (Organization, Grant, *own):
+            connection.cursor().execute(f'UPDATE "{model._meta.db_table}" SET id = id WHERE id = %s', ["nothing"])
+            heard.clear()
+            assert ask(looks, "machine") is False
+            assert len(heard) == (model in own), model
+
+
+def test_a_note_in_the_journal_is_seen(tmp_path: Path) -> None:
+    assert not has_json(tmp_path / "halts")
+    (tmp_path / "halts").mkdir()
+    assert not has_json(tmp_path / "halts")
+    (tmp_path / "halts" / "one.json").touch()
+    assert has_json(tmp_path / "halts")
+
+
+def test_a_cleared_folder_holds_nothing_but_its_run_folder_and_the_key(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for path in (run, tmp_path / "journal" / "halts"):
+        path.mkdir(parents=True)
+    for path in (run / "key", run / "lock", tmp_path / "journal" / "halts" / "one.json", tmp_path / "loose"):
+        path.touch()
+    clear_folder(tmp_path, run, "key")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["run", "run/key"]
