@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import random
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernel import keys
+from kernel.models import Agent
 from roasts import services as roast_services
 from roasts.models import Machine, Roast, Sample, StreamWatch
 from roasts.recording.recorder import RecorderState
-from roasts.telemetry import resuming, services, stream_state
-from roasts.tests.telemetry_senders import COOLED_S, point
-from roasts.tests.test_telemetry_filing import Send, machine, other, rows, send, told, wall
+from roasts.telemetry import door, resuming, services, stream_state
+from roasts.tests.telemetry_senders import BEGUN, COOLED_S, envelope, point, span
+from roasts.tests.test_telemetry_filing import Send, SetClock, machine, other, rows, send, told, wall
 from roasts.tests.test_telemetry_following import Stream
 
 __all__ = ["machine", "other", "send", "wall"]  # fixtures
@@ -179,3 +182,29 @@ def test_a_watch_read_back_is_what_was_written(seed: int, is_stated: bool, fast:
 def test_what_is_no_watch_is_unreadable(data: Any) -> None:
     with pytest.raises(stream_state.UnreadableState):
         stream_state.decode_watch(data, RecorderState())
+
+
+def test_what_this_process_does_not_know_is_left_for_later_and_nothing_else(
+    machine: Machine, wall: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = Agent.objects.create(organization=machine.organization, name="bridge", created_at=BEGUN)
+    _key, plain = keys.create_key(machine.organization, agent=bridge, scopes=["telemetry"], now=BEGUN)
+
+    def begun(n: int, *, key: str = plain) -> door.Answer | door.Later:
+        body = envelope(machine.pk, n, span(10 * n, 10 * n + 10))
+        wall.at = max(wall.at, dt.datetime.fromisoformat(body["at"]))
+        return door.begin(f"Bearer {key}", door.JSON, json.dumps(body).encode())
+
+    def later(begun: door.Answer | door.Later) -> door.Answer:
+        assert not isinstance(begun, door.Answer)
+        return begun()
+
+    assert later(begun(1)).status == 201, "the key is not known yet"
+    at_once = begun(2)
+    assert isinstance(at_once, door.Answer) and at_once.status == 201
+    assert later(begun(2)).headers == (("Idempotent-Replay", "true"),)
+    monkeypatch.setattr(services, "_streams", services._Streams())
+    assert later(begun(3)).status == 201, "the stream is another process's"
+    assert later(begun(4, key="ro_nobody_knows")).status == 401
+    nobody = door.begin("", door.JSON, b"{}")
+    assert isinstance(nobody, door.Answer) and nobody.status == 401
