@@ -11,7 +11,7 @@ from django.db import connection
 from roasts.models import Sample
 from roasts.telemetry.steady import NewSample
 
-#: Column of a sample → PostgreSQL's type of it; the values in the order of :func:`_values`.
+#: Column of a sample → PostgreSQL's type of it.
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("roast_id", "varchar"),
     ("elapsed_ms", "integer"),
@@ -47,7 +47,6 @@ POINT_VALUES: dict[str, str] = {
     "fan_rpm": "fan_rpm",
     "voltage_v": "voltage_v",
 }
-_POINT_NAMES = tuple(POINT_VALUES.values())
 _NUMBERS = frozenset({"float8", "integer", "bigint", "smallint"})
 
 
@@ -64,8 +63,24 @@ def insert_samples(samples: Sequence[NewSample]) -> int:
 
 def arrays(samples: Sequence[NewSample]) -> dict[str, str]:
     """The samples by column, each as one text: a tenth of the cost of a value at a time. Parameters of the insert."""
-    columns = zip(*map(_values, samples), strict=True)
-    return {f"s_{name}": _array(column, kind) for (name, kind), column in zip(COLUMNS, columns, strict=True)}
+    columns = _columns(samples)
+    return {f"s_{name}": _array(columns[name], kind) for name, kind in COLUMNS}
+
+
+def _columns(samples: Sequence[NewSample]) -> dict[str, list[Any]]:
+    """Column of a sample → its values; JSON columns as text."""
+    values = [each.point.values for each in samples]
+    return {
+        "roast_id": [each.roast_id for each in samples],
+        "elapsed_ms": [each.elapsed_ms for each in samples],
+        "sequence": [each.sequence for each in samples],
+        "at": [each["at"] for each in values],
+        "state": [each.state for each in samples],
+        "rate_of_rise_c_per_min": [each.rate_of_rise_c_per_min for each in samples],
+        **{column: [each.get(name) for each in values] for column, name in POINT_VALUES.items()},
+        "quality": [json.dumps(quality) if (quality := each.get("quality")) else "{}" for each in values],
+        "extras": [json.dumps(extras) if (extras := extras_of(each)) else None for each in values],
+    }
 
 
 def insert_sql(source: str = "") -> str:
@@ -76,24 +91,6 @@ def insert_sql(source: str = "") -> str:
     return f"INSERT INTO {table} ({names}) SELECT u.* FROM {source}unnest({given}) AS u"
 
 
-def _values(sample: NewSample) -> list[Any]:
-    """One row's values, in the order of COLUMNS."""
-    values = sample.point.values
-    get = values.get
-    quality, extras = get("quality"), extras_of(values)
-    return [
-        sample.roast_id,
-        sample.elapsed_ms,
-        sample.sequence,
-        values["at"],
-        sample.state,
-        sample.rate_of_rise_c_per_min,
-        *[get(name) for name in _POINT_NAMES],
-        "{}" if not quality else json.dumps(quality),
-        None if not extras else json.dumps(extras),
-    ]
-
-
 def extras_of(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """A point's extras, with the one reading of its that has no column."""
     extras = values.get("extras")
@@ -102,10 +99,10 @@ def extras_of(values: Mapping[str, Any]) -> dict[str, Any] | None:
     return extras or None
 
 
-def _array(values: Sequence[Any], kind: str) -> str:
+def _array(values: list[Any], kind: str) -> str:
     """PostgreSQL's text of an array. Our texts are ids, words, times and JSON: all quoted, all escaped."""
     first = values[0]
-    if type(first) is not float and all(value is first or value == first for value in values):
+    if type(first) is not float and values.count(first) == len(values):
         return "{" + ",".join([_element(first)] * len(values)) + "}"  # ids, words and settings hardly change
     if kind in _NUMBERS and None not in values:
         return "{" + ",".join(map(repr, values)) + "}"
