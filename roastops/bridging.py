@@ -18,8 +18,9 @@ import httpx
 from drivers.bridge import BadQueue, Queue, QueueFull, Sealed, wait_s
 from drivers.port import Driver, DriverError, Reading
 from kernel import canonical, clock
+from roasts.recording import sample_extras
 from roasts.telemetry import signing
-from roasts.telemetry.envelope import COUNTS, MAX_POINTS, NUMBERS, SCHEMA, read
+from roasts.telemetry.envelope import COUNTS, MAX_POINTS, NUMBERS, POINT_FIELDS, SCHEMA, BadEnvelope, read
 
 SEND_TIMEOUT_S = 10.0
 IDLE_S = 0.2
@@ -63,7 +64,12 @@ def point_of(reading: Reading) -> dict[str, Any]:
             point[name] = value
         else:
             quality[name] = "absent"
-    return point | ({"quality": quality} if quality else {})
+    extras = {
+        name: value
+        for name, value in (sample_extras.kept(reading.extras) or {}).items()
+        if name not in POINT_FIELDS and f"{name}{value}".isprintable()
+    }
+    return point | ({"quality": quality} if quality else {}) | ({"extras": extras} if extras else {})
 
 
 class Sealer:
@@ -179,9 +185,10 @@ class Bridge:
             with self._lock:
                 sealed = self._sealer.seal(self._points, self._queue.last_sequence + 1, self._queue.last_digest)
                 self._queue.append(sealed)
-        except (QueueFull, OSError) as error:
+        except (QueueFull, OSError, BadEnvelope) as error:
             if not self._is_full:
-                self._say(f"queue: takes nothing more: {error}; readings are lost until it does")
+                why = "is this computer's clock set? " if isinstance(error, BadEnvelope) else ""
+                self._say(f"queue: takes nothing more: {why}{error}; readings are lost until it does")
             self._is_full = True
             self._points = self._points[-MAX_POINTS + 1 :]
             self._batch_due_s = clock.monotonic() + self._batch_s
