@@ -29,6 +29,7 @@ from drivers.keeper_record import LatchFile
 from drivers.port import DriverError
 from kernel import clock, ids, live
 from kernel.log_lines import add_log_ids
+from kernel.prepared import Prepared, PreparedObjects
 from roasts import services as roast_services
 from roasts.models import Machine, MachineReading
 from roasts.recording.backlog import Backlog
@@ -41,6 +42,16 @@ LISTEN_EVERY_S = 0.4
 #: How often it is asked whether this process is leaving.
 LEAVE_EVERY_S = 0.25
 BACKOFF_S = 0.5
+
+
+_MACHINE = PreparedObjects(
+    lambda machine: Machine.objects.select_related("organization").filter(pk=machine, is_archived=False).order_by(),
+    "machine",
+)
+_READING = Prepared(
+    lambda machine: MachineReading.objects.filter(pk=machine).order_by().values_list("connection_id", "filed_sequence"),
+    "machine",
+)
 
 
 class MachineLoop:
@@ -71,7 +82,7 @@ class MachineLoop:
     @classmethod
     def begin(cls, machine_id: str) -> MachineLoop | None:
         """Take the machine's lease and get ready; None where somebody else tends it or it is gone."""
-        machine = Machine.objects.select_related("organization").filter(pk=machine_id, is_archived=False).first()
+        machine = _MACHINE.first(machine=machine_id)
         if machine is None or machine.is_remote:
             return None
         owner = f"{settings.HOST_NAME}:{os.getpid()}:{ids.new('own')[-6:]}"
@@ -81,7 +92,8 @@ class MachineLoop:
         config = config_of(machine, settings.RUN_DIR)
         keeper_config.write(settings.RUN_DIR, config)
         token = _token_above(config, machine_id, owner, token)
-        MachineReading.objects.get_or_create(machine=machine)
+        if _READING.first(machine=machine_id) is None:
+            MachineReading.objects.get_or_create(machine=machine)
         loop = cls(machine, config, owner=owner, token=token, data_dir=settings.DATA_DIR)
         # Reading back took its time of the lease: begin with a whole one, or not at all.
         return loop if lease.renew_lease(machine_id, owner=owner, token=token, now=clock.now()) else None
@@ -92,8 +104,8 @@ class MachineLoop:
             roast_services.file_decisions(self.machine, batch, now=clock.now())
             self.backlog.done()
         roast_id, recording = roast_services.resume_state(self.machine.pk)
-        latest = MachineReading.objects.get(pk=self.machine.pk)
-        return Resume(roast_id, recording, latest.connection_id, latest.filed_sequence)
+        ((connection_id, filed_sequence),) = _READING.rows(machine=self.machine.pk)
+        return Resume(roast_id, recording, connection_id, filed_sequence)
 
     def run(self, is_leaving: Callable[[], bool]) -> str:
         """Tend until told to go; says why it ended. Hands the lease over in order where it can."""

@@ -315,11 +315,14 @@ def supersede(proposal: Proposal, looked: Situation, principal: Principal, now: 
     """A person's order calls off whatever on its control is not on the wire yet."""
     rival_ids = [
         other.proposal_id
-        for other in looked.unsettled
+        for other in reversed(looked.unsettled)
         if other.control == proposal.control and Status(other.status) in BEFORE_THE_WIRE
     ]
     waiting = [status.value for status in BEFORE_THE_WIRE]  # some may have been settled since the look
-    for rival in Proposal.objects.select_related(*WITH_NAMES).filter(pk__in=rival_ids, status__in=waiting):
+    for rival_id in rival_ids:
+        rival = found_with_names(rival_id)
+        if rival is None or rival.status not in waiting:
+            continue
         is_adopted = proposal.adopted_from_id == rival.pk
         code = Code.ADOPTED if is_adopted else Code.SUPERSEDED
         call_off(
@@ -419,7 +422,18 @@ def is_advice(proposal: Proposal) -> bool:
 
 
 def _is_adopted(proposal: Proposal) -> bool:
-    return Proposal.objects.filter(adopted_from_id=proposal.pk).exclude(status=Status.REJECTED.value).exists()
+    return _ADOPTION.first(order=proposal.pk) is not None
+
+
+_ADOPTION = prepared.Prepared(
+    lambda order: (
+        Proposal.objects.filter(adopted_from_id=order)
+        .exclude(status=Status.REJECTED.value)
+        .order_by()
+        .values_list("id")[:1]
+    ),
+    "order",
+)
 
 
 def _already_adopted(proposal: Proposal) -> ApiError:

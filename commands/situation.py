@@ -435,12 +435,22 @@ def preheat_c_of(proposal: Proposal) -> int | None:
 
 
 def _may_still_order(proposal: Proposal) -> bool:
-    return Membership.objects.filter(
-        organization_id=proposal.organization_id,
-        user=proposal.proposer_user,
-        user__is_active=True,
-        role__in=ROLES_FOR["operate"],
-    ).exists()
+    found = _OPERATING.first(organization=proposal.organization_id, user=proposal.proposer_user_id or 0)
+    return found is not None
+
+
+_OPERATING = Prepared(
+    lambda organization, user: (
+        Membership.objects.filter(
+            organization_id=organization, user_id=user, user__is_active=True, role__in=sorted(ROLES_FOR["operate"])
+        )
+        .order_by()
+        .values_list("id")[:1]
+    ),
+    "organization",
+    "user",
+    numbers=["user"],
+)
 
 
 def seen_of(proposal: Proposal) -> Seen:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, models
 
-from kernel import ids
+from kernel import ids, prepared
 from kernel.models import Agent, ApiKey, Organization
 from kernel.prepared import Prepared
 from kernel.principals import AGENT_SCOPES, BOUND_SCOPES, SCOPES
@@ -151,6 +151,6 @@ def note_use(key: ApiKey, *, now: dt.datetime) -> None:
     if key.last_used_at is not None and now - key.last_used_at < _LAST_USED_EVERY:
         return
     try:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+        prepared.update(ApiKey, key.pk, {"last_used_at": now})
     except DatabaseError:
         return

@@ -18,12 +18,26 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections
-from django.db.models import Field, JSONField, Model, QuerySet
+from django.db.models import (
+    BooleanField,
+    CharField,
+    DateTimeField,
+    Field,
+    FloatField,
+    ForeignKey,
+    IntegerField,
+    JSONField,
+    Model,
+    QuerySet,
+    TextField,
+)
 from django.db.models.query import get_related_populators
+from django.db.transaction import TransactionManagementError
 from psycopg import pq
 
 Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
 Row = TypeVar("Row", bound=Model)
+Given = str | int | dt.datetime  # what a parameter may be
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class _Plan:
     params: tuple[Any, ...]
     converters: Converters
     compiler: Any
+    is_locking: bool  # FOR UPDATE, where this database has it
 
     @functools.cached_property
     def shape(self) -> tuple[Any, int, int, list[str], list[Any]]:
@@ -92,7 +107,11 @@ def run(statement: str, params: Sequence[Any] | Mapping[str, Any], *, is_binary:
     """The rows of a statement (none where it gives none), which PostgreSQL plans once a connection. Seen by whoever
     listens to Django's statements, like any other. ``is_binary``: bytes come as they are, not spelt in hex twice as
     long; a JSON column comes as its value then (from SQLite as text)."""
-    link: Any = connections[DEFAULT_DB_ALIAS]
+    return _run(connections[DEFAULT_DB_ALIAS], statement, params, is_binary=is_binary)
+
+
+def _run(link: Any, statement: str, params: Any, *, is_binary: bool = False) -> list[tuple[Any, ...]]:
+    """:func:`run` on that connection."""
     if link.vendor != "postgresql":
         with link.cursor() as plain:
             plain.execute(statement, params)
@@ -120,28 +139,35 @@ class _Compiled:
     """A queryset's SQL, compiled at first use, once per kind of database.
 
     ``build`` gets one stand-in per parameter name, and uses each as a plain comparison with a column: of text, or, for
-    those named in ``times``, of a time.
+    those named in ``times``, of a time, in ``numbers``, of whole numbers (of 32 bits at least).
     """
 
-    def __init__(self, build: Callable[..., QuerySet[Any, Any]], *names: str, times: Sequence[str] = ()) -> None:
+    def __init__(
+        self, build: Callable[..., QuerySet[Any, Any]], *names: str, times: Sequence[str] = (),
+        numbers: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._build = build
-        self._names = names
+        self._names, self._known = names, frozenset(names)
         self._times = frozenset(times)
+        self._numbers = frozenset(numbers)
         self._plans: dict[str, _Plan] = {}
 
-    def _fetched(self, values: Mapping[str, str | dt.datetime]) -> list[Sequence[Any]]:
+    def _fetched(self, values: Mapping[str, Given]) -> list[Sequence[Any]]:
         """The rows, their columns as the queryset would give them. TypeError: a name too many or too few."""
-        if values.keys() != set(self._names):
+        if values.keys() != self._known:
             raise TypeError(f"needs exactly {self._names}, got {sorted(values)}")
-        plan = self._planned()
-        params = [_filled(each, values) if isinstance(each, _Slot) else each for each in plan.params]
-        rows = run(plan.sql, params)
-        return [_converted(row, plan.converters) for row in rows] if plan.converters else list(rows)
+        link: Any = connections[DEFAULT_DB_ALIAS]  # looked up once: that costs more than it looks
+        plan = self._planned(link)
+        if plan.is_locking and link.get_autocommit():
+            raise TransactionManagementError("rows are locked only inside a transaction")
+        params = [_filled(each, values, link) if type(each) is _Slot else each for each in plan.params]
+        rows = _run(link, plan.sql, params)
+        return [_converted(row, plan.converters, link) for row in rows] if plan.converters else list(rows)
 
-    def _planned(self) -> _Plan:
-        plan = self._plans.get(connection.vendor)
+    def _planned(self, link: Any) -> _Plan:
+        plan = self._plans.get(link.vendor)
         if plan is None:
-            plan = self._plans[connection.vendor] = self._compiled()
+            plan = self._plans[link.vendor] = self._compiled()
         return plan
 
     def _compiled(self) -> _Plan:
@@ -150,15 +176,16 @@ class _Compiled:
         sql, params = compiler.as_sql()
         named = tuple(self._slot(each, stand_ins) for each in params)
         found = {each.name for each in named if isinstance(each, _Slot)}
-        if found != set(self._names):
-            raise TypeError(f"the queryset does not use {sorted(set(self._names) - found)}")
+        if found != self._known:
+            raise TypeError(f"the queryset does not use {sorted(self._known - found)}")
         converters = compiler.get_converters([column[0] for column in compiler.select])
         ordered = tuple((place, tuple(each), expression) for place, (each, expression) in sorted(converters.items()))
-        return _Plan(sql, named, ordered, compiler)
+        is_locking = bool(compiler.query.select_for_update) and connection.features.has_select_for_update
+        return _Plan(sql, named, ordered, compiler, is_locking)
 
-    def _slot(self, param: Any, stand_ins: Sequence[str | dt.datetime]) -> Any:
+    def _slot(self, param: Any, stand_ins: Sequence[Given]) -> Any:
         """The parameter itself, or which stand-in it is, or how much later than one."""
-        if isinstance(param, str) and param in stand_ins:
+        if type(param) in (str, int) and param in stand_ins:
             return _Slot(self._names[stand_ins.index(param)])
         if not self._times or not isinstance(param, str | dt.datetime):
             return param
@@ -171,10 +198,12 @@ class _Compiled:
                 return _Slot(name, at - each)
         return param
 
-    def _stand_in(self, place: int, name: str) -> str | dt.datetime:
+    def _stand_in(self, place: int, name: str) -> Given:
         """What no real value is, so that it is found again among the parameters."""
         if name in self._times:
             return dt.datetime(9900 + place, 7, 1, tzinfo=dt.UTC)
+        if name in self._numbers:
+            return _NO_NUMBER - place
         return f"\x1fprepared {name}\x1f"
 
 
@@ -184,11 +213,11 @@ class Prepared(_Compiled):
     ``build`` returns a ``values_list`` queryset. ``rows(machine=…)`` runs it.
     """
 
-    def rows(self, **values: str | dt.datetime) -> list[tuple[Any, ...]]:
+    def rows(self, **values: Given) -> list[tuple[Any, ...]]:
         """Every row, as the queryset's own ``values_list`` would give them. TypeError: a name too many or too few."""
         return [tuple(row) for row in self._fetched(values)]
 
-    def first(self, **values: str | dt.datetime) -> tuple[Any, ...] | None:
+    def first(self, **values: Given) -> tuple[Any, ...] | None:
         """The first row, or None."""
         return next(iter(self.rows(**values)), None)
 
@@ -196,15 +225,18 @@ class Prepared(_Compiled):
 class PreparedObjects(_Compiled, Generic[Row]):
     """The same for whole rows of a model: ``build`` returns a queryset of it, with its ``select_related``."""
 
-    def __init__(self, build: Callable[..., QuerySet[Row, Row]], *names: str, times: Sequence[str] = ()) -> None:
-        super().__init__(build, *names, times=times)
+    def __init__(
+        self, build: Callable[..., QuerySet[Row, Row]], *names: str, times: Sequence[str] = (),
+        numbers: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(build, *names, times=times, numbers=numbers)
 
-    def rows(self, **values: str | dt.datetime) -> list[Row]:
+    def rows(self, **values: Given) -> list[Row]:
         """Every row, as the queryset would give them. TypeError: a name too many or too few."""
         rows = self._fetched(values)
         if not rows:
             return []
-        model, begin, end, names, related = self._planned().shape
+        model, begin, end, names, related = self._planned(connections[DEFAULT_DB_ALIAS]).shape
         found = []
         for row in rows:
             made = model.from_db(DEFAULT_DB_ALIAS, names, row[begin:end])
@@ -213,20 +245,24 @@ class PreparedObjects(_Compiled, Generic[Row]):
             found.append(made)
         return found
 
-    def first(self, **values: str | dt.datetime) -> Row | None:
+    def first(self, **values: Given) -> Row | None:
         """The first row, or None."""
         return next(iter(self.rows(**values)), None)
 
 
 #: No query compares with a time so far from the one it was given.
 _FAR = dt.timedelta(days=100)
+#: No row has this number, nor those below it; a column of 32 bits takes it.
+_NO_NUMBER = -2_000_000_000
 
 
-def _filled(slot: _Slot, values: Mapping[str, str | dt.datetime]) -> Any:
+def _filled(slot: _Slot, values: Mapping[str, Given], link: Any) -> Any:
     """The value that goes there, as this database takes it."""
     value = values[slot.name]
+    if type(value) is int and link.vendor == "postgresql":
+        return str(value)  # one plan whatever its size: PostgreSQL reads it by its column's type
     if isinstance(value, dt.datetime):
-        return connection.ops.adapt_datetimefield_value(value + slot.later if slot.later is not None else value)
+        return link.ops.adapt_datetimefield_value(value + slot.later if slot.later is not None else value)
     return value
 
 
@@ -373,31 +409,36 @@ def _committing_itself(link: Any) -> Iterator[None]:
             raw.autocommit = False
 
 
-def update(
-    model: type[Model], key: str, values: Mapping[str, Any], *, where: Mapping[str, str] | None = None
-) -> int:
+def update(model: type[Model], key: Any, values: Mapping[str, Any], *, where: Mapping[str, Any] | None = None) -> int:
     """Write these fields of the row with this primary key, as ``filter(pk=key, **where).update(**values)`` would; how
-    many rows that were. ``where``: fields of text that must stand so. No signals are sent."""
+    many rows that were. ``where``: what fields must hold (None: nothing). No signals are sent."""
     link = connections[DEFAULT_DB_ALIAS]
     guards = where or {}
-    fields, statement = _updating(model, tuple(values), tuple(guards), link.vendor)
-    given = _as_text if link.vendor == "postgresql" else _as_saved
-    row = model(pk=key, **values)
-    return len(run(statement, [*(given(field, row) for field in fields), key, *guards.values()]))
+    names = tuple((name, value is None) for name, value in guards.items())
+    fields, guarded, statement = _updating(model, tuple(values), names, link.vendor)
+    given = _value_as_text if link.vendor == "postgresql" else _value_as_saved
+    params = [given(field, value) for field, value in zip(fields, values.values(), strict=True)]
+    params.append(str(key) if type(key) is int and link.vendor == "postgresql" else key)
+    params += [given(guarded[name], value) for name, value in guards.items() if value is not None]
+    return len(run(statement, params))
 
 
 @functools.cache
 def _updating(
-    model: type[Model], names: tuple[str, ...], guards: tuple[str, ...], _vendor: str
-) -> tuple[tuple[Field[Any, Any], ...], str]:
-    """The fields in the order of the statement, and the statement, which returns a row for each that it wrote."""
-    by_name = {field.name: field for field in model._meta.concrete_fields}
+    model: type[Model], names: tuple[str, ...], guards: tuple[tuple[str, bool], ...], _vendor: str
+) -> tuple[tuple[Field[Any, Any], ...], dict[str, Field[Any, Any]], str]:
+    """The fields in the order of the statement, those that guard it, and the statement, which returns a row for each
+    that it wrote. ``guards``: names, and whether nothing may stand there."""
+    by_name = {name: field for field in model._meta.concrete_fields for name in (field.name, field.attname)}
     fields = tuple(by_name[name] for name in names)
     quote = connection.ops.quote_name
     columns = ", ".join(f"{quote(str(field.column))} = %s" for field in fields)
-    keys = [str(model._meta.pk.column), *(str(by_name[name].column) for name in guards)]
-    where = " AND ".join(f"{quote(key)} = %s" for key in keys)
-    return fields, f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {where} RETURNING 1"
+    conditions = [f"{quote(str(model._meta.pk.column))} = %s"]
+    for name, is_null in guards:
+        conditions.append(f"{quote(str(by_name[name].column))} {'IS NULL' if is_null else '= %s'}")
+    where = " AND ".join(conditions)
+    guarded = {name: by_name[name] for name, _is_null in guards}
+    return fields, guarded, f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {where} RETURNING 1"
 
 
 @functools.cache
@@ -415,16 +456,48 @@ def _insertion(model: type[Model], _vendor: str) -> tuple[tuple[Field[Any, Any],
 
 def _as_saved(field: Field[Any, Any], row: Model) -> Any:
     """The value as ``save()`` would give it."""
-    return field.get_db_prep_save(field.pre_save(row, add=True), connection=connections[DEFAULT_DB_ALIAS])
+    if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
+        return field.get_db_prep_save(field.pre_save(row, add=True), connection=connections[DEFAULT_DB_ALIAS])
+    return _value_as_saved(field, row.__dict__.get(field.attname))
+
+
+def _value_as_saved(field: Field[Any, Any], value: Any) -> Any:
+    """A field's value as ``save()`` would give it. (What Django would leave as it is, it is not asked about.)"""
+    if isinstance(value, Model):
+        value = value.pk
+    if value is None or type(value) is _kept_as(field):
+        return value
+    if isinstance(field, JSONField):
+        return json.dumps(value, cls=field.encoder)
+    link = connections[DEFAULT_DB_ALIAS]
+    if type(value) is dt.datetime and value.tzinfo is not None and isinstance(field, DateTimeField):
+        return link.ops.adapt_datetimefield_value(value)
+    return field.get_db_prep_save(value, connection=link)
+
+
+@functools.cache
+def _kept_as(field: Field[Any, Any]) -> type | None:
+    """The type of values that every database takes of this field as they are; None where it makes something of them."""
+    own = field.target_field if isinstance(field, ForeignKey) else field
+    kinds = ((CharField, str), (TextField, str), (IntegerField, int), (FloatField, float), (BooleanField, bool))
+    return next((kind for known, kind in kinds if isinstance(own, known)), None)
 
 
 def _as_text(field: Field[Any, Any], row: Model) -> Any:
     """The same as text, which PostgreSQL reads by its column's type: one plan whatever is null, small or large."""
-    value = row.__dict__.get(field.attname)
+    if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
+        return _as_saved(field, row)
+    return _value_as_text(field, row.__dict__.get(field.attname))
+
+
+def _value_as_text(field: Field[Any, Any], value: Any) -> Any:
+    """A field's value as that text."""
+    if isinstance(value, Model):
+        value = value.pk
     kind = type(value)
     if kind is str and not isinstance(field, JSONField):
         return value
-    if value is None and not getattr(field, "auto_now", False) and not getattr(field, "auto_now_add", False):
+    if value is None:
         return None
     if isinstance(field, JSONField):
         return json.dumps(value, cls=field.encoder)
@@ -432,16 +505,16 @@ def _as_text(field: Field[Any, Any], row: Model) -> Any:
         return "t" if value else "f"
     if kind is int or kind is float:
         return repr(value)
-    if isinstance(value, dt.datetime) and value.tzinfo is not None and not getattr(field, "auto_now", False):
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
         return value.isoformat()
-    return _as_saved(field, row)
+    return field.get_db_prep_save(value, connection=connections[DEFAULT_DB_ALIAS])
 
 
-def _converted(row: Sequence[Any], converters: Converters) -> list[Any]:
+def _converted(row: Sequence[Any], converters: Converters, link: Any) -> list[Any]:
     values = list(row)
     for place, functions, expression in converters:
         for function in functions:
-            values[place] = function(values[place], expression, connection)
+            values[place] = function(values[place], expression, link)
     return values
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from kernel.models import Agent, Membership, Organization, Role
+from kernel.prepared import PreparedObjects
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -113,12 +114,19 @@ def person_id(user: User) -> str:
     return f"usr_{user.pk}"
 
 
+#: Asked with every request of a person.
+_MEMBERSHIPS = PreparedObjects(
+    lambda user: (
+        Membership.objects.filter(user_id=user).select_related("organization").order_by("organization__slug", "role")
+    ),
+    "user",
+    numbers=["user"],
+)
+
+
 def for_user(user: User, *, organization_id: str | None = None, via: Via = "session") -> Principal:
     """The person in the organisation asked for, else in their first by name; no membership: no organisation."""
-    memberships = Membership.objects.filter(user_id=user.pk).select_related("organization")
-    if organization_id is not None:
-        memberships = memberships.filter(organization_id=organization_id)
-    rows = list(memberships.order_by("organization__slug", "role"))
+    rows = [row for row in _MEMBERSHIPS.rows(user=user.pk) if organization_id in (None, row.organization_id)]
     organization = rows[0].organization if rows else None
     roles = frozenset(row.role for row in rows if organization is not None and row.organization_id == organization.pk)
     return Principal(

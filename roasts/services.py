@@ -391,7 +391,7 @@ def _latest_values(reading: Reading) -> dict[str, Any]:
 
 def note_identity(machine_id: str, identity: dict[str, Any]) -> None:
     """Keep who the machine said it is (serial, firmware, hours)."""
-    MachineReading.objects.filter(pk=machine_id).update(identity=identity)
+    prepared.update(MachineReading, machine_id, {"identity": identity})
 
 
 def new_roast_id() -> str:

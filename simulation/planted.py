@@ -141,10 +141,10 @@ _plant("claim", "older_token_claims", "dropped guard: a loop whose lease was tak
 _plant("claim", "no_stage", "an execution's endings are told with the wrong outcome: declined is completed",
        (_EXECUTIONS, "Outcome.DECLINED: Status.FAILED,", "Outcome.DECLINED: Status.COMPLETED,"))
 _plant("claim", "execution_not_concluded", "the claim moves nothing: the order stays approved, and is sent",
-       (_EXECUTIONS, "    execution = Execution.objects.create(\n        proposal=proposal,",
-        "    execution = Execution.objects.get_or_create(proposal=proposal, defaults=dict(machine_id=proposal.machine_id,"
-        " lease_token=lease_token, from_step=situation.from_step, claimed_at=now))[0]\n"
-        "    if proposal.control == 'fan':\n        return execution\n    execution = execution or Execution.objects.create(\n"
+       (_EXECUTIONS, "    execution = Execution(\n        proposal=proposal,",
+        "    if proposal.control == 'fan':\n        made = dict(machine_id=proposal.machine_id, lease_token=lease_token,"
+        " from_step=situation.from_step, claimed_at=now)\n"
+        "        return Execution.objects.get_or_create(proposal=proposal, defaults=made)[0]\n    execution = Execution(\n"
         "        proposal=proposal,"))
 
 # -- expiry --
@@ -187,8 +187,7 @@ _plant("lease", "lease_taken_alive", "dropped guard: a living loop's lease is ta
        (_LEASE, "    if lease.expires_at > now:\n        return None\n", ""),
        (_LEASE, "token=lease.token, expires_at__lte=now)", "token=lease.token)"))
 _plant("lease", "renewed_without_token", "dropped filter: a loop whose lease was taken renews it",
-       (_LEASE, "filter(pk=machine_id, owner=owner, token=token).update(\n        expires_at=now + EXPIRY",
-        "filter(pk=machine_id).update(\n        expires_at=now + EXPIRY"),
+       (_LEASE, 'times, where={"owner": owner, "token": token})', "times)"),
        ("drivers.keeper", "        if token < self.latches.token:", "        if False:"))
 
 # -- audit --
@@ -207,7 +206,7 @@ _plant("audit", "no_transaction", "dropped atomic: who has the machine, and that
 
 # -- reconciliation --
 _plant("reconciliation", "orphans_forgotten", "an order whose executor died stays on the wire for ever",
-       ("commands.loop.reconcile", "    orphans = Execution.objects.filter(machine=machine,", "    orphans = Execution.objects.none().filter(machine=machine,"))
+       ("commands.loop.reconcile", "    for execution in _ORPHANS.rows(machine=machine.pk):", "    for execution in []:"))
 _plant("reconciliation", "doubt_is_success", "an order in doubt is called done whatever the machine reads",
        (_EXECUTIONS, "        is_reached = None if actual_step is None else actual_step == proposal.target_step",
         "        is_reached = None if actual_step is None else True"))
@@ -253,10 +252,12 @@ _plant("breaker", "old_failures_count", "dropped filter: a new grant is lowered 
 
 # -- tenants and idempotency --
 _plant("tenant", "orders_of_everybody", "dropped tenant filter: strangers reach our orders",
-       ("commands.api.orders", "    return Proposal.objects.for_principal(principal).select_related(*WITH_NAMES)",
-        "    return Proposal.objects.select_related(*WITH_NAMES)"))
+       ("commands.api.orders", "    proposal = own_order(principal_of(request), proposal_id)",
+        "    proposal = services.found_with_names(proposal_id)"))
 _plant("tenant", "machines_of_everybody", "dropped tenant filter: strangers see our machines",
-       ("commands.api.machines", "        Machine.objects.for_principal(principal)\n        .filter", "        Machine.objects\n        .filter"))
+       ("commands.api.machines", "        Machine.objects.for_principal(principal)\n        .filter", "        Machine.objects\n        .filter"),
+       ("commands.api.machines", "_IN_USE.first(machine=machine_id, organization=own.pk)",
+        "_in_use(principal).filter(pk=machine_id).first()"))
 _plant("idempotency", "no_replay", "the same request twice has two effects",
        ("kernel.idempotency", "    if found is not None:\n        return _replay(found, digest)\n    try:", "    try:"),
        ("kernel.idempotency", "            record = _claim(identity, digest)\n", "            record = _claim({**identity, \"key\": identity[\"key\"] + str(IdempotencyRecord.objects.count())}, digest)\n"))

@@ -10,7 +10,7 @@ from commands.alarms import states
 from commands.alarms.rows import look_of
 from commands.models import Alarm
 from commands.records.moves import person_pk
-from kernel import audit, canonical, live
+from kernel import audit, canonical, live, prepared
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound, Unprocessable
 from kernel.principals import Principal, system_principal
 from kernel.standing import found_or_made
@@ -33,10 +33,11 @@ def raise_alarm(
         return standing
 
     def tell() -> Alarm:
-        alarm = Alarm.objects.create(
+        alarm = Alarm(
             organization=machine.organization, machine=machine, code=code, priority=priority, cause=cause,
             consequence=consequence, action=action, raised_at=now,
         )  # fmt: skip
+        prepared.insert(alarm)
         _tell(alarm, system_principal("machine loop", machine.organization), "alarm_raised", now)
         return alarm
 
@@ -44,7 +45,14 @@ def raise_alarm(
 
 
 def _standing(machine: Machine, code: str) -> Alarm | None:
-    return Alarm.objects.filter(machine=machine, code=code, cleared_at__isnull=True).first()
+    return _STANDING.first(machine=machine.pk, code=code)
+
+
+_STANDING = prepared.PreparedObjects(
+    lambda machine, code: Alarm.objects.filter(machine_id=machine, code=code, cleared_at__isnull=True),
+    "machine",
+    "code",
+)
 
 
 def clear_alarm(machine: Machine, *, code: str, now: dt.datetime) -> Alarm | None:

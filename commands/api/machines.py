@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from commands import services
 from commands.console import machine_state
+from commands.loop import waiting
 from commands.models import Alarm, Halt, Suspension
 from commands.records import halts as services_halts
 from commands.stop import asgi, wire
@@ -25,6 +26,7 @@ from kernel.endpoints import Endpoint, principal_of
 from kernel.errors import Conflict, NotFound, NotNow
 from kernel.idempotency import idempotent
 from kernel.pagination import ListFilters, paginate
+from kernel.prepared import Prepared, PreparedObjects
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, read_body, read_filters
 from roasts.models import Machine, Roast
@@ -177,10 +179,25 @@ def _in_use(principal: Any) -> QuerySet[Machine]:
     )  # fmt: skip
 
 
+_IN_USE = PreparedObjects(
+    lambda machine, organization: (
+        Machine.objects.filter(pk=machine, organization_id=organization, is_archived=False)
+        .select_related("organization")
+        .order_by()
+    ),
+    "machine",
+    "organization",
+)
+
+
 def machine_or_404(request: Request, machine_id: str, *, is_shown: bool = False) -> Machine:
     """The principal's organisation's machine; ``is_shown``: with all that a page or an answer says of it."""
     principal = principal_of(request)
-    machine = (machines_of(principal) if is_shown else _in_use(principal)).filter(pk=machine_id).first()
+    if is_shown:
+        machine = machines_of(principal).filter(pk=machine_id).first()
+    else:
+        own = principal.organization
+        machine = None if own is None else _IN_USE.first(machine=machine_id, organization=own.pk)
     if machine is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     return machine
@@ -239,7 +256,7 @@ class MachineReset(Endpoint):
         now = clock.now()
         closed = [
             services.reset_halt(principal, halt, reason=reason, now=now).pk
-            for halt in Halt.objects.filter(machine=machine, closed_at__isnull=True).select_related("organization")
+            for halt in waiting.open_halts(machine.pk)
         ]
         return Response({"machine_id": machine.pk, "halts": closed})
 
@@ -309,22 +326,30 @@ class MachineResumeOrders(Endpoint):
 def resume_orders(principal: Any, machine: Machine, *, reason: str, now: dt.datetime) -> None:
     """Let orders through again, and clear the halt that the lost link opened. STOP and interlocks stay a lead's."""
     services_halts.require_link(machine)
-    lost = Halt.objects.filter(machine=machine, kind=Halt.Kind.LINK_LOST.value, closed_at__isnull=True)
-    for halt in lost.select_related("organization"):
+    for halt in waiting.open_halts(machine.pk):
+        if halt.kind != Halt.Kind.LINK_LOST.value:
+            continue
         services.reset_halt(principal, halt, reason=reason, now=now)
     services.resume_orders(principal, machine, now=now)
 
 
 def _access(machine: Machine) -> Response:
-    fresh = Machine.objects.select_related("latest").get(pk=machine.pk)
-    latest = getattr(fresh, "latest", None)
-    return Response(
-        {
-            "machine_id": fresh.pk,
-            "is_suspended": Suspension.objects.filter(machine=fresh, given_back_at__isnull=True).exists(),
-            "is_orders_paused": bool(latest and latest.is_orders_paused),
-        }
-    )
+    ((is_suspended, is_paused),) = _ACCESS.rows(machine=machine.pk)
+    access = {"is_suspended": bool(is_suspended), "is_orders_paused": bool(is_paused)}
+    return Response({"machine_id": machine.pk, **access})
+
+
+_ACCESS = Prepared(
+    lambda machine: (
+        Machine.objects.filter(pk=machine)
+        .order_by()
+        .values_list(
+            Exists(Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True)),
+            "latest__is_orders_paused",
+        )
+    ),
+    "machine",
+)
 
 
 machine_urlpatterns = [

@@ -14,7 +14,7 @@ from commands import services, situation
 from commands.api import serializers as shapes
 from commands.lifecycle import Status
 from commands.models import ExecutionStage, Grant, Proposal
-from commands.records.moves import WITH_NAMES
+from commands.records.moves import WITH_NAMES, own_order
 from commands.rules.conversion import CONTROL_OF, OrderType
 from commands.rules.envelopes import render_envelope
 from kernel import clock
@@ -23,7 +23,7 @@ from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
 from kernel.idempotency import idempotent
 from kernel.models import Agent
-from kernel.prepared import Prepared
+from kernel.prepared import Prepared, PreparedObjects
 from kernel.principals import Principal
 from kernel.request_gate import turn_away
 from kernel.schema import errors
@@ -42,7 +42,7 @@ def orders_of(principal: Principal) -> QuerySet[Proposal]:
 
 
 def order_or_404(request: Request, proposal_id: str) -> Proposal:
-    proposal = orders_of(principal_of(request)).filter(pk=proposal_id).first()
+    proposal = own_order(principal_of(request), proposal_id)
     if proposal is None:
         raise NotFound("proposal_not_found", "There is no such proposal here.", "List them with GET /v1/proposals.")
     return proposal
@@ -65,6 +65,13 @@ def machine_or_404(request: Request, machine_id: str) -> Machine:
     if row is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row)
+
+
+_AGENT = PreparedObjects(
+    lambda agent, organization: Agent.objects.filter(pk=agent, organization_id=organization).order_by(),
+    "agent",
+    "organization",
+)
 
 
 def look_or_404(request: Request, machine_id: str, order_type: str) -> tuple[Machine, situation.OrderLook]:
@@ -295,7 +302,7 @@ class GrantList(Endpoint):
         body = read_body(shapes.GrantBody, request)
         principal = principal_of(request)
         machine = machine_or_404(request, body["machine_id"])
-        agent = Agent.objects.for_principal(principal).filter(pk=body["agent_id"]).first()
+        agent = _AGENT.first(agent=body["agent_id"], organization=machine.organization_id)
         if agent is None:
             raise NotFound("agent_not_found", "There is no such agent here.", "See the agents of your organisation.")
         grant = services.grant_autonomy(

@@ -14,6 +14,7 @@ from commands.models import Commissioning, StopDrill
 from commands.records.moves import person_pk
 from kernel import audit, canonical, live
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
+from kernel.prepared import PreparedObjects
 from kernel.principals import Principal, system_principal
 from kernel.standing import found_or_made
 from roasts.models import Machine, MachineReading
@@ -127,8 +128,7 @@ def _refuse_another_machine(machine: Machine, row: Commissioning) -> None:
 def meet_machine(machine: Machine, identity: dict[str, Any], *, now: dt.datetime) -> Commissioning | None:
     """The machine said who it is. A commissioning of another one ends by itself, with an alarm, and is returned: no
     grant acts here until somebody has walked through this machine's. The alarm goes when the right one answers."""
-    done = Commissioning.objects.filter(machine=machine, completed_at__isnull=False)
-    row = done.order_by("-completed_at", "-id").first()
+    row = _NEWEST_DONE.first(machine=machine.pk)
     if row is None:
         return None
     if steps.is_same_machine(row.steps, identity):
@@ -145,6 +145,12 @@ def meet_machine(machine: Machine, identity: dict[str, Any], *, now: dt.datetime
     return row
 
 
+_NEWEST_DONE = PreparedObjects(
+    lambda machine: Commissioning.objects.filter(machine_id=machine, completed_at__isnull=False).order_by(
+        "-completed_at", "-id"
+    )[:1],
+    "machine",
+)
 _NOT_COMMISSIONED = "Its commissioning has ended: no agent acts on it any more."
 _COMMISSION_IT = "Look at what is plugged in. Walk through the commissioning of this machine before agents act on it."
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from commands.history import breakers
 from commands.history.alerts import Found, Kind, Severity
@@ -21,6 +21,7 @@ from commands.history.services_alerts import raise_found
 from commands.lifecycle import ON_THE_WIRE, Status
 from commands.models import BreakerTrip, Grant, Halt, Proposal
 from kernel import audit, canonical, ids, live, metrics
+from kernel.prepared import Prepared, PreparedObjects
 from kernel.principals import Principal, system_principal
 
 #: So far back evidence is looked for; a sweeper that was away for longer had no machine loop beside it either.
@@ -39,33 +40,66 @@ def trip_due(*, now: dt.datetime) -> int:
     """Look at every grant whose agent failed, or whose machine was halted by an interlock, and lower; how many."""
     lowered = 0
     for grant in _suspects(now):
-        told = {(trip.kind, trip.order_type) for trip in BreakerTrip.objects.filter(grant=grant)}
+        told = set(_TOLD.rows(grant=str(grant.pk)))
         due = [trip for trip in breakers.trips(look_at(grant, now)) if (trip.kind.value, trip.order_type) not in told]
         if due and lower_grant(grant, due[0], now=now) is not None:
             lowered += 1
     return lowered
 
 
-def _suspects(now: dt.datetime) -> QuerySet[Grant]:
+def _suspects(now: dt.datetime) -> list[Grant]:
     """Live grants with anything to look at: two short queries on most seconds."""
-    failed = (
+    found = [grant for (machine_id,) in _HALTED.rows(now=now) for grant in _OF_MACHINE.rows(machine=machine_id)]
+    for agent_id, machine_id in _FAILED.rows(now=now):
+        found += _OF_AGENT.rows(agent=agent_id, machine=machine_id)
+    by_id = {grant.pk: grant for grant in found}
+    return [by_id[key] for key in sorted(by_id)]
+
+
+def _live() -> QuerySet[Grant]:
+    """Grants that a breaker can still lower."""
+    live = Grant.objects.filter(revoked_at__isnull=True).exclude(lowered_to__in=["L1", "L2"])
+    return live.select_related("organization", "agent", "machine").order_by("id")
+
+
+#: All of this is asked every second.
+_FAILED = Prepared(
+    lambda now: (
         Proposal.objects.filter(
             status=Status.FAILED.value, settled_at__gt=now - LOOK_BACK, proposer_agent__isnull=False
         )
         .order_by()
         .values_list("proposer_agent_id", "machine_id")
         .distinct()
-    )
-    halted = Halt.objects.filter(kind=Halt.Kind.INTERLOCK.value, opened_at__gt=now - LOOK_BACK)
-    suspect = Q(machine__in=list(halted.order_by().values_list("machine_id", flat=True).distinct()))
-    for agent_id, machine_id in failed:
-        suspect |= Q(agent=agent_id, machine=machine_id)
-    return (
-        Grant.objects.filter(suspect, revoked_at__isnull=True)
-        .exclude(lowered_to__in=["L1", "L2"])
-        .select_related("organization", "agent", "machine")
-        .order_by("id")
-    )
+    ),
+    "now",
+    times=["now"],
+)
+_HALTED = Prepared(
+    lambda now: (
+        Halt.objects.filter(kind=Halt.Kind.INTERLOCK.value, opened_at__gt=now - LOOK_BACK)
+        .order_by()
+        .values_list("machine_id")
+        .distinct()
+    ),
+    "now",
+    times=["now"],
+)
+_OF_MACHINE = PreparedObjects(lambda machine: _live().filter(machine_id=machine), "machine")
+_OF_AGENT = PreparedObjects(
+    lambda agent, machine: _live().filter(agent_id=agent, machine_id=machine), "agent", "machine"
+)
+_TOLD = Prepared(
+    lambda grant: BreakerTrip.objects.filter(grant_id=grant).order_by().values_list("kind", "order_type"), "grant"
+)
+_INTERLOCKS = Prepared(
+    lambda machine, now: Halt.objects.filter(
+        machine_id=machine, kind=Halt.Kind.INTERLOCK.value, opened_at__gt=now - LOOK_BACK
+    ).values_list("id", "code", "opened_at"),
+    "machine",
+    "now",
+    times=["now"],
+)
 
 
 def look_at(grant: Grant, now: dt.datetime) -> Look:
@@ -73,15 +107,12 @@ def look_at(grant: Grant, now: dt.datetime) -> Look:
     orders: dict[bool, list[Attempt]] = defaultdict(list)
     for agent_id, attempt in _attempts(grant.machine_id, now):
         orders[agent_id == grant.agent_id].append(attempt)
-    halts = Halt.objects.filter(
-        machine_id=grant.machine_id, kind=Halt.Kind.INTERLOCK.value, opened_at__gt=now - LOOK_BACK
-    )
     return Look(
         grant.effective_level,
         grant.granted_at,
         grant.lowered_at,
         tuple(orders[True]),
-        tuple(Interlock(*row) for row in halts.values_list("id", "code", "opened_at")),
+        tuple(Interlock(*row) for row in _INTERLOCKS.rows(machine=grant.machine_id, now=now)),
         tuple(orders[False]),
     )
 
@@ -92,16 +123,33 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_ENDED = Prepared(
+    lambda machine, now: (
+        Proposal.objects.filter(
+            machine_id=machine,
+            status__in=[Status.COMPLETED.value, Status.FAILED.value],
+            settled_at__gt=now - LOOK_BACK,
+        )
+        .order_by("-settled_at", "-id")
+        .values_list(*_COLUMNS)[:MAX_ATTEMPTS]
+    ),
+    "machine",
+    "now",
+    times=["now"],
+)
+_GOING = Prepared(
+    lambda machine: (
+        Proposal.objects.filter(machine_id=machine, status__in=sorted(status.value for status in ON_THE_WIRE))
+        .order_by("-proposed_at", "-id")
+        .values_list(*_COLUMNS)
+    ),
+    "machine",
+)
+
+
 def _attempts(machine_id: str, now: dt.datetime) -> Iterable[tuple[str | None, Attempt]]:
-    ended = Proposal.objects.filter(
-        machine=machine_id,
-        status__in=[Status.COMPLETED.value, Status.FAILED.value],
-        settled_at__gt=now - LOOK_BACK,
-    ).order_by("-settled_at", "-id")[:MAX_ATTEMPTS]
-    on_the_wire = [status.value for status in ON_THE_WIRE]
-    going = Proposal.objects.filter(machine=machine_id, status__in=on_the_wire).order_by("-proposed_at", "-id")
-    for rows in (ended, going):
-        for agent_id, *columns, settled_at, claimed_at, proposed_at, before, after in rows.values_list(*_COLUMNS):
+    for rows in (_ENDED.rows(machine=machine_id, now=now), _GOING.rows(machine=machine_id)):
+        for agent_id, *columns, settled_at, claimed_at, proposed_at, before, after in rows:
             order_id, order_type, control, status, outcome_code = columns
             at = settled_at or claimed_at or proposed_at
             is_towards_danger = is_danger(control, before, after)

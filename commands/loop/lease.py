@@ -7,6 +7,7 @@ import datetime as dt
 from django.db.models import F
 
 from commands.models import MachineLease
+from kernel import prepared
 from roasts.models import Machine
 
 EXPIRY = dt.timedelta(seconds=3)
@@ -16,9 +17,11 @@ HEARTBEAT_S = 1.0
 def take_lease(machine_id: str, *, owner: str, now: dt.datetime) -> int | None:
     """The fencing token, or None while another owner's lease is alive. Two takers: one wins."""
     long_ago = now - EXPIRY
-    lease, _ = MachineLease.objects.get_or_create(
-        machine_id=machine_id, defaults={"token": 0, "expires_at": long_ago, "heartbeat_at": long_ago}
-    )
+    lease = _LEASE.first(machine=machine_id)
+    if lease is None:
+        lease, _ = MachineLease.objects.get_or_create(
+            machine_id=machine_id, defaults={"token": 0, "expires_at": long_ago, "heartbeat_at": long_ago}
+        )
     if lease.expires_at > now:
         return None
     taken = MachineLease.objects.filter(pk=machine_id, token=lease.token, expires_at__lte=now).update(
@@ -27,11 +30,13 @@ def take_lease(machine_id: str, *, owner: str, now: dt.datetime) -> int | None:
     return lease.token + 1 if taken else None
 
 
+_LEASE = prepared.PreparedObjects(lambda machine: MachineLease.objects.filter(pk=machine).order_by(), "machine")
+
+
 def renew_lease(machine_id: str, *, owner: str, token: int, now: dt.datetime) -> bool:
     """Live on; False when another token appeared: let go at once. (An outage does not lose a lease nobody took.)"""
-    renewed = MachineLease.objects.filter(pk=machine_id, owner=owner, token=token).update(
-        expires_at=now + EXPIRY, heartbeat_at=now
-    )
+    times = {"expires_at": now + EXPIRY, "heartbeat_at": now}
+    renewed = prepared.update(MachineLease, machine_id, times, where={"owner": owner, "token": token})
     return renewed == 1
 
 

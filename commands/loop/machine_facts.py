@@ -9,6 +9,7 @@ from commands.loop.interlocks import WARMING_HEATER_STEP, Limits
 from commands.loop.notes import MachineFacts
 from drivers import keeper_config
 from drivers.keeper_config import KeeperConfig
+from kernel.prepared import Prepared
 from roasts.models import ControlLimit, Machine
 
 
@@ -47,5 +48,13 @@ def facts_of(machine: Machine) -> MachineFacts:
 
 def _warming_step(machine: Machine) -> int:
     """From which heater step on the beans must warm: 5 of 9 on the machine's own scale (56 where it is percent)."""
-    full = ControlLimit.objects.filter(machine=machine, control="heater").values_list("full_scale_step", flat=True)
-    return math.ceil((full.first() or 9) * WARMING_HEATER_STEP / 9)
+    (full,) = _HEATER_SCALE.first(machine=machine.pk) or (None,)
+    return math.ceil((full or 9) * WARMING_HEATER_STEP / 9)
+
+
+_HEATER_SCALE = Prepared(
+    lambda machine: (
+        ControlLimit.objects.filter(machine_id=machine, control="heater").order_by().values_list("full_scale_step")
+    ),
+    "machine",
+)

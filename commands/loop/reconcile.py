@@ -25,9 +25,8 @@ LOOKED_AT = 20
 
 def mark_orphans(machine: Machine, *, now: dt.datetime) -> int:
     """EXECUTING without an ending becomes IN_DOUBT; returns how many."""
-    orphans = Execution.objects.filter(machine=machine, proposal__status=Status.EXECUTING.value)
     count = 0
-    for execution in orphans.order_by("claimed_at", "id"):
+    for execution in _ORPHANS.rows(machine=machine.pk):
         services.mark_in_doubt(
             execution, code="executor_lost", message="Whoever carried it out is gone; bytes may have left.", now=now
         )
@@ -35,6 +34,13 @@ def mark_orphans(machine: Machine, *, now: dt.datetime) -> int:
     return count
 
 
+_ORPHANS = PreparedObjects(
+    lambda machine: (
+        Execution.objects.filter(machine_id=machine, proposal__status=Status.EXECUTING.value)
+        .order_by("claimed_at", "id")
+    ),
+    "machine",
+)  # fmt: skip
 #: Looked at three times a second while something is in doubt.
 _DOUBTFUL = PreparedObjects(
     lambda machine: (

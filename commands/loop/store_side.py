@@ -288,7 +288,7 @@ class StoreSide:
             self._void_held(now)
             services.release_due(machine_id=self.machine.pk, now=now)
         is_halted = found is not None and found.is_halted
-        open_halts = list(Halt.objects.filter(machine=self.machine, closed_at__isnull=True)) if is_halted else []
+        open_halts = waiting.open_halts(self.machine.pk) if is_halted else []
         self._file_latch(view, open_halts, now, now_s)
         self._latch_again(view, open_halts, now_s)
         self._note_cooling(view, open_halts, now, now_s)

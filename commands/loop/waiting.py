@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.db.models import Exists, OuterRef
 
 from commands.models import Halt, Proposal, Status
-from kernel.prepared import Prepared
+from kernel.prepared import Prepared, PreparedObjects
 from roasts.models import Machine
 
 #: The bounds of a machine that its loop and keeper make safe by.
@@ -40,6 +40,17 @@ _MACHINE = Prepared(
     ),
     "machine",
 )
+
+
+_OPEN_HALTS = PreparedObjects(
+    lambda machine: Halt.objects.filter(machine_id=machine, closed_at__isnull=True).select_related("organization"),
+    "machine",
+)
+
+
+def open_halts(machine_id: str) -> list[Halt]:
+    """What halts it, the newest first. DatabaseError."""
+    return _OPEN_HALTS.rows(machine=machine_id)
 
 
 @dataclass(frozen=True, slots=True)

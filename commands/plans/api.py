@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Prefetch
@@ -143,7 +144,7 @@ def _plans_of(principal: Principal) -> Any:
 
 
 def plan_or_404(request: Request, plan_id: str) -> Plan:
-    plan = _plans_of(principal_of(request)).filter(pk=plan_id).first()
+    plan = services_plans.own_plan(principal_of(request), plan_id)
     if plan is None:
         raise NotFound("plan_not_found", "There is no such plan here.", "List them with GET /v1/plans.")
     return plan
@@ -151,6 +152,10 @@ def plan_or_404(request: Request, plan_id: str) -> Plan:
 
 def render_plan(plan: Plan) -> dict[str, Any]:
     """A plan with its orders (prefetched in order, with names)."""
+    return _rendered(plan, plan.orders.all())  # type: ignore[attr-defined]
+
+
+def _rendered(plan: Plan, orders: Iterable[Proposal]) -> dict[str, Any]:
     person, agent = plan.proposer_user, plan.proposer_agent
     approver = plan.approver
     outcome = None
@@ -180,12 +185,13 @@ def render_plan(plan: Plan) -> dict[str, Any]:
         "compensates": plan.compensates_id,
         "outcome": outcome,
         "settled_at": shapes.render_time(plan.settled_at),
-        "orders": [shapes.render_proposal(order) for order in plan.orders.all()],  # type: ignore[attr-defined]
+        "orders": [shapes.render_proposal(order) for order in orders],
     }
 
 
 def _shown(request: Request, plan: Plan, status: int = 200) -> Response:
-    return tagged(request, render_plan(plan_or_404(request, plan.pk)), status=status)
+    fresh = plan_or_404(request, plan.pk)
+    return tagged(request, _rendered(fresh, services_plans.orders_of(fresh)), status=status)
 
 
 class PlanList(Endpoint):
@@ -234,7 +240,7 @@ class PlanDetail(Endpoint):
 
     @extend_schema(operation_id="get_plan", parameters=READING, responses={200: OrderPlanSerializer, 304: NOT_MODIFIED})
     def get(self, request: Request, plan_id: str) -> Response:
-        return tagged(request, render_plan(plan_or_404(request, plan_id)))
+        return _shown(request, plan_or_404(request, plan_id))
 
 
 class PlanAct(RowAct):

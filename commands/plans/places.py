@@ -11,19 +11,28 @@ from commands.models import Plan, Proposal
 from commands.plans import sequence
 from commands.rules.significance import Rated, Significance
 from commands.rules.values import Situation
+from kernel.prepared import Prepared
 
 DAY = dt.timedelta(hours=24)
 
 
 def items_of(plan_id: str) -> list[sequence.Item]:
     """The plan's orders as they stand, in order."""
-    rows = Proposal.objects.filter(plan_id=plan_id).order_by("plan_position")
     return [
         sequence.Item(position or 0, Status(status), control, target_step, outcome_code, settled_at)
-        for position, status, control, target_step, outcome_code, settled_at in rows.values_list(
-            "plan_position", "status", "control", "target_step", "outcome_code", "settled_at"
-        )
+        for position, status, control, target_step, outcome_code, settled_at in _ITEMS.rows(plan=plan_id)
     ]
+
+
+_ITEMS = Prepared(
+    lambda plan: (
+        Proposal.objects.filter(plan_id=plan)
+        .order_by("plan_position")
+        .values_list("plan_position", "status", "control", "target_step", "outcome_code", "settled_at")
+    ),
+    "plan",
+)
+_SIGNIFICANCE = Prepared(lambda plan: Plan.objects.filter(pk=plan).order_by().values_list("significance"), "plan")
 
 
 def placed(proposal: Proposal, found: Situation) -> Situation:
@@ -52,5 +61,5 @@ def _last_outside_at(proposal: Proposal, now: dt.datetime) -> dt.datetime | None
 
 def _floor_of(plan_id: str) -> Rated | None:
     """The significance every order of the plan has at least; None where nobody could rate it."""
-    level = Plan.objects.values_list("significance", flat=True).get(pk=plan_id)
+    ((level,),) = _SIGNIFICANCE.rows(plan=plan_id)
     return Rated(Significance(level), "The plan it is part of matters as much.") if level else None

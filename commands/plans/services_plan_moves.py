@@ -11,7 +11,7 @@ from commands.lifecycle import Status
 from commands.models import Plan, Proposal
 from commands.plans import sequence
 from commands.plans.places import items_of
-from kernel import audit, canonical, live
+from kernel import audit, canonical, live, prepared
 from kernel.errors import Conflict
 from kernel.principals import Principal, system_principal
 
@@ -21,7 +21,29 @@ CallOff = Callable[..., bool]
 
 def hold(plan_id: str) -> Plan:
     """The plan, locked until the transaction ends: its orders move one at a time, whoever moves them."""
-    return Plan.objects.select_for_update(of=("self",)).select_related("organization", "machine").get(pk=plan_id)
+    plan = _HELD.first(plan=plan_id)
+    if plan is None:
+        raise Plan.DoesNotExist(plan_id)
+    return plan
+
+
+_HELD = prepared.PreparedObjects(
+    lambda plan: (
+        Plan.objects.select_for_update(of=("self",))
+        .select_related("organization", "machine")
+        .filter(pk=plan)
+        .order_by()
+    ),
+    "plan",
+)
+_REST = prepared.PreparedObjects(
+    lambda plan: (
+        Proposal.objects.filter(plan_id=plan)
+        .select_related("organization", "machine", "proposer_agent", "proposer_user", "approver")
+        .order_by("-plan_position")
+    ),
+    "plan",
+)
 
 
 def require_whole(plan: Plan, to: Status, approver: Any) -> None:
@@ -51,10 +73,9 @@ def _stop_rest(plan: Plan, moved: Proposal, positions: list[int], now: dt.dateti
     at = (moved.plan_position or 0) + 1
     why = moved.outcome_message or moved.rejection_text or moved.status
     message = f"Order {at} of the plan is {moved.status}: {why}"[:500]
-    rest = Proposal.objects.filter(plan=plan, plan_position__in=positions).select_related(
-        "organization", "machine", "proposer_agent", "proposer_user", "approver"
-    )
-    for proposal in rest.order_by("-plan_position"):
+    for proposal in _REST.rows(plan=plan.pk):
+        if proposal.plan_position not in positions:
+            continue
         call_off(
             proposal, actor, code=sequence.STOPPED, message=message, now=now,
             detail={"plan_id": plan.pk, "stopped_by": moved.pk},
@@ -69,7 +90,7 @@ def settle(plan: Plan, items: list[sequence.Item], *, now: dt.datetime) -> None:
     changes: dict[str, Any] = {"status": new.value}
     if new not in sequence.OPEN:
         changes |= _ending(plan, items, now)
-    if Plan.objects.filter(pk=plan.pk, status=plan.status).update(**changes) != 1:
+    if prepared.update(Plan, plan.pk, changes, where={"status": str(plan.status)}) != 1:
         return
     for name, value in changes.items():
         setattr(plan, name, value)
@@ -80,7 +101,7 @@ def _ending(plan: Plan, items: list[sequence.Item], now: dt.datetime) -> dict[st
     end = sequence.stopper(items)
     if end is None:
         return {"settled_at": now, "outcome_code": "", "outcome_message": f"All {len(items)} orders were confirmed."}
-    order = Proposal.objects.get(plan=plan, plan_position=end.position)
+    order = next(order for order in _REST.rows(plan=plan.pk) if order.plan_position == end.position)
     done = sum(item.status is Status.COMPLETED for item in items)
     why = order.outcome_message or order.rejection_text
     return {

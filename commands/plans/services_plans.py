@@ -211,7 +211,7 @@ def _file(principal: Principal, plan: Plan, looked: Sequence[_Looked], now: dt.d
             services.file_by_verdict(proposal, each.situation, each.verdict, now)
         order_ids = [proposal.pk for proposal in proposals]
         tell(plan, principal, "plan_proposed", now, {"reasons": plan.reasons, "orders": order_ids})
-    return Plan.objects.select_related(*PLAN_NAMES).get(pk=plan.pk)
+    return plan_of(principal, plan)
 
 
 _STATUS_AT_BIRTH = {
@@ -239,7 +239,7 @@ def approve_plan(principal: Principal, plan: Plan, *, digest: str, now: dt.datet
     plan = plan_of(principal, plan)
     with transaction.atomic():
         held = hold(plan.pk)
-        orders = _orders(plan)
+        orders = orders_of(plan)
         if digest != held.digest or sequence.digest_of([order.digest for order in orders]) != held.digest:
             raise Stale(
                 Code.STALE_DIGEST.value, "The digest is not this plan's: you looked at something else.",
@@ -280,7 +280,7 @@ def veto_plan(principal: Principal, plan: Plan, *, text: str, now: dt.datetime) 
     plan = plan_of(principal, plan)
     with transaction.atomic():
         hold(plan.pk)
-        waiting = [order for order in _orders(plan) if Status(order.status) in BEFORE_THE_WIRE]
+        waiting = [order for order in orders_of(plan) if Status(order.status) in BEFORE_THE_WIRE]
         if not waiting:
             raise _is_over(plan)
         services.veto_proposal(principal, waiting[0], text=text, now=now)
@@ -291,7 +291,7 @@ def _with_first_held(principal: Principal, plan: Plan, act: Callable[[Proposal],
     plan = plan_of(principal, plan)
     with transaction.atomic():
         held = hold(plan.pk)
-        orders = _orders(plan)
+        orders = orders_of(plan)
         act(orders[_first_undecided(held, orders)])
     return plan_of(principal, plan)
 
@@ -307,7 +307,7 @@ def abort_plan(principal: Principal, plan: Plan, *, text: str = "", now: dt.date
         raise Forbidden("not_allowed", f"{principal.name} may not call off this plan.", "Ask an operator.")
     with transaction.atomic():
         held = hold(plan.pk)
-        orders = _orders(plan)
+        orders = orders_of(plan)
         waiting = [order for order in orders if Status(order.status) in BEFORE_THE_WIRE]
         on_wire = [order for order in orders if order.status in (Status.EXECUTING, Status.IN_DOUBT)]
         if not waiting and not on_wire:
@@ -338,14 +338,33 @@ def _is_over(plan: Plan) -> ApiError:
 
 def plan_of(principal: Principal, plan: Plan) -> Plan:
     """The row as it stands now, if it is the principal's organisation's; else it is not there."""
-    fresh = Plan.objects.for_principal(principal).select_related(*PLAN_NAMES).filter(pk=plan.pk).first()
+    fresh = own_plan(principal, plan.pk)
     if fresh is None:
         raise NotFound()
     return fresh
 
 
-def _orders(plan: Plan) -> list[Proposal]:
-    return list(Proposal.objects.filter(plan=plan).select_related(*WITH_NAMES).order_by("plan_position"))
+def own_plan(principal: Principal, plan_id: str) -> Plan | None:
+    """The principal's organisation's plan as it stands now, with everybody's names; None where it has no such."""
+    own = principal.organization
+    return None if own is None else _OWN.first(plan=plan_id, organization=own.pk)
+
+
+def orders_of(plan: Plan) -> list[Proposal]:
+    """A plan's orders in their order, with everybody's names."""
+    return _ORDERS.rows(plan=plan.pk)
+
+
+_OWN = prepared.PreparedObjects(
+    lambda plan, organization: (
+        Plan.objects.filter(pk=plan, organization_id=organization).select_related(*PLAN_NAMES).order_by()
+    ),
+    "plan",
+    "organization",
+)
+_ORDERS = prepared.PreparedObjects(
+    lambda plan: Proposal.objects.filter(plan_id=plan).select_related(*WITH_NAMES).order_by("plan_position"), "plan"
+)
 
 
 def is_due(proposal: Proposal, now: dt.datetime) -> bool:

@@ -74,10 +74,7 @@ def approve_proposal(principal: Principal, proposal: Proposal, *, digest: str, n
 
 
 def _say_yes(principal: Principal, proposal: Proposal, digest: str, now: dt.datetime) -> Proposal:
-    held = Proposal.objects.select_for_update(of=("self",)).filter(
-        pk=proposal.pk, status=Status.PENDING_APPROVAL.value
-    )  # two people at two tablets say yes one after the other
-    if not held.exists():
+    if _HELD.first(order=proposal.pk) is None:  # two people at two tablets say yes one after the other
         raise LostRace(proposal.pk)
     prepared.insert(Approval(proposal=proposal, user_id=person_pk(principal), digest=digest, at=now))
     given = standing_approvals(proposal)
@@ -94,20 +91,39 @@ def _say_yes(principal: Principal, proposal: Proposal, digest: str, now: dt.date
     )  # fmt: skip
 
 
+#: One order while it waits, locked.
+_HELD = prepared.Prepared(
+    lambda order: (
+        Proposal.objects.select_for_update()
+        .filter(pk=order, status=Status.PENDING_APPROVAL.value)
+        .order_by()
+        .values_list("id")
+    ),
+    "order",
+)
+_STANDING = prepared.Prepared(
+    lambda order, digest, organization: (
+        Approval.objects.filter(
+            proposal_id=order,
+            digest=digest,
+            user__is_active=True,
+            user__memberships__organization_id=organization,
+            user__memberships__role__in=sorted(ROLES_FOR["approve"]),
+        )
+        .order_by()
+        .values_list("user_id")
+        .distinct()
+    ),
+    "order",
+    "digest",
+    "organization",
+)
+
+
 def standing_approvals(proposal: Proposal) -> int:
     """Yeses to this order by people who may still give one."""
-    return (
-        Approval.objects.filter(
-            proposal=proposal,
-            digest=proposal.digest,
-            user__is_active=True,
-            user__memberships__organization_id=proposal.organization_id,
-            user__memberships__role__in=ROLES_FOR["approve"],
-        )
-        .values("user_id")
-        .distinct()
-        .count()
-    )
+    rows = _STANDING.rows(order=proposal.pk, digest=proposal.digest, organization=proposal.organization_id)
+    return len(rows)
 
 
 def _clear_the_way(principal: Principal, proposal: Proposal, now: dt.datetime) -> None:
@@ -340,7 +356,7 @@ def review_proposal(
         "reviewed_at": now, "reviewed_by": principal.user, "review_finding": finding, "review_text": text[:500],
     }  # fmt: skip
     with transaction.atomic():
-        if Proposal.objects.filter(pk=proposal.pk, reviewed_at__isnull=True).update(**changes) != 1:
+        if prepared.update(Proposal, proposal.pk, changes, where={"reviewed_at": None}) != 1:
             raise Conflict(
                 "reviewed_already", "Somebody reviewed this order already.", "See its review.",
                 proposal_id=proposal.pk, status_now=str(proposal.status),

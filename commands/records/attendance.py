@@ -10,7 +10,7 @@ from django.db import transaction
 from commands.models import Attendance
 from commands.records.moves import person_pk
 from commands.rules import policies
-from kernel import audit, canonical, ids, live
+from kernel import audit, canonical, ids, live, prepared
 from kernel.errors import Forbidden, NotFound
 from kernel.principals import ROLES_FOR, Principal
 from roasts.models import Machine
@@ -30,9 +30,10 @@ def attend_machine(principal: Principal, machine: Machine, *, now: dt.datetime) 
         if 0 <= (now - last.at).total_seconds() < SAME_PRESS_S:
             return last
     with transaction.atomic():
-        row = Attendance.objects.create(
+        row = Attendance(
             id=ids.new("att"), organization=machine.organization, machine=machine, user_id=person_pk(principal), at=now
         )
+        prepared.insert(row)
         document = attendance_document(machine, row)
         audit.record(machine.organization, principal, "machine_attended", "machine", machine.pk, document, now=now)
         live.publish_decision(machine.organization, "attendance", row.pk, machine.pk, document, now=now)
@@ -41,17 +42,23 @@ def attend_machine(principal: Principal, machine: Machine, *, now: dt.datetime) 
 
 def latest_attendance(machine: Machine) -> Attendance | None:
     """The newest presence of somebody who may still work here: as the governor looks at it."""
-    return (
+    return _LATEST.first(machine=machine.pk, organization=machine.organization_id)
+
+
+_LATEST = prepared.PreparedObjects(
+    lambda machine, organization: (
         Attendance.objects.filter(
-            machine=machine,
+            machine_id=machine,
             user__is_active=True,
-            user__memberships__organization_id=machine.organization_id,
-            user__memberships__role__in=ROLES_FOR["operate"],
+            user__memberships__organization_id=organization,
+            user__memberships__role__in=sorted(ROLES_FOR["operate"]),
         )
         .select_related("user")
-        .order_by("-at", "-id")
-        .first()
-    )
+        .order_by("-at", "-id")[:1]
+    ),
+    "machine",
+    "organization",
+)
 
 
 def counts_until(machine: Machine, row: Attendance | None) -> dt.datetime | None:

@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef
 
 from commands.models import Halt, MachineLease, Suspension
 from commands.rules.values import Situation
+from kernel.prepared import Prepared
 from roasts.models import MachineReading
 
 
@@ -20,21 +21,32 @@ class OutOfDate(Exception):
 def hold_claims(machine_id: str) -> int | None:
     """Until this transaction ends nobody claims an order of the machine, and nobody forbids it or takes the machine
     over. Its lease's token; None where nobody ever tended it."""
-    return MachineLease.objects.select_for_update().filter(pk=machine_id).values_list("token", flat=True).first()
+    row = _LEASE.first(machine=machine_id)
+    return None if row is None else row[0]
 
 
-def is_forbidden_since(situation: Situation, machine_id: str) -> bool:
-    """Whether a halt, a pause or (for an agent's order) "I have it" stands that was not there when the governor's
-    picture was taken. Asked with `hold_claims` held."""
-    row = (
-        MachineReading.objects.filter(pk=machine_id)
+_LEASE = Prepared(
+    lambda machine: MachineLease.objects.select_for_update().filter(pk=machine).order_by().values_list("token"),
+    "machine",
+)
+_FORBIDDING = Prepared(
+    lambda machine: (
+        MachineReading.objects.filter(pk=machine)
+        .order_by()
         .values_list(
             "is_orders_paused",
             Exists(Halt.objects.filter(machine_id=OuterRef("pk"), closed_at__isnull=True)),
             Exists(Suspension.objects.filter(machine_id=OuterRef("pk"), given_back_at__isnull=True)),
         )
-        .first()
-    )
+    ),
+    "machine",
+)
+
+
+def is_forbidden_since(situation: Situation, machine_id: str) -> bool:
+    """Whether a halt, a pause or (for an agent's order) "I have it" stands that was not there when the governor's
+    picture was taken. Asked with `hold_claims` held."""
+    row = _FORBIDDING.first(machine=machine_id)
     if row is None:
         return False
     is_paused, is_halted, is_taken = row

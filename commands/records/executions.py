@@ -87,13 +87,14 @@ def _claim(proposal_id: str, lease_token: int, situation: Situation, now: dt.dat
     if _is_refused(verdict, proposal, now):
         _refuse_late(proposal, verdict, now)
         return None
-    execution = Execution.objects.create(
+    execution = Execution(
         proposal=proposal,
         machine_id=proposal.machine_id,
         lease_token=lease_token,
         from_step=situation.from_step,
         claimed_at=now,
     )
+    prepared.insert(execution)
     move(
         proposal,
         Status.EXECUTING,
@@ -185,12 +186,8 @@ def conclude_execution(execution: Execution, receipt: Receipt, *, now: dt.dateti
     document = wire_json.receipt_to_json(receipt)
     try:
         with transaction.atomic():
-            Execution.objects.filter(pk=execution.pk).update(
-                outcome=receipt.outcome.value,
-                receipt=document,
-                concluded_at=now,
-                first_byte_at=_first_byte_at(receipt),
-            )
+            ended = {"outcome": receipt.outcome.value, "receipt": document, "concluded_at": now}
+            prepared.update(Execution, execution.pk, {**ended, "first_byte_at": _first_byte_at(receipt)})
             _stage(
                 execution,
                 stage,
@@ -298,9 +295,18 @@ def request_abort(principal: Principal, proposal: Proposal, *, text: str = "", n
 
 def is_abort_requested(proposal_id: str) -> bool:
     """A person has called this order off while it is on the wire."""
-    return Proposal.objects.filter(
-        pk=proposal_id, status=Status.EXECUTING.value, abort_requested_at__isnull=False
-    ).exists()
+    return _ABORT.first(order=proposal_id) is not None
+
+
+#: Asked again and again while an order is on the wire.
+_ABORT = prepared.Prepared(
+    lambda order: (
+        Proposal.objects.filter(pk=order, status=Status.EXECUTING.value, abort_requested_at__isnull=False)
+        .order_by()
+        .values_list("id")
+    ),
+    "order",
+)
 
 
 def mark_in_doubt(execution: Execution, *, code: str, message: str, now: dt.datetime) -> Proposal:

@@ -12,7 +12,7 @@ from commands.models import BreakerTrip, Grant
 from commands.records.moves import person_pk
 from commands.rules.conversion import OrderType
 from commands.rules.values import Level
-from kernel import audit, canonical, live
+from kernel import audit, canonical, live, prepared
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
 from kernel.models import Agent
 from kernel.principals import Principal
@@ -56,19 +56,30 @@ def grant_autonomy(
         raise Malformed("already_expired", "The grant would have expired already.", "Give a later expires_at.")
     try:
         with transaction.atomic():
-            for old in Grant.objects.filter(agent=agent, machine=machine, revoked_at__isnull=True):
+            for old in _STANDING.rows(agent=agent.pk, machine=machine.pk):
                 _revoke(principal, old, now)
-            grant = Grant.objects.create(
-                organization=machine.organization, agent=agent, machine=machine, level=str(level), order_types=types,
+            grant = Grant(
+                organization=principal.organization, agent=agent, machine=machine, level=str(level), order_types=types,
                 granted_by_id=person_pk(principal), reason=reason[:500], granted_at=now, expires_at=expires_at,
                 agent_release=agent_release[:100], evidence=list(evidence),
             )  # fmt: skip
+            grant.granted_by = principal.user  # type: ignore[assignment]  # a person, or there is no key of one
+            prepared.insert(grant)
             _tell(principal, grant, "autonomy_granted", now)
     except IntegrityError:
         raise Conflict(
             "conflict", "Another lead granted at the same moment.", "Look at the grants, then decide."
         ) from None
     return grant
+
+
+_STANDING = prepared.PreparedObjects(
+    lambda agent, machine: Grant.objects.filter(
+        agent_id=agent, machine_id=machine, revoked_at__isnull=True
+    ).select_related("agent", "organization"),
+    "agent",
+    "machine",
+)
 
 
 def revoke_grant(principal: Principal, grant: Grant, *, now: dt.datetime) -> Grant:
@@ -104,7 +115,7 @@ def see_lowering(principal: Principal, trip: BreakerTrip, *, now: dt.datetime) -
 
 
 def _revoke(principal: Principal, grant: Grant, now: dt.datetime) -> None:
-    if Grant.objects.filter(pk=grant.pk, revoked_at__isnull=True).update(revoked_at=now) == 1:
+    if prepared.update(Grant, grant.pk, {"revoked_at": now}, where={"revoked_at": None}) == 1:
         grant.revoked_at = now
         _tell(principal, grant, "grant_revoked", now)
 

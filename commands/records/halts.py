@@ -16,9 +16,9 @@ from commands.models import Halt, Proposal, Suspension
 from commands.reasons import Code
 from commands.records.claim_lock import hold_claims
 from commands.records.moves import call_off, person_pk
-from kernel import audit, canonical, ids, live
+from kernel import audit, canonical, ids, live, prepared
 from kernel.errors import Conflict, Forbidden, Malformed, NotFound
-from kernel.prepared import PreparedObjects
+from kernel.prepared import Prepared, PreparedObjects
 from kernel.principals import Principal, system_principal
 from kernel.standing import found_or_made
 from roasts.models import Machine, MachineReading
@@ -53,11 +53,12 @@ def open_halt(
 
     def latch() -> Halt:
         hold_claims(machine.pk)
-        halt = Halt.objects.create(
+        halt = Halt(
             id=halt_id or ids.new("hlt"), organization=machine.organization, machine=machine, kind=kind,
             code=code[:60], stop_id=stop_id[:60], opened_at=now, opened_by_kind=by.kind, opened_by_id=by.id,
             opened_by_name=by.name,
         )  # fmt: skip
+        prepared.insert(halt)
         _call_off_orders(machine, by, Code.HALTED, f"{machine.name} was halted.", now, agents_only=False)
         _tell(halt, by, "halt_opened", now)
         return halt
@@ -67,11 +68,16 @@ def open_halt(
 
 
 def _open(machine: Machine, kind: str) -> Halt | None:
-    return (
-        Halt.objects.select_related("machine", "organization")
-        .filter(machine=machine, kind=kind, closed_at__isnull=True)
-        .first()
-    )
+    return _OPEN.first(machine=machine.pk, kind=kind)
+
+
+_OPEN = PreparedObjects(
+    lambda machine, kind: Halt.objects.select_related("machine", "organization").filter(
+        machine_id=machine, kind=kind, closed_at__isnull=True
+    ),
+    "machine",
+    "kind",
+)
 
 
 def _waiting(machine_id: str) -> QuerySet[Proposal]:
@@ -257,16 +263,21 @@ def resume_orders(principal: Principal, machine: Machine, *, now: dt.datetime) -
 
 def require_link(machine: Machine) -> None:
     """Nobody has seen a machine answer whose cable is out: what is let through now would fire unseen later."""
-    row = MachineReading.objects.filter(machine=machine).first()
-    if row is None or row.written_at is None:
+    written, written_at = _LINK.first(machine=machine.pk) or ("", None)
+    if written_at is None:
         return
-    link, _, _ = last_word(row.link, "", "", row.written_at, live.latest_reading(machine.organization_id, machine.pk))
+    link, _, _ = last_word(written, "", "", written_at, live.latest_reading(machine.organization_id, machine.pk))
     if link == MachineReading.Link.DOWN.value:
         raise Conflict(
             "link_down",
             f"{machine.name} cannot be reached: orders stay paused.",
             "Check cable and power, look at the machine, and resume once it answers again.",
         )
+
+
+_LINK = Prepared(
+    lambda machine: MachineReading.objects.filter(pk=machine).order_by().values_list("link", "written_at"), "machine"
+)
 
 
 def _require_operator(principal: Principal, machine: Machine) -> None:

@@ -65,10 +65,15 @@ _OWN = prepared.PreparedObjects(
 )
 
 
+def own_order(principal: Principal, order_id: str) -> Proposal | None:
+    """The principal's organisation's order as it stands now, with everybody's names; None where it has no such."""
+    own = principal.organization
+    return None if own is None else _OWN.first(order=order_id, organization=own.pk)
+
+
 def mine(principal: Principal, proposal: Proposal) -> Proposal:
     """The row as it stands now, if it is the principal's organisation's; else it is not there."""
-    own = principal.organization
-    fresh = None if own is None else _OWN.first(order=proposal.pk, organization=own.pk)
+    fresh = own_order(principal, proposal.pk)
     if fresh is None:
         raise NotFound()
     return fresh
@@ -359,10 +364,21 @@ def time_out(proposal: Proposal, now: dt.datetime) -> bool:
     return True
 
 
+_LAST_MOVE = prepared.Prepared(
+    lambda order: (
+        ProposalTransition.objects.filter(proposal_id=order)
+        .order_by("-id")
+        .values_list("to_status", "actor_name")[:1]
+    ),
+    "order",
+)
+
+
 def settled_by(proposal: Proposal) -> str:
     """Who or what moved the order to where it stands, for a person to read."""
-    last = ProposalTransition.objects.filter(proposal=proposal).order_by("-id").first()
+    last = _LAST_MOVE.first(order=proposal.pk)
     if last is None:
         return str(proposal.status)
+    to_status, actor_name = last
     code = proposal.outcome_code or proposal.rejection_code
-    return f"{last.to_status} by {last.actor_name}" + (f" ({code})" if code else "")
+    return f"{to_status} by {actor_name}" + (f" ({code})" if code else "")

@@ -8,6 +8,7 @@ from commands import services
 from commands.models import Halt
 from commands.stop.journal import HaltNote
 from kernel.models import Organization
+from kernel.prepared import PreparedObjects
 from kernel.principals import Principal
 from roasts.models import Machine
 
@@ -16,12 +17,18 @@ class UnknownMachine(Exception):
     """The note names a machine that the store does not have (another data folder's, or a reset demo's)."""
 
 
+_MACHINE = PreparedObjects(
+    lambda machine: Machine.objects.select_related("organization").filter(pk=machine).order_by(), "machine"
+)
+_HALT = PreparedObjects(lambda halt: Halt.objects.select_related("organization").filter(pk=halt).order_by(), "halt")
+
+
 def file_note(note: HaltNote, *, now: dt.datetime) -> Halt:
     """Open the halt if none of its kind is open, and record what came of it. UnknownMachine, DatabaseError."""
-    machine = Machine.objects.select_related("organization").filter(pk=note.machine_id).first()
+    machine = _MACHINE.first(machine=note.machine_id)
     if machine is None:
         raise UnknownMachine(note.machine_id)
-    known = Halt.objects.select_related("organization").filter(pk=note.halt_id).first()
+    known = _HALT.first(halt=note.halt_id)
     halt = known or services.open_halt(
         machine,
         kind=note.kind,

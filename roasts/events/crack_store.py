@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from django.db.models import Avg, F, IntegerField, Max, QuerySet
 
+from kernel.prepared import Prepared, PreparedObjects
 from roasts.curve import Curve
 from roasts.events.crack_history import MAX_HISTORY, EarlierCrack, earlier_crack
 from roasts.events.marks import DRY_END_C
@@ -49,13 +50,10 @@ class Basis:
 
 def basis_of(machine_id: str) -> Basis:
     """Cheap to ask again and again: it looks at the newest roasts only."""
-    bean = Roast.objects.open().filter(machine_id=machine_id).values_list("bean", flat=True).first()
-    marks = _marks(machine_id, EventKind.FIRST_CRACK_START)
-    return Basis(
-        bean or "",
-        marks.order_by("-at", "-pk").values_list("pk", flat=True).first() or "",
-        marks.aggregate(newest=Max("withdrawn_at"))["newest"],
-    )
+    (bean,) = _OPEN_BEAN.first(machine=machine_id) or ("",)
+    (newest_mark,) = _NEWEST_MARK.first(machine=machine_id) or ("",)
+    (withdrawn_at,) = _NEWEST_WITHDRAWAL.first(machine=machine_id) or (None,)
+    return Basis(bean or "", newest_mark, withdrawn_at)
 
 
 def expectation_of(machine_id: str, bean: str = "") -> Expectation:
@@ -65,11 +63,10 @@ def expectation_of(machine_id: str, bean: str = "") -> Expectation:
 
 def crack_history(machine_id: str, bean: str = "") -> tuple[EarlierCrack, ...]:
     """First cracks people marked on this machine, oldest first: the newest, and older ones of the same bean."""
-    standing = _marks(machine_id, EventKind.FIRST_CRACK_START).filter(withdrawn_at__isnull=True)
-    marked = standing.select_related("roast", "marked_by")
-    events = list(marked.order_by("-roast__started_at", "-roast_id", "-at")[:MOST_ROASTS])
+    events = _MARKED.rows(machine=machine_id)
     if bean and len(events) == MOST_ROASTS:
-        of_bean = marked.filter(roast__bean__iexact=bean, roast__started_at__lt=events[-1].roast.started_at)
+        before = events[-1].roast.started_at
+        of_bean = _standing(machine_id).filter(roast__bean__iexact=bean, roast__started_at__lt=before)
         events += list(of_bean.order_by("-roast__started_at", "-roast_id", "-at")[:MOST_OF_BEAN])
     found = [crack for event in reversed(events) if (crack := _crack_of(event)) is not None]
     return tuple(found[-MAX_HISTORY:])
@@ -80,6 +77,44 @@ def _marks(machine_id: str, kind: EventKind) -> QuerySet[RoastEvent]:
     finished = Roast.objects.filter(machine_id=machine_id, status=RoastStatus.FINISHED.value)
     newest = finished.order_by("-started_at").values("pk")[:NEWEST_ROASTS]
     return RoastEvent.objects.filter(kind=kind.value, source=EventSource.PERSON.value, roast_id__in=newest)
+
+
+def _standing(machine_id: str) -> QuerySet[RoastEvent]:
+    """First cracks that people marked and that stand."""
+    marks = _marks(machine_id, EventKind.FIRST_CRACK_START).filter(withdrawn_at__isnull=True)
+    return marks.select_related("roast", "marked_by")
+
+
+_MARKED = PreparedObjects(
+    lambda machine: _standing(machine).order_by("-roast__started_at", "-roast_id", "-at")[:MOST_ROASTS], "machine"
+)
+_DRIED = Prepared(
+    lambda machine: (
+        _marks(machine, EventKind.DRY_END)
+        .filter(withdrawn_at__isnull=True)
+        .order_by("-roast__started_at")
+        .values_list("roast_id", "elapsed_ms")[:DRY_ENDS]
+    ),
+    "machine",
+)
+_OPEN_BEAN = Prepared(
+    lambda machine: Roast.objects.open().filter(machine_id=machine).order_by("pk").values_list("bean")[:1], "machine"
+)
+_NEWEST_MARK = Prepared(
+    lambda machine: (
+        _marks(machine, EventKind.FIRST_CRACK_START).order_by("-at", "-pk").values_list("pk")[:1]
+    ),
+    "machine",
+)  # fmt: skip
+_NEWEST_WITHDRAWAL = Prepared(
+    lambda machine: (
+        _marks(machine, EventKind.FIRST_CRACK_START)
+        .filter(withdrawn_at__isnull=False)
+        .order_by("-withdrawn_at")
+        .values_list("withdrawn_at")[:1]
+    ),
+    "machine",
+)
 
 
 def _crack_of(event: RoastEvent) -> EarlierCrack | None:
@@ -139,9 +174,8 @@ def _curve_around(roast: Roast, mark_ms: int) -> Curve:
 
 def _dry_end_c(machine_id: str) -> float:
     """Where people mark dry end on this machine: the median of their newest marks; too few of them: 150 °C."""
-    marked = _marks(machine_id, EventKind.DRY_END).filter(withdrawn_at__isnull=True).order_by("-roast__started_at")
     temps_c = []
-    for roast_id, elapsed_ms in marked.values_list("roast_id", "elapsed_ms")[:DRY_ENDS]:
+    for roast_id, elapsed_ms in _DRIED.rows(machine=machine_id):
         temp_c = stored_samples.newest_value(roast_id, "bean_temp_c", until_ms=elapsed_ms)
         if temp_c is not None:
             temps_c.append(temp_c)
