@@ -324,7 +324,7 @@ def read(data: Mapping[str, Any], *, received_at: dt.datetime) -> Envelope:
     """An envelope as plain values. BadEnvelope names what is wrong with the whole."""
     for name in data:
         if name not in ENVELOPE_FIELDS:
-            raise BadEnvelope("unknown_field", f"`{name[:60]}` is no field of an envelope{_nearest(name)}.")
+            raise BadEnvelope("unknown_field", f"`{name[:60]}` is no field of an envelope{_nearest(name) or '.'}")
     if data.get("schema") != SCHEMA:
         raise BadEnvelope("unknown_schema", f"`schema` must be {SCHEMA!r}.", "Send the version that is documented.")
     points, events = _list(data, "points", MAX_POINTS), _list(data, "events", MAX_EVENTS)
