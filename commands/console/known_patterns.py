@@ -30,6 +30,8 @@ PATTERNS = (
     _("An interlock forbids more heat: {a}."),
     _("{a} was read back at {b}, then read {c}."),
     _("{a} was halted."),
+    _("The {a} was {b} when this was proposed and is {c} now."),
+    _("The beans are at {a} °C; {b} °C was expected by now."),
     _("{a} has the machine."),
     # approvals, vetoes, doubts and grants
     _("This order is not awaiting approval: {a} by {b} ({c})."),
@@ -41,6 +43,8 @@ PATTERNS = (
     _("{a} is resolved by {b}, and by that alone."),
     _("You say the {a} reads {b}; the machine, {c} s ago, says {d}."),
     _("This order is not in doubt: {a}."),
+    _("The {a} of {b} has no step {c}."),
+    _("Give what the panel shows: 0 to {a}."),
     _("It was sent a moment ago: bytes of it may still be leaving for {a} s."),
     _("You have not said in the last {a} s that you are at {b}."),
     _("Press “I am here” at the machine (POST /v1/machines/{id}/attend), look, then resolve."),
