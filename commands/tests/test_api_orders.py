@@ -56,11 +56,10 @@ def test_a_refusal_is_filed_and_explained(by_agent, body):
     assert order.json()["verdict"]["reasons"][0]["legacy_code"] == "AGENT_COMMANDS_NOT_ALLOWED"
 
 
-def test_the_list_of_orders_says_which_limit_it_was_not_the_predecessors_word(signed_in, people, body):
-    console = signed_in(people.operator)
-    filed = console.post("/v1/proposals", body | {"target_value": 1_000_000}, format="json").json()
-    assert filed["rejection"]["code"] == "CONSTRAINT_VIOLATION"
-    page = console.get("/orders/").content.decode()
+def test_the_list_of_orders_says_which_limit_it_was_not_the_predecessors_word(signed_in, people, propose):
+    refused = propose(people.principal("operator"), target=99)
+    assert refused.rejection_code == "CONSTRAINT_VIOLATION"
+    page = signed_in(people.operator).get("/orders/").content.decode()
     assert "above ceiling" in page and "constraint violation" not in page
 
 
