@@ -219,7 +219,7 @@ def _corrections(roast: Roast) -> tuple[dict[str, Any], ...]:
     rows = list(roast.corrections.select_related("corrected_by"))
     ids = {value for row in rows if row.field == "profile_version_id" for value in (row.old_value, row.new_value)}
     versions = ProfileVersion.objects.filter(pk__in=ids - {None}).select_related("profile").defer("document")
-    names = {each.pk: f"{each.profile.name}, version {each.version}" for each in versions}
+    names: dict[Any, str] = {each.pk: f"{each.profile.name}, version {each.version}" for each in versions}
     return tuple(
         {
             "field": row.field,

@@ -52,7 +52,8 @@ class SetClock(clock.SystemClock):
 
 
 def test_further_channels_of_a_machine_are_sent_as_far_as_the_server_takes_them() -> None:
-    point = point_of(reading(humidity=41, gas="on", bean_temp_c=3, advice=["long"], **{"x\0": 1, "half": "a\ud800"}))
+    odd: dict[str, Any] = {"x\0": 1, "half": "a\ud800", "bean_temp_c": 3, "advice": ["long"]}
+    point = point_of(reading(humidity=41, gas="on", **odd))
     assert point["extras"] == {"humidity": 41, "gas": "on"} and point["bean_temp_c"] == 150.0
     sealed = Sealer("mch_a", None).seal([point], 1, "")
     assert not read(json.loads(sealed.body), received_at=clock.now()).refused_points
