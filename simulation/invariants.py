@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -170,7 +172,17 @@ LAWS: dict[str, str] = {
     ),
 }
 _NAMES = list(LAWS)
-_ALL = " UNION ALL ".join(f"SELECT {place}, found.* FROM ({query}) found" for place, query in enumerate(LAWS.values()))
+#: law → the tables it speaks of: what it finds changes only where one of them was written.
+SPEAKS_OF = {law: tuple(sorted(set(re.findall(r'"(\w+)"', query)))) for law, query in LAWS.items()}
+
+
+@functools.lru_cache(maxsize=500)
+def _asking(places: tuple[int, ...]) -> str:
+    """Those laws in one statement."""
+    queries = list(LAWS.values())
+    return " UNION ALL ".join(f"SELECT {place}, found.* FROM ({queries[place]}) found" for place in places)
+
+
 _ORDERS = (
     "SELECT id, status, decision, reasons, digest, expires_at, outcome_code, rejection_code, seen_rate_c_per_min, "
     "decided_at, settled_at, target_step, approvals_needed, actual_step, plan_id, plan_position "
@@ -218,7 +230,7 @@ class Watch:
         self._statuses: dict[str, str] = {}
         self._token = 0
         self._breaches: list[str] = []
-        self._looked_at = -1  # the store's version when all laws were asked last
+        self._asked_at: dict[str, int] = {}  # law → what was written to its tables when it was asked last
         self._read_at, self._rows_by_id = -1, dict[str, tuple[Any, ...]]()
         self._orders: list[dict[str, Any]] = []
         self._plans_at, self._plans = -1, dict[str, dict[str, str]]()
@@ -308,10 +320,17 @@ class Watch:
         self._follow_moves()
         self._follow_lease()
         self._follow_wire()
-        if self._looked_at != self._house.store.version:  # else every law would find what it found
-            self._breaches += [f"{_NAMES[place]}: {found}" for place, found in _rows(_ALL, [])]
-            self._looked_at = self._house.store.version
+        due = self.due()
+        if due:  # any other law would find what it found
+            places = tuple(_NAMES.index(law) for law in due)
+            self._breaches += [f"{_NAMES[place]}: {found}" for place, found in _rows(_asking(places), [])]
+            self._asked_at.update(due)
         self.raise_breaches()
+
+    def due(self) -> dict[str, int]:
+        """Laws that speak of anything that was written since they were asked last, and how much was written by now."""
+        written = {law: self._house.store.writes.of(tables) for law, tables in SPEAKS_OF.items()}
+        return {law: count for law, count in written.items() if self._asked_at.get(law) != count}
 
     def raise_breaches(self) -> None:
         if self._breaches:
@@ -396,7 +415,7 @@ class Watch:
         """The chain and the stream, once everything is sealed; and how much the laws had to look at."""
         self._house.seal()
         self._breaches += [f"no key leads nowhere: {found}" for found in self._house.store.dangling()]
-        self._looked_at = -1
+        self._asked_at.clear()
         self.check()
         self._check_chain()
         self._check_numbers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.db.models import Count, F
 from commands.models import BreakerTrip, Execution, Grant, Halt, Proposal
 from kernel.models import Organization
 from roasts.models import Roast, RoastEvent
-from simulation import house_compiler
+from simulation import house_compiler, invariants
 from simulation.house_compiler import shape_of
 from simulation.house_cursor import Writes, table_of
 from simulation.house_looks import Looks, has_json
@@ -205,3 +206,50 @@ def test_a_cleared_folder_holds_nothing_but_its_run_folder_and_the_key(tmp_path:
         path.touch()
     clear_folder(tmp_path, run, "key")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["run", "run/key"]
+
+
+@pytest.mark.parametrize("law", sorted(invariants.LAWS))
+def test_a_law_is_asked_again_after_each_write_it_speaks_of(store: Store, law: str) -> None:
+    """(None of the tables whose writes are not told of is in a law.)"""
+    watch: Any = invariants.Watch.__new__(invariants.Watch)
+    watch._house, watch._asked_at = SimpleNamespace(store=store), {}
+    tables = invariants.SPEAKS_OF[law]
+    assert tables and not [each for each in tables if not table_of(f'UPDATE "{each}" SET')]
+    assert law in watch.due()
+    watch._asked_at.update(watch.due())
+    assert not watch.due()
+    for statement in ("UPDATE {} SET id = id WHERE 0", "DELETE FROM {} WHERE 0"):
+        for table in tables:
+            connection.cursor().execute(statement.format(f'"{table}"'))
+            assert law in watch.due(), table
+            watch._asked_at.update(watch.due())
+    connection.cursor().execute('UPDATE "kernel_site" SET id = id WHERE 0')
+    assert not watch.due()
+    store.restore()
+    assert law in watch.due()
+
+
+def test_a_write_that_breaks_a_law_is_found_at_the_next_look(store: Store) -> None:
+    """With all laws asked once, and only the table of halts written since."""
+    watch: Any = invariants.Watch.__new__(invariants.Watch)
+    watch._house, watch._asked_at = SimpleNamespace(store=store), {}
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA table_info(commands_halt)")
+        names = [row[1] for row in cursor.fetchall()]
+        cursor.execute("DROP INDEX IF EXISTS one_open_halt_of_a_kind")
+        watch._asked_at.update(watch.due())
+        for number in (1, 2):
+            values = {**dict.fromkeys(names, "x"), "id": f"hlt_{number}", "closed_at": None, "machine_id": "m"}
+            places = ", ".join(["%s"] * len(names))
+            columns = ", ".join(f'"{name}"' for name in names)
+            cursor.execute(
+                f'INSERT INTO "commands_halt" ({columns}) VALUES ({places})',
+                ["{}" if name in ("proof", "by_hand") else values[name] for name in names],
+            )
+    due = watch.due()
+    assert "one open halt of a kind" in due
+    assert "one live grant" not in due
+    query = invariants._asking(tuple(invariants._NAMES.index(law) for law in due))
+    found = [invariants._NAMES[place] for place, _ in invariants._rows(query, [])]
+    assert "one open halt of a kind" in found
+    store.restore()
