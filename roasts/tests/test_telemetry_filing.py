@@ -274,7 +274,7 @@ def test_the_machine_shows_the_newest_reading(send: Send, machine: Machine) -> N
     latest = MachineReading.objects.get(machine=machine)
     assert (latest.link, latest.state, latest.bean_temp_c) == ("up", "roasting", point(39)["bean_temp_c"])
     assert latest.rate_of_rise_c_per_min is not None and latest.are_beans_proved
-    shown = live.latest_reading(machine.pk)
+    shown = live.latest_reading(machine.organization_id, machine.pk)
     assert shown is None or shown["bean_temp_c"] == point(39)["bean_temp_c"]
 
 
