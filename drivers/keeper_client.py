@@ -276,7 +276,7 @@ async def stop_async(
             finally:
                 writer.close()
     except (OSError, ValueError, TimeoutError) as error:
-        raise _unreachable(config.socket, error) from error
+        raise _unreachable(error) from error
 
 
 async def _read_stop(reader: asyncio.StreamReader, on_sent: OnSent | None) -> StopAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import os
@@ -301,6 +302,19 @@ def test_a_config_is_private_whole_and_read_back(tmp_path: Path) -> None:
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert config.stop_key() == keeper_config.ensure_stop_key(tmp_path / "run")
     assert len(config.stop_key()) == 32
+
+
+def test_stop_without_a_keeper_says_so_every_way_and_names_no_path(tmp_path: Path) -> None:
+    config = keeper_config.make(tmp_path, machine_id="m", name="m", driver_kind="bullet-r1", driver_options={})
+    client = keeper_client.KeeperClient(config.socket, timeout_s=1.0)
+    for ask in (
+        lambda: asyncio.run(keeper_client.stop_async(config, stop_id="s", by="u", reason="r", token="t")),
+        lambda: client.stop(stop_id="s", by="u", reason="r", token="t"),
+        client.status,
+    ):
+        with pytest.raises(keeper_client.KeeperUnreachable) as told:
+            ask()
+        assert str(tmp_path) not in told.value.message
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"machine_id": 1, "surprise": 2}'])
