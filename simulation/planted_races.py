@@ -21,6 +21,7 @@ from django.db.models import F, QuerySet
 from commands import services
 from commands.loop import lease
 from commands.models import Execution, Grant, Halt, MachineLease, Proposal, Suspension
+from commands.plans import services_plan_moves
 from commands.records import executions, grants, halts, moves, order_guards
 from kernel import audit, leases, live, prepared, sealer, standing
 from kernel.models import AuditSeal, StreamEvent, WorkLease
@@ -169,6 +170,19 @@ def _no_atomic_in_file(control: psycopg.Connection[Any]) -> None:
 def _no_atomic_in_claim(control: psycopg.Connection[Any]) -> None:
     _drop_guards(control)
     _without_atomic(executions)
+    _unguarded_audit()
+    executions.hold_claims = _let_go_at_once(executions.hold_claims)
+    services_plan_moves.hold = _let_go_at_once(services_plan_moves.hold)
+
+
+def _let_go_at_once(lock: Callable[..., Any]) -> Callable[..., Any]:
+    """A row's lock, in a transaction of its own: nobody is refused it, and nobody holds it."""
+
+    def locked(key: str) -> Any:
+        with transaction.atomic():
+            return lock(key)
+
+    return locked
 
 
 def _without_atomic(module: types.ModuleType) -> None:
@@ -251,8 +265,10 @@ def _approved_at_the_end(control: psycopg.Connection[Any]) -> None:
 
 @planted("tenant_unfiltered", "an order of another organisation is found, too (dropped tenant filter)")
 def _tenant_unfiltered(control: psycopg.Connection[Any]) -> None:
-    plain = moves.with_names
-    moves._OWN = types.SimpleNamespace(first=lambda *, order, organization: plain(order))  # type: ignore[assignment]
+    _drop_guards(control)
+    moves._OWN = types.SimpleNamespace(  # type: ignore[assignment]
+        first=lambda *, order, organization: moves.found_with_names(order)
+    )
 
 
 @planted("owner_approves", "the owner of the proposing agent may approve")
@@ -497,10 +513,16 @@ def _renewed_by_anybody(control: psycopg.Connection[Any]) -> None:
 def _sealer_unfenced(control: psycopg.Connection[Any]) -> None:
     leases.hold = lambda *_arguments: True  # type: ignore[assignment]
     leases.take = functools.partial(_taken_by_all)  # type: ignore[assignment]
-    for model in (AuditSeal, StreamEvent):
+    _drop_numbers_own(control, AuditSeal, StreamEvent)
+
+
+def _drop_numbers_own(control: psycopg.Connection[Any], *found: Any) -> None:
+    """The database refuses a number, or an entry's seal, twice: its second guard goes, too."""
+    for model in found:
+        kinds = ["u", "p"] if model is AuditSeal else ["u"]  # a seal's key is its entry
         for (name,) in control.execute(
-            "SELECT conname FROM pg_constraint WHERE contype = 'u' AND conrelid = %s::regclass",
-            [model._meta.db_table],
+            "SELECT conname FROM pg_constraint WHERE contype = ANY(%s) AND conrelid = %s::regclass",
+            [kinds, model._meta.db_table],
         ).fetchall():
             _drop_unique(control, model, name)
 
@@ -521,6 +543,7 @@ def _numbered_twice(control: psycopg.Connection[Any]) -> None:
 
     sealer.Sealer._has_lease = has_lease  # type: ignore[method-assign]
     leases.hold = lambda *_arguments: True  # type: ignore[assignment]
+    _drop_numbers_own(control, AuditSeal, StreamEvent)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from commands.models import (
     Suspension,
 )
 from commands.records.moves import TOLD_UNMOVED
-from kernel.models import Agent, AuditEntry, AuditSeal, StreamEvent
+from kernel.models import Agent, AuditEntry, AuditSeal, Membership, StreamEvent
 from roasts.models import Machine, MachineReading
 
 
@@ -30,7 +30,7 @@ _PROPOSAL, _TRANSITION = Proposal._meta.db_table, ProposalTransition._meta.db_ta
 _EXECUTION, _HALT, _GRANT = Execution._meta.db_table, Halt._meta.db_table, Grant._meta.db_table
 _SUSPENSION, _ALARM, _LEASE = Suspension._meta.db_table, Alarm._meta.db_table, MachineLease._meta.db_table
 _AUDIT, _SEAL, _EVENT = AuditEntry._meta.db_table, AuditSeal._meta.db_table, StreamEvent._meta.db_table
-_APPROVAL = Approval._meta.db_table
+_APPROVAL, _MEMBERSHIP = Approval._meta.db_table, Membership._meta.db_table
 _MACHINE, _AGENT, _READING = Machine._meta.db_table, Agent._meta.db_table, MachineReading._meta.db_table
 
 _BEYOND_HELD = _listed(EXECUTED | {Status.APPROVED})
@@ -109,6 +109,13 @@ INVARIANTS: dict[str, str] = {
     "an order belongs to the organisation of its machine": f"""
         SELECT p.id FROM {_PROPOSAL} p JOIN {_MACHINE} m ON m.id = p.machine_id
          WHERE m.organization_id <> p.organization_id {_HERE}""",
+    "who decides on an order belongs to its organisation": f"""
+        SELECT p.id FROM {_TRANSITION} t JOIN {_PROPOSAL} p ON p.id = t.proposal_id WHERE t.actor_kind = 'person'
+         AND NOT EXISTS (SELECT 1 FROM {_MEMBERSHIP} b WHERE b.organization_id = p.organization_id
+          AND 'usr_' || b.user_id = t.actor_id) {_HERE}
+        UNION ALL SELECT p.id FROM {_APPROVAL} y JOIN {_PROPOSAL} p ON p.id = y.proposal_id WHERE NOT EXISTS
+         (SELECT 1 FROM {_MEMBERSHIP} b WHERE b.organization_id = p.organization_id AND b.user_id = y.user_id)
+         {_HERE}""",
     "seals have no gaps and no doubles": f"""
         SELECT organization_id FROM {_SEAL} GROUP BY organization_id
          HAVING count(*) <> max(sequence) OR count(DISTINCT entry_id) <> count(*)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 from simulation.beginning import DEADLINE_MS
@@ -14,11 +15,18 @@ OWNERS = ("lead", "second")
 OWNERS_SHARE = 0.2
 #: How often an approval names another digest than the order's.
 WRONG_SHARE = 0.15
+#: How often somebody of another organisation tries, with the order's own id.
+STRANGERS_SHARE = 0.15
 
 
 def draw(chance: random.Random) -> list[list[Operation]]:
     """One list of operations per actor."""
-    return [[_one(chance)] for _ in range(3)]
+    actors = [[_one(chance)] for _ in range(3)]
+    aside = copy.copy(chance)  # what is drawn after this stays what it was
+    if aside.random() < STRANGERS_SHARE:
+        verb = aside.choice(("approve", "approve", "reject"))
+        actors[2] = [Operation(verb, {"order": 0, "who": "stranger"})]
+    return actors
 
 
 def _one(chance: random.Random) -> Operation:

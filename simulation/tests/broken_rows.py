@@ -66,6 +66,9 @@ BREAK: dict[str, str] = {
     "an order belongs to the organisation of its machine": (
         "UPDATE {p} SET organization_id = (SELECT id FROM {o} WHERE slug = 'other') WHERE id = {one}"
     ),
+    "who decides on an order belongs to its organisation": (
+        "UPDATE {t} SET actor_kind = 'person', actor_id = 'usr_0' WHERE proposal_id = {one}"
+    ),
     "seals have no gaps and no doubles": "UPDATE {k} SET sequence = sequence + 1000 WHERE sequence > 2",
     "each seal names its predecessor's digest": "UPDATE {k} SET previous_digest = 'x' WHERE sequence = 2",
     "stream numbers have no gaps and no doubles": "UPDATE {v} SET number = number + 1000 WHERE number > 2",
