@@ -494,9 +494,12 @@ class Play:
         return "nothing calls it off"
 
     def _dispatch_verdict(self, order: Order, before: Look, claimed_s: float | None = None) -> oracle.Verdict:
-        """As of its claim: a grant that ran out a moment later was good then."""
+        """As of its claim: a grant that ran out a moment later was good then. What an order of a state has made of
+        the machine since is not held against it."""
         at_s = self.now_s if claimed_s is None else claimed_s
-        look = dataclasses.replace(self.seen, steps=before.steps, at_s=at_s)
+        is_its_own = claimed_s is not None and order.asked.order_type in oracle.STATE_ORDERS
+        state = before.state if is_its_own else self.seen.state
+        look = dataclasses.replace(self.seen, steps=before.steps, at_s=at_s, state=state)
         return self.model.judge(self.who(order.proposer), order.asked, look, at_s, dispatched=order,
                                 place=self._place(order, before.at_s))  # fmt: skip
 
