@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 from django.db.models import QuerySet
+from django.db.transaction import TransactionManagementError
 
 from kernel import clock
-from kernel.models import Agent, ApiKey, Organization
+from kernel.models import Agent, ApiKey, Membership, Organization, StreamEvent
 from kernel.prepared import Prepared, PreparedObjects, update
 
 
@@ -105,3 +107,55 @@ def test_a_guarded_update_writes_only_where_the_row_stands_as_said(organization:
     assert ApiKey.objects.get(pk=key.pk).digest == "p4"
     assert update(ApiKey, key.pk, {"digest": "new"}, where={"prefix": "p4"}) == 1
     assert [ApiKey.objects.get(pk=each.pk).digest for each in (key, other)] == ["new", "p5"]
+
+
+def _of_holder(user: int, organization: str) -> QuerySet[Membership]:
+    return Membership.objects.filter(user_id=user, organization_id=organization).order_by("role")
+
+
+@pytest.mark.django_db
+def test_a_whole_number_is_a_parameter_too(organization: Organization) -> None:
+    people = [User.objects.create(username=name) for name in ("one", "two")]
+    for person, role in ((people[0], "lead"), (people[0], "judge"), (people[1], "viewer")):
+        Membership.objects.create(organization=organization, user=person, role=role)
+    prepared = PreparedObjects(_of_holder, "user", "organization", numbers=["user"])
+    for key in (*(person.pk for person in people), 2**31 - 1, 0, -1):
+        expected = list(_of_holder(key, organization.pk))
+        assert prepared.rows(user=key, organization=organization.pk) == expected
+    assert len(prepared.rows(user=people[0].pk, organization=organization.pk)) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_are_locked_inside_a_transaction_and_nowhere_else(organization: Organization) -> None:
+    locked = Prepared(
+        lambda key: Organization.objects.select_for_update().filter(pk=key).order_by().values_list("slug"), "key"
+    )
+    with transaction.atomic():
+        assert locked.rows(key=organization.pk) == [(organization.slug,)]
+    if connection.features.has_select_for_update:
+        with pytest.raises(TransactionManagementError):
+            locked.rows(key=organization.pk)
+    else:
+        assert locked.rows(key=organization.pk) == [(organization.slug,)]
+
+
+@pytest.mark.django_db
+def test_an_update_is_guarded_by_what_fields_hold_and_by_what_they_do_not(
+    organization: Organization, agent: Agent
+) -> None:
+    now = clock.now()
+    key = _key(organization, agent, "p1", expires_at=now)
+    for where, is_met in (
+        ({"expires_at": None}, False), ({"expires_at": now}, True), ({"revoked_at": None}, True),
+        ({"expires_at": now, "prefix": "p2"}, False), ({"agent_id": agent.pk, "digest": "p1"}, True), ({}, True),
+    ):  # fmt: skip
+        assert update(ApiKey, key.pk, {"scopes": ["read"]}, where=where) == int(is_met), where
+    owner = User.objects.create(username="owner")
+    assert update(Agent, agent.pk, {"owner": owner}, where={"is_active": True}) == 1
+    assert update(Agent, agent.pk, {"owner_id": None}, where={"owner": owner.pk, "is_active": False}) == 0
+    agent.refresh_from_db()
+    assert agent.owner == owner
+    event = StreamEvent.objects.create(organization=organization, kind="k", subject_id="s", payload={}, at=now)
+    assert update(StreamEvent, event.pk, {"number": 2**40}, where={"number": None}) == 1
+    assert update(StreamEvent, event.pk, {"number": 7}, where={"number": 2**40 + 1}) == 0
+    assert update(StreamEvent, event.pk, {"number": 7}, where={"number": 2**40}) == 1
