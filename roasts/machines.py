@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from drivers.port import DriverError
-from drivers.registry import KINDS, make_driver
+from drivers.registry import KINDS, BadOption, make_driver
 from kernel import audit, live
 from kernel.errors import Forbidden
 from kernel.principals import Principal
@@ -59,8 +59,10 @@ def check_driver(kind: str, options: dict[str, Any]) -> str | None:
     """Why no driver can be made of this, for a person, in their language; None where one can. Opens nothing."""
     try:
         make_driver(kind, options)
+    except BadOption as error:
+        return option_words.fault_words(error.message_words, error.how_to_fix_words, meant=error.meant, gaps=error.gaps)
     except DriverError as error:
-        return option_words.fault_words(error)
+        return option_words.as_sentences(error.message, error.how_to_fix)
     return None
 
 

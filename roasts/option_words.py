@@ -3,12 +3,12 @@ as sentences with gaps (`drivers.registry.BadOption`), and here the same sentenc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
 
-from drivers.port import DriverError
-from drivers.registry import DID_YOU_MEAN, BadOption
-
+DID_YOU_MEAN = _("; did you mean {meant}?")
 #: Every sentence of a `BadOption` (a test finds them in the drivers' source).
 SENTENCES = (
     _("{kind} has no option {name}"),
@@ -34,20 +34,17 @@ SENTENCES = (
     _("With CHAN;{chan}: {known}."),
     _("Four digits 0–4, as in CHAN;1200."),
     _("A list of names, as in the table of docs/line-protocols.md."),
-    _("; did you mean {meant}?"),
+    DID_YOU_MEAN,
 )
 
 
-def fault_words(error: DriverError) -> str:
-    """What is wrong and what would be right, as one or two sentences for a person."""
-    if not isinstance(error, BadOption):
-        return _ended(error.message, error.how_to_fix)
-    message = gettext(error.message_words).format(**error.gaps)
-    message += gettext(DID_YOU_MEAN).format(meant=repr(error.meant)) if error.meant else ""
+def fault_words(message: str, how_to_fix: str, *, meant: str, gaps: Mapping[str, str]) -> str:
+    """What is wrong and what would be right, of a `BadOption`'s parts, as one or two sentences."""
+    said = gettext(message).format(**gaps) + (gettext(DID_YOU_MEAN).format(meant=repr(meant)) if meant else "")
     # The empty text is the catalog's own heading.
-    return _ended(message, gettext(error.how_to_fix_words).format(**error.gaps) if error.how_to_fix_words else "")
+    return as_sentences(said, gettext(how_to_fix).format(**gaps) if how_to_fix else "")
 
 
-def _ended(message: str, how_to_fix: str) -> str:
-    """Both as whole sentences."""
+def as_sentences(message: str, how_to_fix: str) -> str:
+    """Both, each with its end."""
     return f"{message}{'' if message.endswith('?') else '.'} {how_to_fix}".strip()

@@ -10,7 +10,6 @@ import pytest
 
 import drivers
 from drivers import registry
-from drivers.port import DriverError
 from roasts import machines, option_words
 
 
@@ -30,11 +29,11 @@ def sentences_of(source: str) -> set[str]:
     """What the source's `BadOption`s say: literally, or by a name."""
     tree = ast.parse(source)
     names = [*assigned(tree), *((name, text) for name, text in vars(registry).items() if isinstance(text, str))]
-    found = set()
+    found: set[str] = set()
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "BadOption":
             for each in call.args:
-                said = {each.value} if isinstance(each, ast.Constant) else set()
+                said = {str(each.value)} if isinstance(each, ast.Constant) else set()
                 said |= {text for name, text in names if isinstance(each, ast.Name) and name == each.id}
                 assert said, f"line {each.lineno}: the words are put together, and no catalog can know them"
                 found |= said
@@ -60,4 +59,4 @@ def test_a_fault_is_said_in_whole_sentences(kind: str, options: dict[str, object
 
 
 def test_another_fault_of_a_driver_is_said_as_it_is() -> None:
-    assert option_words.fault_words(DriverError("it burns", "Run.")) == "it burns. Run."
+    assert option_words.as_sentences("it burns", "Run.") == "it burns. Run."
