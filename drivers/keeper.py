@@ -44,7 +44,7 @@ from drivers.port import (
 )
 from drivers.registry import make_driver
 from drivers.wire_json import order_kind, order_to_json, receipt_from_json, receipt_to_json, time_to_json
-from kernel import clock, ids, priority
+from kernel import clock, garbage, ids, priority
 from kernel.log_lines import JsonFormatter
 
 log = logging.getLogger("drivers.keeper")
@@ -513,6 +513,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: closing.set())
     priority.go_first()
+    garbage.settle()
     try:
         serve(keeper_config.read(options.config), closing)
     except Busy as error:

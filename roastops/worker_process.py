@@ -10,7 +10,7 @@ from celery import signals
 from django.conf import settings
 from django.db import close_old_connections
 
-from kernel import draining, log_files, metrics
+from kernel import draining, garbage, log_files, metrics
 from kernel.sealer import SealerThread
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ def _seal_beside(**_kwargs: Any) -> None:
 
     @signals.worker_ready.connect(weak=False)
     def _start(**_more: Any) -> None:
+        garbage.settle()
         sealer = SealerThread()
         sealer.start()
         _sealers.append(sealer)

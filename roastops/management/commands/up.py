@@ -24,7 +24,7 @@ from django.db import connection
 
 from drivers.virtual import playing
 from drivers.virtual.replay import UnreadableLog, expected_rows
-from kernel import clock, draining, log_files, priority, request_gate
+from kernel import clock, draining, garbage, log_files, priority, request_gate
 from kernel.sealer import SealerThread
 from roastops import preparation
 from roastops.bounded_http import BoundedHttp
@@ -260,6 +260,8 @@ class House:
         self.server = Server(config)
         if self.leaving.is_set():
             return
+        config.load()
+        garbage.settle()
         threading.Thread(target=self._announce, args=(logins,), name="announce", daemon=True).start()
         threading.Thread(target=self._guard, name="guard", daemon=True).start()
         self.server.run(sockets=[door])
