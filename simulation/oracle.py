@@ -116,7 +116,7 @@ class Model:
         return [order for order in self.orders.values() if order.status in statuses]
 
     def is_attended(self, now_s: float) -> bool:
-        return self.attended_s is not None and now_s - self.attended_s <= ATTENDED_S
+        return self.attended_s is not None and _since(self.attended_s, now_s) <= ATTENDED_S
 
     # -- the governor, once more --
 
@@ -230,7 +230,7 @@ class Model:
     def _machine_says(self, who: Person, asked: Asked, look: Look, now_s: float, move: _Move) -> Iterator[str]:
         if look.link != "up":
             yield "link_down"
-        if now_s - look.at_s > (1.0 if move.is_heat_up else 3.0):
+        if _since(look.at_s, now_s) > (1.0 if move.is_heat_up else 3.0):
             yield "stale_reading"
         if move.control and move.start is None:
             yield "reading_unknown"

@@ -204,7 +204,7 @@ class Stage(RuleBasedStateMachine):
         if expected.status == 200:
             expected = Expected(201)
         until = None if lasts_s is None else clock.now() + dt.timedelta(seconds=lasts_s)
-        expires_s = None if lasts_s is None else play.now_s + lasts_s
+        expires_s = None if lasts_s is None else round(play.now_s + lasts_s, 6)  # whole microseconds, as `until`
         body = {
             "machine_id": play.house.names.machine_id, "agent_id": play.house.names.agents[agent], "level": level,
             "order_types": types, "reason": "simulated", "expires_at": until.isoformat() if until else None,

@@ -11,14 +11,18 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from simulation import house_people, invariants, oracle, oracle_breakers, oracle_ways_back
+from drivers.virtual.firmware import TICKS_PER_S
+from simulation import invariants, oracle, oracle_breakers, oracle_ways_back
 from simulation.house import Answer, House
 from simulation.oracle import Asked, Expected, Look, Model, Order, Person, Place
+from simulation.rules import known
 from simulation.sometimes import Sometimes
 
 STEP_S = 0.4  # one turn of the house
 SETTLE_MAX = 10  # turns until an approved order must have gone to the wire
 SWEEP_LATE_S = 4.0
+#: So long after a change of state the firmware sets fan and drum by itself.
+OWN_WITHIN_S = 1.0
 DOUBT_S = 14.0  # an order is over 9.5 s after its claim; then a fresh reading settles it
 QUIET_AFTER_S = 3.0
 #: What a body on the wire may come to when somebody meddles with wire, machine or process.
@@ -41,22 +45,6 @@ class Act:
     happened: Callable[[], bool] = lambda: False
 
 
-def people() -> dict[str, Person]:
-    """The house's people and agents as the model knows them."""
-    known = {
-        name: Person(name, place, frozenset(role.value for role in roles))
-        for name, (place, roles) in house_people.PEOPLE.items()
-    }
-    return known | {
-        name: Person(name, place, owner=owner, is_agent=True)
-        for name, (place, owner) in house_people.AGENTS.items()
-    }
-
-
-def limits() -> dict[str, oracle.Limit]:
-    return {control: oracle.Limit(*numbers) for control, numbers in house_people.LIMITS.items()}
-
-
 class Play:
     """See the module. ``sometimes`` counts over all examples of a run."""
 
@@ -64,7 +52,7 @@ class Play:
         self.house = house
         self.sometimes = sometimes
         house.reset(seed)
-        self.model = Model(people(), limits())
+        self.model = Model(known.people(), known.limits())
         self.watch = invariants.Watch(house, sometimes)
         self.is_disturbed = False  # in this step wire, machine or process was meddled with
         self.was_disturbed_at_s = float("-inf")
@@ -80,7 +68,7 @@ class Play:
 
     @property
     def now_s(self) -> float:
-        return self.house.clock.elapsed_ms / 1000
+        return round(self.house.clock.elapsed_ms / 1000, 6)
 
     @property
     def machine_path(self) -> str:
@@ -249,8 +237,8 @@ class Play:
             row["id"], who.name, asked, oracle.CONTROL_OF.get(asked.order_type, ""), target, status, now_s,
             row["expires_s"], look, verdict.refusals, row["digest"], verdict.needed, is_by_agent=who.is_agent,
             rate=row["seen_rate"], roast=look.is_in_roast, adopted_from=adopted.order_id if adopted else "",
-            runs_s=now_s + oracle.VETO_WINDOW_S if verdict.decision == "VETO" else None, decision=verdict.decision,
-            plan=plan_id,
+            runs_s=round(now_s + oracle.VETO_WINDOW_S, 6) if verdict.decision == "VETO" else None,
+            decision=verdict.decision, plan=plan_id,
         )  # fmt: skip
         if status in ("APPROVED", "REJECTED"):
             order.decided_s = now_s
@@ -524,10 +512,18 @@ class Play:
             return "nobody called it off"
         if not order.control:
             return "" if new == "COMPLETED" else "nothing hindered it"
+        if row["outcome_code"] == "contradicted" and self._has_changed_state(order):
+            return ""  # read back, and then the firmware went on to its next state, which sets controls by itself
         if new != "COMPLETED":
             return "nothing hindered it"
         reads = self._read_after(order, row)
         return "" if reads == order.target else f"{order.control} reads {reads}, not {order.target}"
+
+    def _has_changed_state(self, order: Order) -> bool:
+        """Whether the machine itself changed its state, and set its controls OWN_WITHIN_S later, since the claim."""
+        claimed_s = self.watch.claimed_s(order.order_id)
+        in_state_s = self.house.machine.firmware.state_ticks / TICKS_PER_S
+        return claimed_s is not None and in_state_s <= self.now_s - claimed_s + OWN_WITHIN_S
 
     def _read_after(self, order: Order, row: dict[str, Any]) -> int | None:
         """Where its control stood when it was done: it stands there still."""
