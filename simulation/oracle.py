@@ -413,6 +413,10 @@ class Model:
         is_own = who.is_agent and order.proposer == who.name
         if not who.may_operate and not is_own:
             return Expected(403, "not_allowed")
+        if order.status in ON_WIRE:  # a person asks that no further step leaves; what is in doubt is resolved instead
+            if not who.may_operate:
+                return Expected(403, "not_allowed")
+            return Expected(409, "in_doubt") if order.status == "IN_DOUBT" else Expected(200)
         if order.status not in BEFORE_WIRE or (is_own and order.status != "PENDING_APPROVAL"):
             return Expected(409, "not_abortable")
         return Expected(200)

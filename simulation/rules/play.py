@@ -302,7 +302,7 @@ class Play:
         expected = self.model.abort(self.who(name), order)
         return Act(
             "abort", expected, lambda: self.house.post(name, self.path(order, "abort")),
-            lambda _: self._moved(order, "ABORTED"),
+            lambda _: None if order.status in oracle.ON_WIRE else self._moved(order, "ABORTED"),
             lambda: self.watch.status_of(order.order_id) == "ABORTED" and order.status != "ABORTED",
         )  # fmt: skip
 
