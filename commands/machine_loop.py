@@ -32,6 +32,7 @@ from kernel.log_lines import add_log_ids
 from kernel.prepared import Prepared, PreparedObjects
 from roasts import services as roast_services
 from roasts.models import Machine, MachineReading
+from roasts.recording import services_planned
 from roasts.recording.backlog import Backlog
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class MachineLoop:
             self.backlog.done()
         roast_id, recording = roast_services.resume_state(self.machine.pk)
         ((connection_id, filed_sequence),) = _READING.rows(machine=self.machine.pk)
-        return Resume(roast_id, recording, connection_id, filed_sequence)
+        planned = services_planned.planned_batch(self.machine.pk)
+        return Resume(roast_id, recording, connection_id, filed_sequence, planned)
 
     def run(self, is_leaving: Callable[[], bool]) -> str:
         """Tend until told to go; says why it ended. Hands the lease over in order where it can."""

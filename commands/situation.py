@@ -47,10 +47,10 @@ from kernel import live, prepared
 from kernel.models import Membership
 from kernel.prepared import Prepared, utc
 from kernel.principals import ROLES_FOR, Principal
-from roasts.models import ControlLimit, EventKind, Machine, RoastEvent, RoastStatus
+from roasts.models import OPEN as OPEN_ROAST
+from roasts.models import ControlLimit, EventKind, Machine, RoastEvent
 
 CONTROLS = ("heater", "fan", "drum")
-CLOSED = (RoastStatus.FINISHED.value, RoastStatus.ABORTED.value)  # as Roast.objects.open() has it
 MAX_UNSETTLED, MAX_HALTS = 50, 10
 DAY = dt.timedelta(hours=24)
 
@@ -206,7 +206,7 @@ _ORDER = Prepared(
         _machines(machine)
         .annotate(
             envelope=FilteredRelation("limits", condition=Q(limits__control=control)),
-            open_roast=FilteredRelation("roasts", condition=~Q(roasts__status__in=CLOSED)),
+            open_roast=FilteredRelation("roasts", condition=Q(roasts__status__in=OPEN_ROAST)),
             trust=FilteredRelation("grants", condition=Q(grants__agent=agent, grants__revoked_at__isnull=True)),
             has_cracked=Exists(
                 RoastEvent.objects.filter(

@@ -87,7 +87,7 @@ def reset() -> str | None:
     with append_only.lifted("demo_reset"), transaction.atomic():
         user_ids = list(organization.memberships.values_list("user_id", flat=True))
         for model, lookup in ROWS.items():
-            rows = model._default_manager.filter(**{lookup: organization.pk})
+            rows = model._base_manager.filter(**{lookup: organization.pk})
             rows._raw_delete(rows.db)
         kernel.IdempotencyRecord.objects.all().delete()
         leavers = User.objects.filter(pk__in=user_ids, username__in=demo.PEOPLE, memberships__isnull=True)

@@ -147,14 +147,34 @@ class RoastSource(models.TextChoices):
     IMPORTED = "imported"  # from a file
 
 
+#: Not in the drum yet: what somebody means to roast next. No roast to anybody who does not ask for it by name.
+PLANNED = (RoastStatus.PLANNED.value, RoastStatus.PREHEATING.value)
+#: In the drum: a roast that may still get samples.
+OPEN = (RoastStatus.CHARGED.value, RoastStatus.ROASTING.value, RoastStatus.COOLING.value)
+
+
 class RoastQuerySet(TenantQuerySet):
     def open(self):
         """Roasts that may still get samples."""
-        return self.exclude(status__in=[RoastStatus.FINISHED.value, RoastStatus.ABORTED.value])
+        return self.filter(status__in=OPEN)
+
+    def planned(self):
+        """Batches that are not in the drum yet: at most one of a machine."""
+        return self.filter(status__in=PLANNED)
+
+
+class BegunRoasts(models.Manager.from_queryset(RoastQuerySet)):  # type: ignore[misc]
+    """Roasts whose beans went in: the planned are left out, so that nothing counts, lists or goes on with them."""
+
+    def get_queryset(self):
+        return super().get_queryset().exclude(status__in=PLANNED)
 
 
 class Roast(models.Model):
-    """One batch in one drum. `device_start_ms` is the device time of elapsed 0 (the charge)."""
+    """One batch in one drum. `device_start_ms` is the device time of elapsed 0 (the charge).
+
+    Of a planned one `started_at` is when it was planned, and `device_start_ms` 0: it has not begun.
+    """
 
     id = models.CharField(primary_key=True, max_length=40, default=roast_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="roasts")
@@ -198,15 +218,18 @@ class Roast(models.Model):
     development_ratio = models.FloatField(null=True, blank=True)  # DTR, 0..1
     drop_bean_temp_c = models.FloatField(null=True, blank=True)
 
-    objects = RoastQuerySet.as_manager()
+    objects = BegunRoasts()
+    #: The planned, too.
+    with_planned = RoastQuerySet.as_manager()
 
     class Meta:
         ordering = ["-started_at", "-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["machine"],
-                condition=~Q(status__in=["finished", "aborted"]),
-                name="one_open_roast_per_machine",
+                fields=["machine"], condition=Q(status__in=OPEN), name="one_open_roast_per_machine"
+            ),
+            models.UniqueConstraint(
+                fields=["machine"], condition=Q(status__in=PLANNED), name="one_planned_roast_per_machine"
             ),
             models.UniqueConstraint(
                 fields=["organization", "source_digest"], condition=~Q(source_digest=""), name="roast_imported_once"

@@ -141,24 +141,50 @@ def _file_one(machine: Machine, filing: Filing, *, now: dt.datetime) -> None:
 def open_roast(
     machine: Machine, decision: recorder.OpenRoast, *, roast_id: str, connection_id: str, now: dt.datetime
 ) -> Roast:
-    """Open the roast under the id the loop gave it; one left open by a lost loop is aborted first."""
+    """Open the roast under the id the loop gave it; one left open by a lost loop is aborted first.
+
+    The id of the planned batch makes that one the open roast, with what was said of it. Where the plan was withdrawn
+    in that very moment, the roast begins with nothing said.
+    """
     existing = Roast.objects.filter(pk=roast_id).first()
     if existing is not None:
-        return existing
+        return _begun_by_both(existing, decision, connection_id)
     for left_open in Roast.objects.open().filter(machine=machine):
         close_roast(machine, left_open.pk, status=RoastStatus.ABORTED.value, ended_at=decision.at, now=now)
-    roast = Roast.objects.create(
-        id=roast_id,
-        organization_id=machine.organization_id,
-        machine=machine,
-        status=RoastStatus.CHARGED.value,
-        started_at=decision.at,
-        device_start_ms=decision.device_start_ms,
-        connection_id=connection_id,
-        profile_version_id=followed_profile(machine.pk),
-    )
+    begun: dict[str, Any] = {
+        "status": RoastStatus.CHARGED.value,
+        "started_at": decision.at,
+        "device_start_ms": decision.device_start_ms,
+        "connection_id": connection_id,
+    }
+    if Roast.with_planned.planned().filter(pk=roast_id, machine=machine).update(**begun):
+        roast = Roast.objects.get(pk=roast_id)
+        if roast.profile_version_id is None:
+            roast.profile_version_id = followed_profile(machine.pk)
+            roast.save(update_fields=["profile_version"])
+    else:
+        roast = Roast.objects.create(
+            id=roast_id,
+            organization_id=machine.organization_id,
+            machine=machine,
+            profile_version_id=followed_profile(machine.pk),
+            **begun,
+        )
     payload = {"status": roast.status, "is_late": decision.is_late, "is_spurious": decision.is_spurious}
     _tell(machine, "roast_opened", "roast", roast.pk, payload, now=now)
+    return roast
+
+
+def _begun_by_both(roast: Roast, decision: recorder.OpenRoast, connection_id: str) -> Roast:
+    """A person and the loop opened the same planned batch: what the loop files is told from its own begin.
+
+    Filed again (a crash between commit and journal), it changes nothing.
+    """
+    is_other = roast.status == RoastStatus.CHARGED.value and roast.device_start_ms != decision.device_start_ms
+    if is_other and not roast.samples.exists():
+        roast.started_at, roast.device_start_ms = decision.at, decision.device_start_ms
+        roast.connection_id = connection_id
+        roast.save(update_fields=["started_at", "device_start_ms", "connection_id"])
     return roast
 
 

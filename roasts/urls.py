@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from roasts.api import library, outlook, profiles, roasts
+from roasts.api import library, outlook, planned, profiles, roasts
 from roasts.files import api as api_files
 
 urlpatterns = [
-    path("roasts", roasts.RoastList.as_view(), name="roasts"),
+    path("roasts", planned.RoastsAndPlans.as_view(), name="roasts"),
     path("roasts/<str:roast_id>", roasts.RoastDetail.as_view(), name="roast"),
+    path("roasts/<str:roast_id>/withdraw", planned.RoastWithdrawal.as_view(), name="roast-withdraw"),
     path("roasts/<str:roast_id>/samples", roasts.RoastSamples.as_view(), name="roast-samples"),
     path("roasts/<str:roast_id>/events", roasts.RoastEvents.as_view(), name="roast-events"),
     path("roasts/<str:roast_id>/golden", outlook.RoastGolden.as_view(), name="roast-golden"),

@@ -8,7 +8,8 @@ from pathlib import Path
 from django.db import connection
 
 from commands.models import BreakerTrip, Execution, Grant, Halt, Proposal
-from roasts.models import EventKind, Roast, RoastEvent, RoastStatus
+from roasts.models import OPEN as OPEN_ROAST
+from roasts.models import EventKind, Roast, RoastEvent
 from simulation.house_store import Store
 
 _MOST = 3
@@ -22,9 +23,10 @@ _ANY_INCIDENT = (
 
 
 _EVENTS, _ROASTS = f'"{RoastEvent._meta.db_table}"', f'"{Roast._meta.db_table}"'
+_IN_DRUM = ", ".join(f"'{status}'" for status in OPEN_ROAST)
 _ANY_CRACK = (
     f"SELECT EXISTS (SELECT 1 FROM {_EVENTS} e JOIN {_ROASTS} r ON r.id = e.roast_id "
-    f"WHERE r.machine_id = %s AND r.status NOT IN ('{RoastStatus.FINISHED.value}', '{RoastStatus.ABORTED.value}') "
+    f"WHERE r.machine_id = %s AND r.status IN ({_IN_DRUM}) "
     f"AND e.kind = '{EventKind.FIRST_CRACK_START.value}' AND e.withdrawn_at IS NULL)"
 )
 

@@ -43,6 +43,7 @@ from roasts.inference import Expectation
 from roasts.recording import recorder, recorder_acts
 from roasts.recording.backlog import Backlog
 from roasts.recording.filing import Filing
+from roasts.recording.planned import PlannedBatch
 from roasts.recording.recorder import RecorderState
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Resume:
     recording: RecorderState | None = None
     boot_id: str = ""
     sequence: int = 0
+    planned: PlannedBatch | None = None
 
 
 class KeeperSide:
@@ -104,6 +106,7 @@ class KeeperSide:
         self._expected: deque[Expectation] = deque(maxlen=1)  # from the store's side: the newest counts
         self._by_people: deque[ByPerson] = deque()  # from the store's side, in order
         self._vouched: dict[str, Any] | None = None  # from the store's side
+        self._planned = resume.planned  # from the store's side: the next batch
         self._known_roasts: deque[str] = deque([resume.roast_id], maxlen=KNOWN_ROASTS)
         self._silence_at_s = 0.0
         self._interlocks = InterlockState()
@@ -224,6 +227,10 @@ class KeeperSide:
     def expect(self, expectation: Expectation) -> None:
         """What earlier roasts lead us to expect; called from the store's side, used with the next reading."""
         self._expected.append(expectation)
+
+    def plan(self, planned: PlannedBatch | None) -> None:
+        """What is planned to go in next; called from the store's side, used when a roast opens."""
+        self._planned = planned
 
     def vouch(self, identity: dict[str, Any]) -> None:
         """This identity was compared with the machine that was commissioned; called from the store's side."""
@@ -347,7 +354,7 @@ class KeeperSide:
     def _keep(self, decision: recorder.Decision, reading: Reading) -> None:
         """Queue one decision for the store, under the roast it belongs to."""
         if isinstance(decision, recorder.OpenRoast):
-            self.view = replace(self.view, roast_id=ids.new("rst"))
+            self.view = replace(self.view, roast_id=self._name_roast(decision))
             self._known_roasts.append(self.view.roast_id)
             self._tell(ClearAlarm(interlocks.ROAST_BROKEN_OFF.code, clock.now()))
         self._backlog.put(Filing(self.view.roast_id, self.view.boot_id, reading.sequence, decision))
@@ -358,6 +365,13 @@ class KeeperSide:
             if decision.status == "aborted" and reading.state is not MachineState.UNKNOWN:
                 self._tell(RaiseAlarm(interlocks.ROAST_BROKEN_OFF, clock.now()))
             self.view = replace(self.view, roast_id="")
+
+    def _name_roast(self, opening: recorder.OpenRoast) -> str:
+        """The planned batch's id, where we know of one that was planned before this charge; else a new one."""
+        planned = self._planned
+        if planned is None or planned.roast_id in self._known_roasts or not planned.is_for(opening.at):
+            return ids.new("rst")
+        return planned.roast_id
 
     def _beat(self) -> None:
         """Tell the keeper that somebody decides; learn at once when another loop took over."""

@@ -42,8 +42,10 @@ from drivers.port import MachineState, Reading
 from kernel import clock, ids
 from roasts import services as roast_services
 from roasts.events import crack_store
-from roasts.models import Machine, Roast
+from roasts.models import OPEN, Machine, MachineReading, Roast
+from roasts.recording import services_planned
 from roasts.recording.backlog import Backlog
+from roasts.recording.planned import HEATING_UP
 from roasts.services import FiledUpTo, LinkState
 from roasts.store import summaries
 
@@ -64,7 +66,7 @@ COLD_BEANS_C = 60.0
 #: Samples alone wait so long to be filed together; what a roast turns on (its begin, a mark, its end) does not.
 FILE_EVERY_S = 0.5
 
-OPEN = ~Q(status__in=list(summaries.CLOSED))
+IN_DRUM = Q(status__in=OPEN)
 
 
 class LeaseLost(Exception):
@@ -254,6 +256,14 @@ class StoreSide:
         self._bounds = found.bounds
         logger.info("%s has new limits: %s", self.machine.pk, dict(zip(waiting.BOUNDS, found.bounds, strict=True)))
 
+    def _look_ahead(self, found: AtMachine | None, now: dt.datetime) -> None:
+        """The keeper's side names the roast it opens after the planned batch; that preheats once the machine does."""
+        planned, view = found.planned if found is not None else None, self._keeper_side.view
+        self._keeper_side.plan(planned)
+        is_cold = view.reading is None or view.reading.state not in HEATING_UP
+        if planned is not None and not planned.is_preheating and not is_cold and view.link == MachineReading.Link.UP:
+            services_planned.heat_up(self.machine.pk, now=now)
+
     # --- halts ---
 
     def _void_held(self, now: dt.datetime) -> None:
@@ -268,7 +278,7 @@ class StoreSide:
         if view.reading is None or view.reading.state is not MachineState.UNKNOWN:
             return
         mine = Q(pk=view.roast_id) if view.roast_id else Q(pk__in=())
-        found = Roast.objects.filter(mine | OPEN, machine=self.machine)
+        found = Roast.objects.filter(mine | IN_DRUM, machine=self.machine)
         rows = {roast.pk: roast for roast in found.only("status", "device_start_ms", "connection_id", "started_at")}
         ours = rows.pop(view.roast_id, None)
         if ours is not None and ours.status in summaries.CLOSED:
@@ -284,6 +294,7 @@ class StoreSide:
         view = self._keeper_side.view  # before the store is asked: a latch that we see may have its halt there
         found = waiting.at_machine(self.machine.pk)
         self._watch_envelope(found)
+        self._look_ahead(found, now)
         if found is not None and found.has_held_orders:
             self._void_held(now)
             services.release_due(machine_id=self.machine.pk, now=now)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, FilteredRelation, OuterRef, Q
 
 from commands.models import Halt, Proposal, Status
 from kernel.prepared import Prepared, PreparedObjects
-from roasts.models import Machine
+from roasts.models import PLANNED, Machine, RoastStatus
+from roasts.recording.planned import PlannedBatch
 
 #: The bounds of a machine that its loop and keeper make safe by.
 BOUNDS = (
@@ -35,11 +36,18 @@ _MACHINE = Prepared(
     lambda machine: (
         Machine.objects.filter(pk=machine)
         .order_by()
-        .annotate(has_held=Exists(_HELD), is_halted=Exists(_HALTS))
-        .values_list("is_archived", "is_remote", "has_held", "is_halted", *BOUNDS)
+        .annotate(
+            has_held=Exists(_HELD),
+            is_halted=Exists(_HALTS),
+            planned=FilteredRelation("roasts", condition=Q(roasts__status__in=PLANNED)),  # at most one
+        )
+        .values_list(
+            "is_archived", "is_remote", "has_held", "is_halted",
+            "planned__id", "planned__started_at", "planned__status", *BOUNDS,
+        )
     ),
     "machine",
-)
+)  # fmt: skip
 
 
 _OPEN_HALTS = PreparedObjects(
@@ -61,6 +69,7 @@ class AtMachine:
     has_held_orders: bool
     is_halted: bool
     bounds: tuple[float | None, ...]
+    planned: PlannedBatch | None = None
 
 
 def orders_to_carry_out(machine_id: str) -> frozenset[str]:
@@ -73,5 +82,7 @@ def at_machine(machine_id: str) -> AtMachine | None:
     row = _MACHINE.first(machine=machine_id)
     if row is None:
         return None
-    is_archived, is_remote, has_held, is_halted, *bounds = row
-    return AtMachine(not is_archived and not is_remote, bool(has_held), bool(is_halted), tuple(bounds))
+    is_archived, is_remote, has_held, is_halted, planned_id, planned_at, planned_status, *bounds = row
+    is_preheating = planned_status == RoastStatus.PREHEATING.value
+    planned = None if planned_id is None else PlannedBatch(planned_id, planned_at, is_preheating)
+    return AtMachine(not is_archived and not is_remote, bool(has_held), bool(is_halted), tuple(bounds), planned)

@@ -372,7 +372,7 @@ class RoastCorrections(Endpoint):
         responses={200: DescriptionSerializer, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, roast_id: str) -> Response:
-        return tagged(request, render_description(roast_or_404(request, roast_id)))
+        return tagged(request, render_description(roast_or_404(request, roast_id, or_planned=True)))
 
     @extend_schema(
         operation_id="correct_roast",
@@ -384,10 +384,9 @@ class RoastCorrections(Endpoint):
     @idempotent
     def post(self, request: Request, roast_id: str) -> Response:
         principal = require(request, "operate")
-        roast = roast_or_404(request, roast_id)
+        roast = roast_or_404(request, roast_id, or_planned=True)
         changes = dict(read_body(DescriptionBody, request))
         reason = changes.pop("reason").strip()
         require_match(request, render_description(roast))
         services_library.describe_roast(principal, roast, changes=changes, reason=reason, now=clock.now())
-        roast.refresh_from_db()
-        return Response(render_description(roast))
+        return Response(render_description(roast_or_404(request, roast_id, or_planned=True)))

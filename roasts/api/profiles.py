@@ -262,7 +262,7 @@ class MachineProfile(Endpoint):
         if machine is None:
             raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
         version = version_or_none(principal, read_body(FollowBody, request)["version_id"])
-        _check_sensor(version, machine.pk)
+        check_sensor(version, machine.pk)
         services_library.follow_profile(principal, machine, version, now=clock.now())
         return Response({"machine_id": machine.pk, "profile_version_id": machine.profile_version_id})
 
@@ -279,15 +279,15 @@ class RoastProfile(Endpoint):
     @idempotent
     def post(self, request: Request, roast_id: str) -> Response:
         principal = require(request, "operate")
-        roast = roast_or_404(request, roast_id)
+        roast = roast_or_404(request, roast_id, or_planned=True)
         body = read_body(FollowBody, request)
         version = version_or_none(principal, body["version_id"])
-        _check_sensor(version, roast.machine_id)
+        check_sensor(version, roast.machine_id)
         services_library.assign_profile(principal, roast, version, reason=body["reason"], now=clock.now())
         return Response({"roast_id": roast.pk, "profile_version_id": version.pk if version else None})
 
 
-def _check_sensor(version: ProfileVersion | None, machine_id: str) -> None:
+def check_sensor(version: ProfileVersion | None, machine_id: str) -> None:
     """A curve is of one machine's probe; one that names no machine of ours (a document from outside) may be tried."""
     machine = version.document.get("sensor", {}).get("machine", "") if version is not None else ""
     if machine.startswith("mch_") and machine != machine_id:

@@ -24,7 +24,7 @@ from kernel.principals import Principal
 from kernel.schema import errors
 from kernel.serializers import StrictSerializer, TextField, WholeField, nearest_hint, read_body, read_filters
 from roasts import services
-from roasts.models import EventKind, Gap, Roast, RoastEvent, RoastStatus
+from roasts.models import PLANNED, EventKind, Gap, Roast, RoastEvent, RoastStatus
 from roasts.store import stored_samples
 
 #: Columns of a sample that may be asked for, in the order they are answered.
@@ -61,7 +61,7 @@ def render_roast(roast: Roast) -> dict[str, Any]:
         "title": roast.title,
         "bean": roast.bean,
         "weight_in_g": roast.weight_in_g,
-        "started_at": render_time(roast.started_at),
+        "started_at": None if roast.status in PLANNED else render_time(roast.started_at),
         "ended_at": render_time(roast.ended_at),
     }
 
@@ -117,7 +117,7 @@ class RoastSerializer(serializers.Serializer):
     title = serializers.CharField(allow_blank=True)
     bean = serializers.CharField(allow_blank=True)
     weight_in_g = serializers.FloatField(allow_null=True)
-    started_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True, help_text="the charge; null while it is only planned")
     ended_at = serializers.DateTimeField(allow_null=True)
 
 
@@ -185,8 +185,10 @@ def roasts_of(principal: Any) -> QuerySet[Roast]:
     return Roast.objects.for_principal(principal)
 
 
-def roast_or_404(request: Request, roast_id: str) -> Roast:
-    roast = roasts_of(principal_of(request)).select_related("organization", "machine").filter(pk=roast_id).first()
+def roast_or_404(request: Request, roast_id: str, *, or_planned: bool = False) -> Roast:
+    """A roast of the principal's organisation; ``or_planned``: one that is only planned will do."""
+    rows = Roast.with_planned.for_principal(principal_of(request)) if or_planned else roasts_of(principal_of(request))
+    roast = rows.select_related("organization", "machine").filter(pk=roast_id).first()
     if roast is None:
         raise NotFound("roast_not_found", "There is no such roast here.", "List them with GET /v1/roasts.")
     return roast
@@ -195,10 +197,17 @@ def roast_or_404(request: Request, roast_id: str) -> Roast:
 class RoastList(Endpoint):
     """`GET /v1/roasts`."""
 
-    @extend_schema(operation_id="list_roasts", parameters=[RoastFilters], responses={200: RoastPageSerializer})
+    @extend_schema(
+        operation_id="list_roasts",
+        description="Planned batches are listed where `status` asks for them.",
+        parameters=[RoastFilters],
+        responses={200: RoastPageSerializer},
+    )
     def get(self, request: Request) -> Response:
         filters = read_filters(RoastFilters, request)
-        rows = roasts_of(principal_of(request))
+        is_of_planned = filters.get("status") in PLANNED
+        principal = principal_of(request)
+        rows = Roast.with_planned.for_principal(principal) if is_of_planned else roasts_of(principal)
         if "machine" in filters:
             rows = rows.filter(machine_id=filters["machine"])
         if "status" in filters:
@@ -219,7 +228,7 @@ class RoastDetail(Endpoint):
         operation_id="get_roast", parameters=READING, responses={200: RoastDetailSerializer, 304: NOT_MODIFIED}
     )
     def get(self, request: Request, roast_id: str) -> Response:
-        return tagged(request, render_roast_detail(roast_or_404(request, roast_id)))
+        return tagged(request, render_roast_detail(roast_or_404(request, roast_id, or_planned=True)))
 
 
 class RoastSamples(Endpoint):

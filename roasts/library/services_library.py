@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 
 from kernel import audit, canonical, live
-from kernel.errors import Conflict, Forbidden, Unprocessable
+from kernel.errors import Conflict, Forbidden, NotFound, Unprocessable
 from kernel.principals import Principal
 from roasts.library import profile as profiles
 from roasts.library.profile import BadProfile, GoodRoast, ProfileDocument, Sensor
@@ -159,9 +159,10 @@ def describe_roast(
     was empty, entering it needs no reason. Unprocessable `reason_needed`, `weights_disagree`.
     """
     with transaction.atomic():
-        locked = (
-            Roast.objects.select_for_update(of=("self",)).select_related("organization", "machine").get(pk=roast.pk)
-        )
+        rows = Roast.with_planned.select_for_update(of=("self",)).select_related("organization", "machine")
+        locked = rows.filter(pk=roast.pk).first()
+        if locked is None:  # a plan that was withdrawn in that very moment
+            raise NotFound("roast_not_found", "There is no such roast here.", "List them with GET /v1/roasts.")
         changed = {name: value for name, value in changes.items() if getattr(locked, name) != value}
         _check_weights(locked, changed)
         if not changed:
@@ -169,7 +170,7 @@ def describe_roast(
         made: list[RoastCorrection] = []
         if locked.status in summaries.CLOSED:
             made = [_correction(principal, locked, name, value, reason, now) for name, value in changed.items()]
-        Roast.objects.filter(pk=locked.pk).update(**changed)
+        Roast.with_planned.filter(pk=locked.pk).update(**changed)
         if locked.status in summaries.CLOSED:
             _count_again(locked.pk, now)
         verb = "roast_corrected" if made else "roast_described"

@@ -16,7 +16,7 @@ from kernel.errors import Conflict, Forbidden
 from kernel.principals import Principal
 from roasts import services
 from roasts.models import EventKind, Machine, MachineReading, Roast, RoastStatus
-from roasts.recording import recorder
+from roasts.recording import recorder, services_planned
 from roasts.telemetry import services as telemetry_services
 
 #: A charge is *now*: a machine that was not read for longer than this has no now.
@@ -36,9 +36,10 @@ def open_by_person(principal: Principal, machine: Machine, *, now: dt.datetime) 
         with transaction.atomic():
             latest = _latest_without_state(machine, now)
             _finish_dropped(principal, machine, ended_at=latest.at or now, now=now)
+            name_roast = services_planned.ids_for(machine.pk, now)
             opening = recorder.OpenRoast(latest.device_ms, latest.at or now, is_late=False, is_spurious=False)
             roast = services.open_roast(
-                machine, opening, roast_id=services.new_roast_id(), connection_id=latest.connection_id, now=now
+                machine, opening, roast_id=name_roast(), connection_id=latest.connection_id, now=now
             )
             payload = {"machine_id": machine.pk, "device_ms": latest.device_ms}
             audit.record(machine.organization, principal, "roast_opened_by_hand", "roast", roast.pk, payload, now=now)

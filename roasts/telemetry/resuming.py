@@ -112,7 +112,7 @@ def _watch_sql() -> tuple[str, str]:
         "WHERE x.roast_id = r.id AND x.elapsed_ms > w.elapsed_ms)::text"
     )
     joined = (
-        f"JOIN {roast} r ON r.machine_id = m.id AND NOT r.status IN ('finished', 'aborted') "
+        f"JOIN {roast} r ON r.machine_id = m.id AND r.status IN ('charged', 'roasting', 'cooling') "
         f"JOIN {watch} w ON w.machine_id = m.id AND w.roast_id = r.id"
     )
     return f"r.id, w.elapsed_ms, w.content, {since}", joined

@@ -32,7 +32,9 @@ from roasts.models import (
     TelemetryPolicy,
     TelemetryStream,
 )
+from roasts.recording import services_planned
 from roasts.recording.filing import Filing
+from roasts.recording.planned import HEATING_UP
 from roasts.recording.recorder import MarkEvent, OpenRoast
 from roasts.services import LinkState
 from roasts.telemetry import admission, late, resuming, rows, signing, stream_state, swift
@@ -130,8 +132,9 @@ def file_envelope(
             kept = _read_anew(incoming) or kept
         if kept is not None and _is_next(kept.admitted, organization_id, envelope):
             verdict = _judged(kept.admitted, incoming)
-            taken = take(kept.state, envelope, kept.admitted.last_sequence, roast_services.new_roast_id)
-            if swift.is_plain(taken, envelope):
+            name_roast = services_planned.ids_for(envelope.machine_id, envelope.at)
+            taken = take(kept.state, envelope, kept.admitted.last_sequence, name_roast)
+            if swift.is_plain(taken, envelope) and not _heats_up(kept.state, taken):
                 filed = _file_swiftly(incoming, kept, taken, verdict)
                 if filed is not None:
                     return filed
@@ -230,17 +233,26 @@ def _file_slowly(incoming: _Incoming, kept: Kept | None, taken: Taken | None = N
         verdict = _judged(admitted, incoming)
         if taken is None or kept is None or not _stands(kept, admitted, resuming.open_roast(admitted.machine_id)):
             state, watched_ms = _state(admitted, kept if taken is None else None)
-            taken = take(state, envelope, admitted.last_sequence, roast_services.new_roast_id)
+            name_roast = services_planned.ids_for(envelope.machine_id, envelope.at)
+            taken = take(state, envelope, admitted.last_sequence, name_roast)
         else:
-            watched_ms = kept.watched_ms
+            state, watched_ms = kept.state, kept.watched_ms
         answer = _write(admitted, incoming, taken, verdict)
+        if _heats_up(state, taken):
+            services_planned.heat_up(admitted.machine_id, now=incoming.received_at)
         if not swift.is_plain(taken, envelope) or resuming.is_due(taken.state, watched_ms):
             watched_ms = resuming.keep_watch(admitted.machine_id, taken.state)
-    if taken.closed_by:
+    if taken.closed_by or any(isinstance(filing.decision, OpenRoast) for filing in taken.acts):
         taken.state = resuming.expecting(admitted.machine_id, taken.state)
     _keep(admitted, incoming, taken, watched_ms)
     _publish(admitted, taken, incoming.received_at)
     return Filed(answer, is_replay=False)
+
+
+def _heats_up(before: StreamState, taken: Taken) -> bool:
+    """Whether the machine begins to heat up with this envelope, for its next batch."""
+    newest = taken.newest
+    return newest is not None and newest.state in HEATING_UP and before.recording.last_state not in HEATING_UP
 
 
 def _keep(admitted: Admission, incoming: _Incoming, taken: Taken, watched_ms: int) -> None:
@@ -478,7 +490,7 @@ def open_by_person(principal: Principal, machine: Machine, *, now: dt.datetime) 
                 "machine_says_itself", "This machine says itself when it roasts.", "Charge it: the roast opens by that."
             )
         at = state.recording.last_at or now
-        taken = open_by_hand(state, at, roast_services.new_roast_id)
+        taken = open_by_hand(state, at, services_planned.ids_for(machine.pk, now))
         filings = [each for each in taken.acts if not isinstance(each.decision, MarkEvent)]
         roast_services.file_decisions(machine, filings, now=now)
         roast = Roast.objects.select_related("organization", "machine").get(pk=taken.state.roast_id)

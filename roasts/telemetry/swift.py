@@ -227,7 +227,7 @@ def _sql(has_samples: bool, has_watch: bool) -> str:
         f"AND coalesce((SELECT p.signing FROM {policy} p WHERE p.organization_id = m.organization_id), 'record') "
         "= %(signing)s::varchar "
         f"AND coalesce((SELECT r.id FROM {roast} r WHERE r.machine_id = m.id "
-        "AND NOT r.status IN ('finished', 'aborted')), '') = %(open_roast)s::varchar "
+        "AND r.status IN ('charged', 'roasting', 'cooling')), '') = %(open_roast)s::varchar "
         f"AND (%(kid)s::varchar IS NULL OR EXISTS (SELECT 1 FROM {key} k WHERE k.id = %(kid)s::varchar "
         "AND k.machine_id = m.id AND k.public_key = %(public_key)s::varchar "
         "AND k.valid_from = %(valid_from)s::timestamptz "
