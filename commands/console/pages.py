@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_GET
 
-from commands.console import gathering
+from commands.console import gathering, next_batch
 from commands.console.order_words import REJECTION_WORDS
 from commands.stop.authority import TOKEN_LIFE_S
 from drivers import keeper_config, stop_token
@@ -31,6 +31,7 @@ PANELS: dict[str, Callable[..., dict[str, Any]]] = {
     "hands": gathering.gather_hands,
     "drill": gathering.gather_drill,
     "roast": gathering.gather_roast,
+    "next": next_batch.gather_next,
     "alarms": gathering.gather_alarms,
     "grants": gathering.gather_grants,
 }

@@ -192,7 +192,7 @@
     var body = {};
     new FormData(form, event.submitter || undefined).forEach(function (value, name) {
       var field = form.elements[name], kind = (field && field.dataset) || {};
-      if (value === "" && !("null" in kind)) return;
+      if (value === "" && !("null" in kind || "blank" in kind)) return;
       if ("null" in kind && value === "") value = null;
       else if (field && field.type === "number") value = Number(value);
       else if ("flag" in kind) value = value === "yes";
