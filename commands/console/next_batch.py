@@ -6,16 +6,17 @@ import datetime as dt
 from typing import Any
 
 from kernel.principals import Principal
-from roasts.models import Machine, ProfileVersion, Roast
+from roasts.models import OPEN, PLANNED, Machine, ProfileVersion, Roast
 
 MOST_VERSIONS = 100
 
 
 def gather_next(principal: Principal, machine: Machine, now: dt.datetime) -> dict[str, Any]:
     """The planned batch, whether a roast is in the drum meanwhile, and this machine's profiles to choose from."""
-    rows = Roast.with_planned.planned().filter(machine=machine)
-    planned = rows.select_related("profile_version__profile").defer("profile_version__document").first()
-    begun_at = Roast.objects.open().filter(machine=machine).values_list("started_at", flat=True).first()
+    rows = Roast.with_planned.filter(machine=machine, status__in=(*PLANNED, *OPEN))  # at most one of each
+    found = list(rows.select_related("profile_version__profile").defer("profile_version__document", "summary"))
+    planned = next((row for row in found if row.status in PLANNED), None)
+    begun_at = next((row.started_at for row in found if row.status in OPEN), None)
     of_machine = ProfileVersion.objects.filter(
         profile__organization=machine.organization_id, profile__is_archived=False, document__sensor__machine=machine.pk
     )

@@ -18,7 +18,7 @@ from roasts.models import MachineReading, Roast
 pytestmark = pytest.mark.django_db
 
 HOME_PAGE_QUERIES = 14  # session, person, memberships, preferences, then 10 for any number of machines
-MACHINE_PAGE_QUERIES = 28  # for any number of orders
+MACHINE_PAGE_QUERIES = 30  # for any number of orders
 
 
 def signed_in(user) -> Client:

@@ -54,7 +54,7 @@ def test_a_charge_while_no_loop_was_there_is_the_planned_batch(settings) -> None
         real.panel.charge_beans()
         wait_for(lambda: real.keeper_status()["reading"]["state"] == "roasting", 30, "the charge")
         with tending(machine):
-            wait_for(lambda: Roast.objects.exists(), 30, "the roast")
+            wait_for(Roast.objects.exists, 30, "the roast")
         assert Roast.objects.get().pk == planned.pk
 
 

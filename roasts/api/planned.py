@@ -20,7 +20,7 @@ from roasts.models import Machine, ProfileVersion
 from roasts.recording import services_planned
 
 
-class PlanBody(StrictSerializer):
+class BatchBody(StrictSerializer):
     """The next batch of a machine. ``version_id``: the profile it is to follow; left out, what the machine follows."""
 
     machine_id = TextField(max_length=40)
@@ -44,13 +44,13 @@ class RoastsAndPlans(RoastList):
         "machine heats up. The charge makes it the open roast, under the same id. Change it with "
         "`POST /v1/roasts/{id}/corrections` and `…/profile`. 409 `batch_planned`, `profile_archived`; "
         "422 `other_machines_profile`.",
-        request=PlanBody,
+        request=BatchBody,
         responses={201: RoastSerializer, **errors(404, 409, 422)},
     )
     @idempotent
     def post(self, request: Request) -> Response:
         principal = require(request, "operate")
-        said = dict(read_body(PlanBody, request))
+        said = dict(read_body(BatchBody, request))
         machine, version = _to_plan(principal, said.pop("machine_id"), said.pop("version_id"))
         planned = services_planned.plan_batch(principal, machine, said=said, version=version, now=clock.now())
         return Response(render_roast(planned), status=201)
@@ -67,7 +67,7 @@ def _to_plan(principal: Principal, machine_id: str, version_id: str | None) -> t
     return machine, version
 
 
-class NothingBody(StrictSerializer):
+class WithdrawalBody(StrictSerializer):
     pass
 
 
@@ -77,12 +77,12 @@ class RoastWithdrawal(Endpoint):
     @extend_schema(
         operation_id="withdraw_planned_roast",
         description="The planned batch as it was; it is gone. 409 `roast_begun`: its beans are in.",
-        request=NothingBody,
+        request=WithdrawalBody,
         responses={200: RoastSerializer, **errors(404, 409)},
     )
     @idempotent
     def post(self, request: Request, roast_id: str) -> Response:
         principal = require(request, "operate")
         roast = roast_or_404(request, roast_id, or_planned=True)
-        read_body(NothingBody, request)
+        read_body(WithdrawalBody, request)
         return Response(render_roast(services_planned.withdraw_batch(principal, roast, now=clock.now())))

@@ -20,9 +20,11 @@ from roasts.models import OPEN, PLANNED, Machine, MachineReading, Roast, RoastSt
 from roasts.recording import recorder, services_by_hand, services_planned
 from roasts.recording.filing import Filing
 from roasts.recording.planned import PlannedBatch
-from roasts.tests.test_by_hand import NOW, machine, operator, person  # noqa: F401  (fixtures)
+from roasts.tests import test_by_hand
+from roasts.tests.test_by_hand import NOW, person
 
 pytestmark = pytest.mark.django_db
+machine, operator = test_by_hand.machine, test_by_hand.operator
 SECOND = dt.timedelta(seconds=1)
 SAID = {"bean": "Guji", "lot": "L-7", "weight_in_g": 400.0}
 

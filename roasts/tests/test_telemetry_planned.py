@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 
+import pytest
+
 from kernel.principals import for_user
 from roasts.models import Machine, Roast
 from roasts.recording import services_planned
+from roasts.tests import test_telemetry_filing
 from roasts.tests.telemetry_senders import BEGUN, CHARGE_S, COOLED_S, DROP_S, span
-from roasts.tests.test_telemetry_filing import Send, machine, pytestmark, send, told, wall  # noqa: F401  (fixtures)
+from roasts.tests.test_telemetry_filing import Send, told
+
+pytestmark = pytest.mark.django_db
+machine, send, wall = test_telemetry_filing.machine, test_telemetry_filing.send, test_telemetry_filing.wall
 
 
 def plan(machine: Machine, people, at: dt.datetime, bean: str = "Guji") -> Roast:
