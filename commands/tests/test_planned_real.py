@@ -13,7 +13,7 @@ from commands.tests.real_machine import wait_for
 from commands.tests.test_loop_real import operator, rigged, tending
 from kernel import clock
 from kernel.principals import for_user
-from roasts.models import Machine, Roast, Sample
+from roasts.models import Machine, Profile, ProfileVersion, Roast, Sample
 from roasts.recording import services_planned
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,3 +95,23 @@ def test_the_page_asks_for_the_next_batch_and_shows_it(scene: console_scene.Scen
     assert "began without this plan" in page(scene)
     Roast.objects.open().update(status="finished")
     assert 'id="next-batch"' not in page(scene)
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_the_page_offers_the_profiles_of_this_machine(scene: console_scene.Scene, is_planned: bool) -> None:
+    now = clock.now()
+    profile = Profile.objects.create(organization=scene.organization, name="House", created_at=now)
+    mine, others = (
+        ProfileVersion.objects.create(
+            profile=profile, version=number, document={"sensor": {"machine": machine_id}}, digest=machine_id,
+            created_by=scene.lead, created_at=now,
+        )
+        for number, machine_id in ((1, scene.machine.pk), (2, "mch_other"))
+    )  # fmt: skip
+    if is_planned:
+        services_planned.plan_batch(
+            for_user(scene.operator), scene.machine, said={"bean": "Guji"}, version=mine, now=now
+        )
+    shown = page(scene)
+    assert f'value="{mine.pk}"' in shown and others.pk not in shown
+    assert (f'value="{mine.pk}" selected' in shown) is is_planned
