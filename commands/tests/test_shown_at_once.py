@@ -3,13 +3,13 @@ from where the controls stand now, not from a row of 0.4 s ago."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from commands import execution
 from commands.execution import Executor
@@ -73,9 +73,22 @@ def see(keeper: KeeperSide, newest: Reading) -> Reading:
     return newest
 
 
-def written(queries: CaptureQueriesContext) -> list[str]:
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """The statements that this thread sends, as they were written (PostgreSQL does not say them of a prepared one)."""
+    said: list[str] = []
+
+    def note(execute: Callable[..., object], sql: str, *rest: object) -> object:
+        said.append(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(note):
+        yield said
+
+
+def written(statements: list[str]) -> list[str]:
     """The tables that were updated, in order."""
-    found = [each["sql"].replace('"', "").split() for each in queries.captured_queries]
+    found = [sql.replace('"', "").split() for sql in statements]
     return [words[1] for words in found if words[0] == "UPDATE"]
 
 
@@ -85,15 +98,15 @@ def test_a_reading_that_is_asked_for_is_written_at_once_in_one_statement_and_the
 ) -> None:
     keeper, store, _ = loop
     newest = see(keeper, reading(2, fan_step=4))
-    with CaptureQueriesContext(connection) as idle:
+    with heard() as idle:
         store.tick(clock.now())
     assert written(idle) == [], "less than 0.4 s after the last: it is not due"
     assert not store.shows(newest) and store.asked.is_set(), "the store's thread does not sleep on"
-    with CaptureQueriesContext(connection) as asked:
+    with heard() as asked:
         store.tick(clock.now())
     assert written(asked) == [READING_TABLE] and MachineReading.objects.get(pk=machine.pk).fan_step == 4
     assert store.shows(newest) and not store.asked.is_set()
-    with CaptureQueriesContext(connection) as after:
+    with heard() as after:
         store.tick(clock.now())
         store.tick(clock.now())
     assert written(after) == []
@@ -116,7 +129,7 @@ def test_a_hand_at_the_machine_is_in_the_row_before_the_order_it_voids_is(
     held = order_at(machine, clock.now(), "PENDING_APPROVAL", agent=agent, seen_state="charge", seen_fan_step=3)
     see(keeper, reading(2, fan_step=6))
     keeper.notes.append(MovedAtMachine("fan", 3, 6, clock.now()))
-    with CaptureQueriesContext(connection) as asked:
+    with heard() as asked:
         store.tick(clock.now())
     tables = written(asked)
     assert tables.index(READING_TABLE) < tables.index(ORDER_TABLE) and tables.count(READING_TABLE) == 1
@@ -130,7 +143,7 @@ def test_moves_that_one_reading_shows_are_one_statement(loop: tuple[KeeperSide, 
     keeper, store, _ = loop
     see(keeper, reading(2, fan_step=6))
     keeper.notes.extend(MovedAtMachine(name, 3, 6, clock.now()) for name in ("fan", "drum", "heater"))
-    with CaptureQueriesContext(connection) as asked:
+    with heard() as asked:
         while store.tick(clock.now()):
             continue
     assert written(asked).count(READING_TABLE) == 1 and not keeper.notes

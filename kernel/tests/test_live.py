@@ -224,9 +224,14 @@ def test_who_begins_to_look_is_told_the_newest_at_once(fleet):
 def test_who_has_readings_tells_those_who_begin_to_look(fleet):
     live.publish_reading("org", "m", {"n": 1, "said_at": "1"})
     live.publish_reading("org_2", "m2", {"n": 2})
-    with live.waiter("any"):  # as every process of ours has one
+    with live.waiter("any") as sleeper:  # as every process of ours has one
         others, _ = collect(fleet)
-        until(lambda: fan_out.bridge().is_connected and fleet.is_connected)
+
+        def is_reached():
+            fleet.send({"wake": "any"})
+            return sleeper.wait(0.2)
+
+        until(is_reached)  # connected is not yet subscribed: who asks sooner is not heard
         hears(fleet)
         until(lambda: readings_in(others))
     assert readings_in(others) == [["org", "m", {"n": 1, "said_at": "1"}]]
