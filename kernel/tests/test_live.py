@@ -222,8 +222,6 @@ def test_who_begins_to_look_is_told_the_newest_at_once(fleet):
 
 
 def test_who_has_readings_tells_those_who_begin_to_look(fleet):
-    live.publish_reading("org", "m", {"n": 1, "said_at": "1"})
-    live.publish_reading("org_2", "m2", {"n": 2})
     with live.waiter("any") as sleeper:  # as every process of ours has one
         others, _ = collect(fleet)
 
@@ -232,6 +230,11 @@ def test_who_has_readings_tells_those_who_begin_to_look(fleet):
             return sleeper.wait(0.2)
 
         until(is_reached)  # connected is not yet subscribed: who asks sooner is not heard
+        live.publish_reading("org", "m", {"n": 1, "said_at": "1"})
+        live.publish_reading("org_2", "m2", {"n": 2})
+        live.wake("after")
+        until(lambda: any(message.get("wake") == "after" for message in others))  # what was said has left, unheard
+        assert readings_in(others) == []
         hears(fleet)
         until(lambda: readings_in(others))
     assert readings_in(others) == [["org", "m", {"n": 1, "said_at": "1"}]]
