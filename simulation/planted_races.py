@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
+import gc
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,10 +50,22 @@ def planted(name: str, what: str, within: int = 200) -> Callable[[Install], Inst
     """Registers a bug."""
 
     def register(install: Install) -> Install:
-        PLANTED[name] = Planted(name, what, install, within)
+        def install_anew(control: psycopg.Connection[Any]) -> None:
+            install(control)
+            _compile_anew()
+
+        PLANTED[name] = Planted(name, what, install_anew, within)
         return install
 
     return register
+
+
+def _compile_anew() -> None:
+    """What was compiled while the house was made knows nothing of the bug."""
+    gc.unfreeze()
+    for each in gc.get_objects():
+        if isinstance(each, prepared._Compiled):
+            each._plans.clear()
 
 
 def _guardless(model: Any) -> None:
