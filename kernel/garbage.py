@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import gc
 
-#: New objects before the young are gone through; that many times before the middle ones are, and then all. Circles are
-#: few here: of a thousand requests some MB.
+#: New objects before the young are gone through; that many times before the middle ones are, and then all.
 SELDOM = (50_000, 20, 50)
 
 
