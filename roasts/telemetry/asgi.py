@@ -20,8 +20,9 @@ Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 PATHS = frozenset({"/v1/telemetry", "/v1/telemetry/"})
-#: Filing is one process's Python most of the time: more threads would only wait for each other.
-THREADS = 4
+#: Filing is one process's Python most of the time: one files while the other waits for the database. With four, which
+#: took the interpreter from each other, a batch cost a quarter more CPU (docs/benchmarks.md).
+THREADS = 2
 _threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="telemetry")
 #: One: two would take the interpreter from the others twice as often, and be ready no sooner.
 _restoring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="telemetry-restore")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,7 +30,7 @@ from roasts.telemetry.admission import Admission
 from roasts.telemetry.following import StreamState
 
 logger = logging.getLogger(__name__)
-#: A watch this much older than the newest sample is written anew, ms.
+#: No watch is this much older than the newest sample, ms.
 WATCH_EVERY_MS = 20_000
 NO_WATCH_MS = -1
 _COLUMNS = ("elapsed_ms", "state", "bean_temp_c", "infrared_temp_c", "heater_step", "quality")
@@ -54,9 +55,16 @@ def watch_of(state: StreamState) -> Watch | None:
 
 
 def is_due(state: StreamState, watched_ms: int) -> bool:
-    """Whether the watch is old. ``watched_ms``: elapsed time of the roast that is in the last one."""
+    """Whether the watch is old. ``watched_ms``: elapsed time of the roast that is in the last one, or NO_WATCH_MS.
+
+    Each roast has its own moments: many that were charged together do not write theirs in the same seconds.
+    """
     roast = state.recording.roast
-    return roast is not None and roast.last_elapsed_ms - watched_ms >= WATCH_EVERY_MS
+    if roast is None:
+        return False
+    own_ms = zlib.crc32(state.roast_id.encode()) % WATCH_EVERY_MS
+    is_passed = (roast.last_elapsed_ms + own_ms) // WATCH_EVERY_MS > (watched_ms + own_ms) // WATCH_EVERY_MS
+    return watched_ms == NO_WATCH_MS or is_passed
 
 
 def keep_watch(machine_id: str, state: StreamState) -> int:

@@ -15,8 +15,9 @@ from kernel import keys
 from kernel.models import Agent
 from roasts import services as roast_services
 from roasts.models import Machine, Roast, Sample, StreamWatch
-from roasts.recording.recorder import RecorderState
+from roasts.recording.recorder import OpenState, RecorderState
 from roasts.telemetry import door, resuming, services, stream_state
+from roasts.telemetry.following import StreamState
 from roasts.tests.telemetry_senders import BEGUN, COOLED_S, envelope, point, span
 from roasts.tests.test_telemetry_filing import Send, SetClock, machine, other, rows, send, told, wall
 from roasts.tests.test_telemetry_following import Stream
@@ -208,3 +209,13 @@ def test_what_this_process_does_not_know_is_left_for_later_and_nothing_else(
     assert later(begun(4, key="ro_nobody_knows")).status == 401
     nobody = door.begin("", door.JSON, b"{}")
     assert isinstance(nobody, door.Answer) and nobody.status == 401
+
+
+def test_roasts_charged_together_do_not_write_their_watches_together() -> None:
+    def due_within_five_seconds(elapsed_ms: int) -> int:
+        fine = RecorderState(roast=OpenState(offset_ms=0, last_elapsed_ms=elapsed_ms))
+        states = [StreamState(recording=fine, roast_id=f"rst_{n}") for n in range(400)]
+        return sum(resuming.is_due(each, elapsed_ms - 5_000) for each in states)
+
+    for elapsed_ms in range(100_000, 120_000, 5_000):
+        assert 60 <= due_within_five_seconds(elapsed_ms) <= 140, "a quarter of them, at any time"
