@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from commands.alarms import rows as alarm_rows
 from commands.alarms import services_alarms
 from commands.alarms.states import PRIORITIES, AlarmState, first_outs
+from commands.api.machines import machine_or_404
 from commands.api.serializers import NothingBody, NumberField, render_time
 from commands.models import Alarm
 from kernel import clock
@@ -28,6 +29,7 @@ from kernel.serializers import StrictSerializer, TextField, read_body, read_filt
 
 OPEN = "open"  # every state but normal
 ALL = "all"
+MAX_AT_ONCE = 100
 
 
 class AlarmRowSerializer(serializers.Serializer):
@@ -71,6 +73,16 @@ class ShelveBody(StrictSerializer):
 
     minutes = NumberField(min_value=0, max_value=60)
     reason = TextField(max_length=500)
+
+
+class AcknowledgeAlarmsBody(StrictSerializer):
+    """The alarms that were looked at, each by its id."""
+
+    alarm_ids = serializers.ListField(child=TextField(max_length=40), min_length=1, max_length=MAX_AT_ONCE)
+
+
+class AcknowledgedSerializer(serializers.Serializer):
+    results = AlarmRowSerializer(many=True)
 
 
 def alarms_of(principal: Principal) -> QuerySet[Alarm]:
@@ -161,6 +173,28 @@ class AlarmAct(RowAct):
         return _answer(row, principal_of(request), clock.now())
 
 
+class AlarmsAcknowledge(Endpoint):
+    """`POST /v1/machines/{id}/alarms/acknowledge` {alarm_ids}."""
+
+    needs = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="acknowledge_alarms",
+        description="A person has seen these alarms of one machine, each named: whatever came meanwhile stays unseen. "
+        f"At most {MAX_AT_ONCE}; none is acknowledged where one is not this machine's (404).",
+        request=AcknowledgeAlarmsBody,
+        responses={200: AcknowledgedSerializer, **errors(409, 422)},
+    )
+    @idempotent
+    def post(self, request: Request, machine_id: str) -> Response:
+        machine, principal, now = machine_or_404(request, machine_id), principal_of(request), clock.now()
+        asked = read_body(AcknowledgeAlarmsBody, request)["alarm_ids"]
+        seen = services_alarms.acknowledge_alarms(principal, machine, alarm_ids=asked, now=now)
+        rows = alarms_of(principal).filter(pk__in=[alarm.pk for alarm in seen]).order_by("raised_at", "id")
+        firsts = _firsts(principal)
+        return Response({"results": [_render(alarm, firsts, now) for alarm in rows]})
+
+
 @acts(
     "shelve_alarm",
     "Set one alarm aside: a high one for 10 min at most, any other for 60. Raised anew, it shows.",
@@ -180,6 +214,7 @@ class AlarmUnshelve(AlarmAct):
 
 alarm_urlpatterns = [
     path("alarms", AlarmList.as_view(), name="alarms"),
+    path("machines/<str:machine_id>/alarms/acknowledge", AlarmsAcknowledge.as_view(), name="alarms-acknowledge"),
     path("alarms/<str:alarm_id>/acknowledge", AlarmAcknowledge.as_view(), name="alarm-acknowledge"),
     path("alarms/<str:alarm_id>/shelve", AlarmShelve.as_view(), name="alarm-shelve"),
     path("alarms/<str:alarm_id>/unshelve", AlarmUnshelve.as_view(), name="alarm-unshelve"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from django.db import transaction
 
@@ -70,13 +71,35 @@ def acknowledge_alarm(principal: Principal, alarm: Alarm, *, now: dt.datetime) -
     """A person has seen it; the first one stays."""
     _require_operator(principal, alarm.machine)
     with transaction.atomic():
-        seen = Alarm.objects.filter(pk=alarm.pk, acknowledged_at__isnull=True).update(
-            acknowledged_at=now, acknowledged_by=principal.user
-        )
-        alarm.refresh_from_db()
-        if seen:
-            _tell(alarm, principal, "alarm_acknowledged", now)
+        _acknowledge(principal, alarm, now)
     return alarm
+
+
+def acknowledge_alarms(
+    principal: Principal, machine: Machine, *, alarm_ids: Sequence[str], now: dt.datetime
+) -> list[Alarm]:
+    """A person has seen these alarms of one machine: each by its id, so that one which came meanwhile stays unseen,
+    and each in the trail by itself. Oldest first. NotFound, and none acknowledged, where one is not this machine's.
+    """
+    _require_operator(principal, machine)
+    asked = set(alarm_ids)
+    with transaction.atomic():
+        rows = Alarm.objects.filter(machine=machine, pk__in=asked).select_related("machine", "organization")
+        found = list(rows.order_by("raised_at", "id"))  # in one order: two people's presses do not lock each other
+        if len(found) != len(asked):
+            raise NotFound("alarm_not_found", "One of these alarms is not here.", "List them with GET /v1/alarms.")
+        for alarm in found:
+            _acknowledge(principal, alarm, now)
+    return found
+
+
+def _acknowledge(principal: Principal, alarm: Alarm, now: dt.datetime) -> None:
+    seen = Alarm.objects.filter(pk=alarm.pk, acknowledged_at__isnull=True).update(
+        acknowledged_at=now, acknowledged_by=principal.user
+    )
+    alarm.refresh_from_db(fields=["cleared_at", "acknowledged_at", "acknowledged_by", "shelved_until", "shelve_reason"])
+    if seen:
+        _tell(alarm, principal, "alarm_acknowledged", now)
 
 
 def shelve_alarm(principal: Principal, alarm: Alarm, *, minutes: float, reason: str, now: dt.datetime) -> Alarm:

@@ -219,6 +219,7 @@ TOLD = (
     _("Stands, not acknowledged"),
     _("Stands, acknowledged"),
     _("Gone, not seen yet"),
+    _("One of these alarms is not here."),
     _("This alarm is over."),
     _("There is nothing to shelve."),
     _("An alarm is shelved for some time."),

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from commands import services
 from commands.console.pages import page_context
+from commands.console.sentence_words import worded
 from commands.models import GovernorPolicy
 from commands.records.policy_versions import differences
 from commands.rules import policies, policy
@@ -114,15 +115,28 @@ def governor(request: HttpRequest, principal: Principal) -> HttpResponse:
             based_on=_whole(request.POST.get("based_on", "")), now=clock.now(),
         )  # fmt: skip
     except ApiError as error:
-        return _shown(request, principal, newest, standing, document, error)
+        base = _base_of(principal, _whole(request.POST.get("based_on", "")))
+        if error.code != "policy_moved_on" or base is None:
+            return _shown(request, principal, newest, standing, document, error)
+        mine = policy.carried_over(document, base, standing)
+        return _shown(request, principal, newest, standing, mine, error, differences(base, standing))
     return redirect(f"{reverse('console:governor')}?saved={row.version}")
+
+
+def _base_of(principal: Principal, version: int | None) -> Any:
+    """The document that a lead had before them when they began to write; None where there is none of that version."""
+    if version == 0:
+        return policy.DEFAULT_DOCUMENT
+    row = GovernorPolicy.objects.for_principal(principal).filter(version=version).first()
+    return row.document if row is not None else None
 
 
 def _shown(
     request: HttpRequest, principal: Principal, newest: GovernorPolicy | None, standing: Any, typed: Any,
-    error: ApiError | None = None,
+    error: ApiError | None = None, meanwhile: list[str] | None = None,
 ) -> HttpResponse:  # fmt: skip
-    faults = {fault["place"]: fault["message"] for fault in error.context.get("faults", [])} if error else {}
+    """``meanwhile``: what another lead's version changed since this one's form was opened."""
+    faults = _faults_told(error.context.get("faults", [])) if error else {}
     versions = list(
         GovernorPolicy.objects.for_principal(principal)
         .select_related("signed_by")
@@ -143,6 +157,7 @@ def _shown(
         "decisions": DECISIONS,
         "history": [(row, changes_of(row, versions)) for row in versions],
         "error": error,
+        "meanwhile": meanwhile or [],
         "faults": list(faults.items()),
         "reason": request.POST.get("reason", "") if error else "",
         "saved": _whole(request.GET.get("saved", "")),
@@ -150,6 +165,16 @@ def _shown(
     }
     status = 200 if error is None else {403: 403, 409: 409}.get(error.status, 400)
     return render(request, "governor/governor.html", context, status=status)
+
+
+def _faults_told(faults: list[dict[str, str]]) -> dict[str, str]:
+    """Place → all that is wrong there, in the page's language; the codes that a row of the table is written in stay
+    what has to be typed there."""
+    told: dict[str, list[str]] = {}
+    for fault in faults:
+        words = worded(fault["message"], keeps_codes=fault["place"].startswith("table"))
+        told.setdefault(fault["place"], []).append(words)
+    return {place: " ".join(words) for place, words in told.items()}
 
 
 def changes_of(row: GovernorPolicy, versions: list[GovernorPolicy]) -> list[str]:

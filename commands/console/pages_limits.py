@@ -17,6 +17,7 @@ from commands.console.words import CONTROL_WORDS, LEVEL_WORDS
 from commands.models import BreakerTrip, Grant
 from commands.rules import envelopes
 from commands.rules.states import table_of
+from kernel.etags import etag_of
 from kernel.member_pages import members_only
 from kernel.models import Agent
 from kernel.principals import Principal
@@ -56,7 +57,8 @@ def envelope(request: HttpRequest, principal: Principal, machine_id: str) -> Htt
     context = page_context(request, principal, "envelope", [])
     template = "console/_envelope.html" if request.headers.get("HX-Request") else "console/envelope.html"
     takes_preheat = table_of(machine.driver_kind).preheat_range_c is not None
-    return render(request, template, {**context, "machine": machine, "limits": limits, "takes_preheat": takes_preheat})
+    shown = {"limits": limits, "takes_preheat": takes_preheat, "etag": etag_of(envelopes.render_envelope(machine))}
+    return render(request, template, {**context, **shown, "machine": machine})
 
 
 @dataclass(frozen=True, slots=True)

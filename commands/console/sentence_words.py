@@ -24,17 +24,21 @@ MAX_CHARACTERS = 2000
 MAX_DEPTH = 6  # a sentence in a gap of a sentence
 
 
-def worded(text: object) -> str:
-    """``text`` in the active language; as it stands where it is English or nothing is known of it."""
+def worded(text: object, *, keeps_codes: bool = False) -> str:
+    """``text`` in the active language; as it stands where it is English or nothing is known of it.
+
+    ``keeps_codes``: a code in a gap stays the code, for somebody who must write it.
+    """
     words = str(text)
     if not words or is_english() or len(words) > MAX_CHARACTERS:
         return words
     language = get_language() or "en"
-    return SEPARATOR.join(_worded(part, language, 0) if part else part for part in words.split(SEPARATOR))
+    parts = words.split(SEPARATOR)
+    return SEPARATOR.join(_worded(part, language, 0, keeps_codes) if part else part for part in parts)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _worded(words: str, language: str, depth: int) -> str:
+def _worded(words: str, language: str, depth: int, keeps_codes: bool) -> str:
     whole = gettext(words)
     if whole != words or depth >= MAX_DEPTH:
         return whole
@@ -43,23 +47,23 @@ def _worded(words: str, language: str, depth: int) -> str:
             continue
         found = pattern.fullmatch(words)
         if found is not None:
-            return _filled(gettext(template), found.groupdict(), language, depth)
+            return _filled(gettext(template), found.groupdict(), language, depth, keeps_codes)
     return words
 
 
-def _filled(template: str, gaps: dict[str, str], language: str, depth: int) -> str:
+def _filled(template: str, gaps: dict[str, str], language: str, depth: int, keeps_codes: bool) -> str:
     """The translated sentence with its gaps filled; a gap that it lacks is a fault of the catalog (a test asks)."""
-    return _GAP.sub(lambda gap: _gap(gaps.get(gap[1], gap[0]), language, depth), template)
+    return _GAP.sub(lambda gap: _gap(gaps.get(gap[1], gap[0]), language, depth, keeps_codes), template)
 
 
-def _gap(value: str, language: str, depth: int) -> str:
+def _gap(value: str, language: str, depth: int, keeps_codes: bool) -> str:
     """What stands in a gap: a code by its word, a known sentence translated, anything else as it is."""
     if not value:
         return value  # the empty text is the catalog's own heading
     parts = value.split(", ")
     if all(part.replace("_", "").isalpha() for part in parts):
-        return ", ".join(code_words.by_word(part) for part in parts)
-    return _worded(value, language, depth + 1)
+        return value if keeps_codes else ", ".join(code_words.by_word(part) for part in parts)
+    return _worded(value, language, depth + 1, keeps_codes)
 
 
 @functools.cache

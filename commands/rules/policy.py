@@ -100,6 +100,32 @@ def document_of(policy: Policy) -> dict[str, Any]:
 DEFAULT_DOCUMENT = document_of(DEFAULT_POLICY)
 
 
+def carried_over(typed: Mapping[str, Any], base: Mapping[str, Any], standing: Mapping[str, Any]) -> dict[str, Any]:
+    """``standing`` with what ``typed`` changes in ``base``: a lead's own words upon a version that came meanwhile.
+
+    Documents. A number and a cell of the matrix each count by themselves, the significance table as one.
+    """
+
+    def chosen(*names: str) -> Any:
+        mine, before, now = (_within(document, names) for document in (typed, base, standing))
+        return mine if mine != before else now
+
+    return {
+        "numbers": {name: chosen("numbers", name) for name in NUMBERS},
+        **{name: chosen(name) for name in FROM},
+        "table": chosen("table"),
+        "matrix": {
+            level.value: {each.value: chosen("matrix", level.value, each.value) for each in LEVELS} for level in Level
+        },
+    }
+
+
+def _within(document: Any, names: tuple[str, ...]) -> Any:
+    for name in names:
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document
+
+
 def parse(document: Any, *, version: int) -> Policy:
     """The policy a document says. PolicyRefused names every fault."""
     faults = tuple(_faults(document))

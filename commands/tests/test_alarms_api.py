@@ -206,6 +206,64 @@ def test_acknowledging_twice_keeps_the_first(machine, operator):
     assert (second.acknowledged_at, second.acknowledged_by) == (first.acknowledged_at, operator)
 
 
+# --- several at once -----------------------------------------------------------------------------
+
+
+def test_all_that_were_looked_at_are_acknowledged_at_once_each_in_the_trail_and_what_came_meanwhile_is_not(
+    client, machine
+):
+    looked_at = [raised(machine, f"c{n}", priority=priority) for n, priority in enumerate(("high", "low", "medium"))]
+    services_alarms.clear_alarm(machine, code="c1", now=clock.now())
+    meanwhile = raised(machine, "late")
+    url, body = f"/v1/machines/{machine.pk}/alarms/acknowledge", {"alarm_ids": [alarm.pk for alarm in looked_at]}
+    answer = client.post(url, body, format="json")
+    assert answer.status_code == 200, answer.json()
+    states = {row["alarm_id"]: row["state"] for row in answer.json()["results"]}
+    assert states == dict(zip(body["alarm_ids"], ("acknowledged", "normal", "acknowledged"), strict=True))
+    meanwhile.refresh_from_db()
+    assert meanwhile.acknowledged_at is None
+    trail = AuditEntry.objects.filter(verb="alarm_acknowledged").values_list("subject_id", flat=True)
+    assert sorted(trail) == sorted(body["alarm_ids"])
+    assert client.post(url, body, format="json").status_code == 200  # again: the first one stays
+    assert trail.count() == 3
+
+
+def test_none_is_acknowledged_where_one_is_another_machines(client, machine):
+    own, elsewhere = raised(machine), raised(machine_row(name="Another"))
+    url = f"/v1/machines/{machine.pk}/alarms/acknowledge"
+    answer = client.post(url, {"alarm_ids": [own.pk, elsewhere.pk]}, format="json")
+    assert (answer.status_code, answer.json()["error"]) == (404, "alarm_not_found")
+    assert not Alarm.objects.filter(acknowledged_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize(
+    ("ids", "status"),
+    [([], 400), (["alm_x"] * 100, 404), (["alm_x"] * 101, 400), ("alm_x", 400), ([1], 400), ([""], 400), (None, 400)],
+)
+def test_how_many_may_be_named_at_once(client, machine, ids, status):
+    answer = client.post(f"/v1/machines/{machine.pk}/alarms/acknowledge", {"alarm_ids": ids}, format="json")
+    assert answer.status_code == status, answer.json()
+
+
+def test_several_at_once_are_an_operators_of_the_house(machine):
+    alarm = raised(machine)
+    for person, status in ((person_row("vera", "viewer"), 403), (person_row("stan", "lead", slug="other"), 404)):
+        client = APIClient()
+        client.force_login(person)
+        url = f"/v1/machines/{machine.pk}/alarms/acknowledge"
+        assert client.post(url, {"alarm_ids": [alarm.pk]}, format="json").status_code == status
+    alarm.refresh_from_db()
+    assert alarm.acknowledged_at is None
+
+
+def test_the_page_offers_it_where_two_of_a_machine_are_unseen(client, machine):
+    raised(machine, "one")
+    assert "data-ack-all" not in client.get("/alarms/").content.decode()
+    raised(machine, "two")
+    page = client.get("/alarms/").content.decode()
+    assert f'data-ack-all="{machine.pk}"' in page and "Acknowledge all 2 of" in page
+
+
 # --- among all that ever were --------------------------------------------------------------------
 
 

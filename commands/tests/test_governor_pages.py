@@ -11,7 +11,7 @@ from commands.console.pages_governor import lines_of, typed_document
 from commands.models import GovernorPolicy, Proposal
 from commands.rules import policy
 from commands.tests.conftest import set_reading
-from kernel import clock
+from kernel import clock, preferences
 
 pytestmark = pytest.mark.django_db
 
@@ -105,6 +105,51 @@ def test_what_is_wrong_is_told_beside_its_place_and_nothing_changes(by, machine,
 def test_a_form_filled_before_another_lead_signed_is_a_conflict(by, people, machine, now):
     services.set_policy(people.principal("lead"), document=policy.DEFAULT_DOCUMENT, reason="first", now=now)
     assert by().post("/governor/", form_of(policy.DEFAULT_DOCUMENT), format="multipart").status_code == 409
+
+
+def test_after_a_conflict_the_form_holds_the_other_leads_version_with_ones_own_changes_in_it(by, people, machine, now):
+    theirs = copy.deepcopy(policy.DEFAULT_DOCUMENT)
+    theirs["numbers"]["session_limit"], theirs["matrix"]["L4"]["watch"] = 7, "hold"
+    theirs["matrix"]["L4"]["warning"] = "hold"
+    services.set_policy(people.principal("lead"), document=theirs, reason="fewer", now=now)
+    mine = form_of(policy.DEFAULT_DOCUMENT, **{"n.veto_window_s": "20", "confirm_from": "warning"})
+    answer = by().post("/governor/", mine, format="multipart")
+    text = answer.content.decode()
+    assert answer.status_code == 409 and "session_limit: 60 → 7" in text and "L4 watch: veto → hold" in text
+    shown = answer.context
+    assert shown["version"] == 1  # signed again, it is based on what the lead has now been shown
+    typed = {number.name: number.value for _title, numbers in shown["groups"] for number in numbers}
+    assert (typed["session_limit"], typed["veto_window_s"]) == ("7", "20")
+    assert {each["name"]: each["value"] for each in shown["froms"]}["confirm_from"] == "warning"
+    cells = {cell.name: cell.decision for _level, _words, row in shown["matrix"] for cell in row}
+    assert (cells["L4.watch"], cells["L4.none"]) == ("hold", policy.DEFAULT_DOCUMENT["matrix"]["L4"]["none"])
+    assert shown["lines"] == lines_of(policy.DEFAULT_DOCUMENT["table"])
+
+
+def test_what_is_carried_over_is_only_what_was_changed():
+    base, standing = copy.deepcopy(policy.DEFAULT_DOCUMENT), copy.deepcopy(policy.DEFAULT_DOCUMENT)
+    standing["table"] = standing["table"][1:]
+    assert policy.carried_over(base, base, standing) == standing
+    typed = base | {"table": base["table"][2:]}
+    assert policy.carried_over(typed, base, standing) == standing | {"table": typed["table"]}
+    assert policy.carried_over(typed, typed, base) == base
+
+
+def test_a_version_that_is_not_in_force_is_not_said_to_be(by, people, machine, now):
+    services.set_policy(people.principal("lead"), document=policy.DEFAULT_DOCUMENT, reason="first", now=now)
+    assert "is in force. It counts" in by().get("/governor/?saved=1").content.decode()
+    assert "is in force. It counts" not in by().get("/governor/?saved=9").content.decode()
+
+
+def test_what_is_wrong_is_told_in_the_leads_language(by, people, machine):
+    values = {"temperature_unit": "C", "mass_unit": "g", "time_zone": "", "language": "de"}
+    preferences.save_preferences(people.lead, **values)
+    form = form_of(policy.DEFAULT_DOCUMENT, **{"n.veto_window_s": "999", "m.L3.none": "allow", "table": "SET_FAN"})
+    text = by().post("/governor/", form, format="multipart").content.decode()
+    assert "Das liegt zwischen 5 und 120" in text
+    assert "SET_POWER, SET_FAN" in text and "hoch, herunter" not in text  # a row is written in codes, in any language
+    for english in ("It lies between", "permits at most", "It is one of", "It is a list"):
+        assert english not in text
 
 
 def test_an_operator_does_not_post_it(by, machine):

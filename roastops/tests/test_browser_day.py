@@ -235,6 +235,34 @@ def test_a_lead_sets_a_limit_and_signs_a_grant(house: Stack, browser: Browser, t
     assert seen.complaints == []
 
 
+def test_a_limit_that_another_lead_set_meanwhile_is_not_set_back_by_an_older_form(
+    house: Stack, browser: Browser
+) -> None:
+    path = f"/v1/envelopes/{house.machine_id}"
+
+    def highest_heat() -> int:
+        limits = house.get(path).json()["limits"]
+        return int(next(row["max_step"] for row in limits if row["control"] == "heater"))
+
+    before = highest_heat()
+    with visit(browser, house, DESK, "lead") as seen:
+        page = seen.page
+        page.goto(house.url(f"/machines/{house.machine_id}/envelope/"))
+        page.locator("#heater-reason").fill("begun before the other lead")
+        page.locator("#heater-interval").fill("11")  # and is still typing when the other one signs
+        body = {"limit": {"control": "heater", "max_step": before - 1}, "reason": "the other lead's"}
+        assert house.post(path, body, "lead").status_code == 200
+        try:
+            page.locator("#heater-reason").press("Enter")
+            expect(page.locator("#notices")).to_contain_text("Somebody changed this while you wrote", timeout=8000)
+            assert highest_heat() == before - 1
+            expect(page.locator("#heater-max")).to_have_value(str(before - 1), timeout=8000)
+        finally:
+            body = {"limit": {"control": "heater", "max_step": before}, "reason": "as before"}
+            assert house.post(path, body, "lead").status_code == 200
+    assert [line for line in seen.complaints if "412" not in line] == []
+
+
 def heater_ramp(house: Stack) -> float | None:
     limits = house.get(f"/v1/envelopes/{house.machine_id}").json()["limits"]
     ramp: float | None = next(row for row in limits if row["control"] == "heater")["max_ramp_step_per_s"]
@@ -323,4 +351,20 @@ def test_the_keys_are_told_on_every_page_of_the_day(house: Stack, browser: Brows
                 expect(dialog).to_contain_text(words)
             page.keyboard.press("Escape")
             expect(dialog).to_be_hidden()
+    assert seen.complaints == []
+
+
+def test_an_open_dialog_shuts_out_neither_stop_nor_what_is_said(house: Stack, browser: Browser) -> None:
+    with visit(browser, house, DESK) as seen:
+        page = seen.page
+        page.goto(house.url(f"/machines/{house.machine_id}/"))
+        page.locator("#stop").wait_for()
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.evaluate("roastops.notice('Said beside it.')")
+        page.locator("#stop").click(trial=True, timeout=3000)  # it would take the press: nothing lies over it
+        page.get_by_role("button", name="Close this message").click(timeout=3000)
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
     assert seen.complaints == []

@@ -22,6 +22,29 @@
     shelf.dataset.byHand = "yes";
     shelf.querySelector("select").focus();
   };
+  // All of one machine, by name: what came after the page was read, or in the last moment before the press, stays unseen.
+  var shownMs = {}, READ_AFTER_MS = 800, MAX_AT_ONCE = 100, UNSEEN = '[data-state="unacknowledged"], [data-state="returned"]';
+  function noteShown() {
+    document.querySelectorAll("[data-alarm]").forEach(function (alarm) {
+      if (!(alarm.dataset.alarm in shownMs)) shownMs[alarm.dataset.alarm] = performance.now();
+    });
+  }
+  roastops.refreshListeners.push(noteShown);
+  noteShown();
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest && event.target.closest("[data-ack-all]");
+    if (!button) return;
+    var all = Array.from(document.querySelectorAll('[data-alarm][data-of="' + button.dataset.ackAll + '"]')).filter(function (alarm) { return alarm.matches(UNSEEN); });
+    var read = all.filter(function (alarm) { return performance.now() - shownMs[alarm.dataset.alarm] > READ_AFTER_MS; }).slice(0, MAX_AT_ONCE);
+    if (!read.length) return roastops.notice(t("These have only just come. Read them, then press again."), true);
+    button.disabled = true;
+    var path = "/v1/machines/" + encodeURIComponent(button.dataset.ackAll) + "/alarms/acknowledge", left = all.length - read.length;
+    roastops.post(path, { alarm_ids: read.map(function (alarm) { return alarm.dataset.alarm; }) }, { label: button.textContent }).then(function () {
+      roastops.notice(t("{count} alarms acknowledged.", { count: read.length }) + (left ? " " + t("{count} came meanwhile: read them first.", { count: left }) : ""));
+      button.blur();
+      roastops.refresh("alarm");
+    }, function (error) { roastops.notice(error.message, true); }).finally(function () { button.disabled = false; });
+  });
   document.addEventListener("submit", function (event) {
     var form = event.target;
     if (!form.dataset || !form.dataset.shelve) return;

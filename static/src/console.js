@@ -102,6 +102,7 @@
       "Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": newKey(),
       "Accept-Language": document.documentElement.lang, "X-CSRFToken": document.querySelector('meta[name="csrf"]').content
     };
+    if (options.ifMatch) headers["If-Match"] = options.ifMatch;  // only as long as it stands as this page showed it
     var text = JSON.stringify(body || {}), begunMs = performance.now(), note = null, isForgotten = false;
     function settled(answer) { if (note) note.remove(); note = null; return answer; }
     function unanswered() {
@@ -211,7 +212,7 @@
     buttons.forEach(function (b) { b.disabled = true; });
     var isCorrectable = false;
     var pressed = event.submitter || form.querySelector("button");
-    roastops.post(form.dataset.api, body, { label: wordOf(pressed) }).then(function (answer) {
+    roastops.post(form.dataset.api, body, { label: wordOf(pressed), ifMatch: form.dataset.ifMatch }).then(function (answer) {
       // Who turns an order down (reject, veto) is answered by that order, REJECTED as they asked: nobody refused them.
       var refusal = /\/(reject|veto)$/.test(form.dataset.api) ? "" : roastops.refusal(answer);
       if (refusal) roastops.notice(refusal, true);
@@ -219,7 +220,7 @@
       else roastops.notice(form.dataset.done || t("Done."));
       if ("reload" in form.dataset) setTimeout(function () { location.reload(); }, 300);
     }, function (error) {
-      roastops.notice(error.message, true);
+      roastops.notice(error.status === 412 ? t("Somebody changed this while you wrote: nothing of yours was set. Here it is as it stands now.") : error.message, true);
       isCorrectable = error.status === 400 || error.status === 422;  // keep what was typed
     }).finally(function () {
       buttons.forEach(function (b) { b.disabled = false; });
@@ -503,7 +504,13 @@
     keysBox.addEventListener("change", function () { store("roastops.keys", keysBox.checked ? "on" : "off"); });
   }
   var help = document.getElementById("help");
-  function openHelp() { if (help && !help.open) help.showModal(); }
+  // A dialog stands on the page and shuts nothing out: STOP, orders and messages can be pressed and read beside it.
+  roastops.openDialog = function (dialog) { if (dialog && !dialog.open) dialog.show(); };
+  document.addEventListener("keydown", function (event) {
+    var dialog = event.key === "Escape" && document.querySelector("dialog[open]");
+    if (dialog) dialog.close();
+  });
+  function openHelp() { roastops.openDialog(help); }
   var helpButton = document.getElementById("help-open");
   if (helpButton) helpButton.addEventListener("click", openHelp);
   var APPROVE_AFTER_MS = 800;  // a key pressed for the order before must not approve the one that just appeared

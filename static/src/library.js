@@ -263,7 +263,7 @@
   }
   if (dialog) {
     document.getElementById("make-profile-open").addEventListener("click", function () {
-      if (chosen().length) dialog.showModal(); else roastops.notice(t("Choose the roasts first."), true);
+      if (chosen().length) roastops.openDialog(dialog); else roastops.notice(t("Choose the roasts first."), true);
     });
     dialog.querySelector("[data-close]").addEventListener("click", function () { dialog.close(); });
   }
