@@ -12,6 +12,7 @@ import functools
 import json
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -135,6 +136,16 @@ def _run(link: Any, statement: str, params: Any, *, is_binary: bool = False) -> 
         return planned.fetchall() if has_columns else []
 
 
+#: Everything that keeps plans.
+_compiled_here: weakref.WeakSet[_Compiled] = weakref.WeakSet()
+
+
+def forget_plans() -> None:
+    """Every queryset is built and compiled anew at its next use: for whoever has changed what builds them."""
+    for each in _compiled_here:
+        each._plans.clear()
+
+
 class _Compiled:
     """A queryset's SQL, compiled at first use, once per kind of database.
 
@@ -151,6 +162,7 @@ class _Compiled:
         self._times = frozenset(times)
         self._numbers = frozenset(numbers)
         self._plans: dict[str, _Plan] = {}
+        _compiled_here.add(self)
 
     def _fetched(self, values: Mapping[str, Given]) -> list[Sequence[Any]]:
         """The rows, their columns as the queryset would give them. TypeError: a name too many or too few."""

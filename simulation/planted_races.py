@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
-import gc
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,20 +51,12 @@ def planted(name: str, what: str, within: int = 200) -> Callable[[Install], Inst
     def register(install: Install) -> Install:
         def install_anew(control: psycopg.Connection[Any]) -> None:
             install(control)
-            _compile_anew()
+            prepared.forget_plans()  # what was compiled while the house was made knows nothing of the bug
 
         PLANTED[name] = Planted(name, what, install_anew, within)
         return install
 
     return register
-
-
-def _compile_anew() -> None:
-    """What was compiled while the house was made knows nothing of the bug."""
-    gc.unfreeze()
-    for each in gc.get_objects():
-        if isinstance(each, prepared._Compiled):
-            each._plans.clear()
 
 
 def _guardless(model: Any) -> None:

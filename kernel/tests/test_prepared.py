@@ -13,7 +13,7 @@ from django.db.transaction import TransactionManagementError
 
 from kernel import clock
 from kernel.models import Agent, ApiKey, AuditEntry, Organization, StreamEvent
-from kernel.prepared import Prepared, insert, insert_many, run, together, update, update_each, utc
+from kernel.prepared import Prepared, forget_plans, insert, insert_many, run, together, update, update_each, utc
 
 
 def _agents(organization: str, name: str) -> QuerySet[Agent, tuple[object, ...]]:
@@ -274,3 +274,20 @@ def test_any_number_of_rows_and_of_single_fields_is_written(organization: Organi
     update_each(StreamEvent, "number", [(row.pk, 1) for row in rows])  # only where it is null
     numbers = StreamEvent.objects.order_by("id").values_list("number", flat=True)
     assert list(numbers) == [2**40 + place for place in range(count)]
+
+
+@pytest.mark.django_db
+def test_plans_that_are_forgotten_are_made_anew(organization: Organization, agent: Agent) -> None:
+    built: list[str] = []
+
+    def build(name: str) -> QuerySet[Agent, tuple[object, ...]]:
+        built.append(name)
+        return Agent.objects.filter(name=name).values_list("id")
+
+    prepared = Prepared(build, "name")
+    for _ in range(3):
+        assert prepared.rows(name=agent.name) == [(agent.pk,)]
+    assert len(built) == 1
+    forget_plans()
+    assert prepared.rows(name=agent.name) == [(agent.pk,)]
+    assert len(built) == 2
