@@ -52,7 +52,7 @@ import json, sys
 import django
 django.setup()
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 call_command("migrate", verbosity=0)
 from kernel import clock, keys
 from kernel.models import Agent, Organization, Site
@@ -69,6 +69,9 @@ for n in range(%d):
     _key, plain = keys.create_key(house, agent=bridge, scopes=[f"telemetry:{machine.pk}"], now=now)
     made.append([machine.pk, plain])
 transaction.commit()
+transaction.set_autocommit(True)
+with connection.cursor() as cursor:
+    cursor.execute("ANALYZE")  # PostgreSQL does it by itself, within its first minute
 print("MADE " + json.dumps(made))
 """
 
