@@ -51,6 +51,7 @@ def _wizard(machine: Machine, now: dt.datetime) -> dict[str, Any]:
         "limits": facts.limits_of(machine),
         "reading": reading or {},
         "link": link,
+        "min_words": commissioning.MIN_WORDS_CHARACTERS,
         "sensors": {name: (reading or {}).get(name) for name in facts.SENSORS},
         "identity": _type_plate(machine),
     }

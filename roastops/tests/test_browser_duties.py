@@ -74,6 +74,30 @@ def two_people_from(house: Stack, significance: str) -> Iterator[None]:
                 raise
 
 
+def test_what_one_person_types_stays_while_another_records_a_step(house: Stack, browser: Browser) -> None:
+    path, words = f"/v1/machines/{house.machine_id}/commissioning", "the red lever behind the machine"
+    assert house.post(f"{path}/begin", {}).status_code == 200
+    try:
+        with visit(browser, house, DESK) as seen:
+            page = seen.page
+            page.goto(house.url(f"/machines/{house.machine_id}/commissioning/"))
+            expect(page.locator("#stream-state")).to_have_attribute("data-state", "live", timeout=10_000)
+            page.locator("#step-mains_switch summary").click()
+            page.locator("#step-mains_switch textarea").fill(words)
+            page.locator("h1").click()
+            step = {"code": "identity", "is_confirmed": True}
+            assert house.post(f"{path}/step", step, "lead").status_code == 200
+            expect(page.locator("li:has(#step-identity)")).to_have_class(re.compile("is-passed"), timeout=8000)
+            expect(page.locator("#step-mains_switch textarea")).to_have_value(words)
+            page.locator("#step-mains_switch input[name=is_confirmed]").check()
+            page.locator("#do-mains_switch").click()
+            expect(page.locator("#step-mains_switch")).to_contain_text(f"Written down: {words}", timeout=8000)
+            expect(page.locator("#step-mains_switch textarea")).to_have_value("")  # sent: it is the record's now
+        assert seen.complaints == []
+    finally:
+        house.post(f"{path}/end", {"reason": "the test is over"}, "lead")
+
+
 def test_two_people_say_yes_to_one_order_each_in_a_browser_of_their_own(house: Stack, browser: Browser) -> None:
     with (
         two_people_from(house, "none"),
