@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, models
+from django.db import DatabaseError, models
 
 from kernel import ids, prepared
+from kernel.loaded_rows import loaded
 from kernel.models import Agent, ApiKey, Organization
 from kernel.prepared import Prepared
 from kernel.principals import AGENT_SCOPES, BOUND_SCOPES, SCOPES
@@ -120,11 +121,11 @@ def _read_key(prefix: str) -> ApiKey | None:
     if row is None:
         return None
     end = len(_columns(ApiKey))
-    key = ApiKey.from_db(connection.alias, _columns(ApiKey), row[:end])
+    key = loaded(ApiKey, _columns(ApiKey), row[:end])
     for path, model in _HOLDERS:
         begin, end = end, end + len(_columns(model))
         is_there = getattr(key, f"{path}_id") is not None
-        setattr(key, path, model.from_db(connection.alias, _columns(model), row[begin:end]) if is_there else None)
+        setattr(key, path, loaded(model, _columns(model), row[begin:end]) if is_there else None)
     return key
 
 

@@ -36,6 +36,8 @@ from django.db.models.query import get_related_populators
 from django.db.transaction import TransactionManagementError
 from psycopg import pq
 
+from kernel.loaded_rows import join, loaded
+
 Converters = tuple[tuple[int, tuple[Callable[..., Any], ...], Any], ...]
 Row = TypeVar("Row", bound=Model)
 Given = str | int | dt.datetime  # what a parameter may be
@@ -251,9 +253,8 @@ class PreparedObjects(_Compiled, Generic[Row]):
         model, begin, end, names, related = self._planned(connections[DEFAULT_DB_ALIAS]).shape
         found = []
         for row in rows:
-            made = model.from_db(DEFAULT_DB_ALIAS, names, row[begin:end])
-            for each in related:
-                each.populate(row, made)
+            made = loaded(model, names, row[begin:end])
+            join(related, row, made)
             found.append(made)
         return found
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, close_old_connections, connection, transaction
+from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from kernel import canonical, chain, clock, ids, leases, live, metrics, prepared, secret_files
+from kernel.loaded_rows import loaded
 from kernel.models import AuditCheckpoint, AuditEntry, AuditSeal, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ _UNNUMBERED = prepared.Prepared(
 
 
 def _entries(rows: Sequence[Sequence[Any]]) -> list[AuditEntry]:
-    return [AuditEntry.from_db(DEFAULT_DB_ALIAS, _LINKED, row) for row in rows]
+    return [loaded(AuditEntry, _LINKED, row) for row in rows]
 
 
 #: Where an organisation's numbers, and its chain, end now.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -22,6 +22,7 @@ from kernel.endpoints import Endpoint, RowAct, acts, one_page, principal_of
 from kernel.errors import NotFound
 from kernel.etags import NOT_MODIFIED, READING, if_match, require_match, tagged
 from kernel.idempotency import idempotent
+from kernel.loaded_rows import loaded
 from kernel.models import Agent
 from kernel.prepared import Prepared, PreparedObjects
 from kernel.principals import Principal
@@ -64,7 +65,7 @@ def machine_or_404(request: Request, machine_id: str) -> Machine:
     row = _MACHINE.first(machine=machine_id, organization=organization.pk) if organization is not None else None
     if row is None:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
-    return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row)
+    return loaded(Machine, _MACHINE_COLUMNS, row)
 
 
 _AGENT = PreparedObjects(
@@ -86,7 +87,7 @@ def look_or_404(request: Request, machine_id: str, order_type: str) -> tuple[Mac
     if look is None or own is None or look.machine.organization_id != own.pk:
         raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
     row = (machine_id, look.machine.organization_id, look.machine.name, look.machine.is_remote)
-    return Machine.from_db(connection.alias, _MACHINE_COLUMNS, row), look
+    return loaded(Machine, _MACHINE_COLUMNS, row), look
 
 
 _ORDER_COLUMNS = {
