@@ -295,7 +295,7 @@ def insert(*rows: Model, skips_known: bool = False) -> None:
     link = connections[DEFAULT_DB_ALIAS]
     fields, head, values, returning = _insertion(model, link.vendor)
     given = _as_text if link.vendor == "postgresql" else _as_saved
-    params = [given(field, row) for row in rows for field in fields]
+    params = [column.of(row, given) for row in rows for column in fields]
     is_keyed = bool(returning) and len(rows) == 1 and not skips_known
     end = returning if is_keyed else " ON CONFLICT DO NOTHING" if skips_known else ""
     statement = head + ", ".join([values] * len(rows)) + end
@@ -319,8 +319,9 @@ def insert_many(rows: Sequence[Model]) -> None:
             insert(*rows[begin : begin + _ROWS_AT_ONCE])
         return
     fields, head, _values, _returning = _insertion(type(rows[0]), link.vendor)
-    columns = [[_as_text(field, row) for row in rows] for field in fields]
-    run(f"{head.removesuffix('VALUES ')}SELECT * FROM {_unnested(fields)}", columns)
+    columns = [[column.of(row, _as_text) for row in rows] for column in fields]
+    source = _unnested([column.field for column in fields])
+    run(f"{head.removesuffix('VALUES ')}SELECT * FROM {source}", columns)
     for row in rows:
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
@@ -387,7 +388,7 @@ def together(*, is_whole: bool = False) -> Iterator[None]:
 def _insert_groups(groups: Sequence[tuple[Model, ...]]) -> None:
     statement = _of_groups(tuple((type(rows[0]), len(rows)) for rows in groups))
     rows = [row for group in groups for row in group]
-    run(statement, [_as_text(field, row) for row in rows for field in _insertion(type(row), "postgresql")[0]])
+    run(statement, [each.of(row, _as_text) for row in rows for each in _insertion(type(row), "postgresql")[0]])
     for row in rows:
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
@@ -429,7 +430,7 @@ def update(model: type[Model], key: Any, values: Mapping[str, Any], *, where: Ma
     guards = where or {}
     names = tuple((name, value is None) for name, value in guards.items())
     fields, guarded, statement = _updating(model, tuple(values), names, link.vendor)
-    given = _value_as_text if link.vendor == "postgresql" else _value_as_saved
+    given = _as_text if link.vendor == "postgresql" else _as_saved
     params = [given(field, value) for field, value in zip(fields, values.values(), strict=True)]
     params.append(str(key) if type(key) is int and link.vendor == "postgresql" else key)
     params += [given(guarded[name], value) for name, value in guards.items() if value is not None]
@@ -439,7 +440,7 @@ def update(model: type[Model], key: Any, values: Mapping[str, Any], *, where: Ma
 @functools.cache
 def _updating(
     model: type[Model], names: tuple[str, ...], guards: tuple[tuple[str, bool], ...], _vendor: str
-) -> tuple[tuple[Field[Any, Any], ...], dict[str, Field[Any, Any]], str]:
+) -> tuple[tuple[_Column, ...], dict[str, _Column], str]:
     """The fields in the order of the statement, those that guard it, and the statement, which returns a row for each
     that it wrote. ``guards``: names, and whether nothing may stand there."""
     by_name = {name: field for field in model._meta.concrete_fields for name in (field.name, field.attname)}
@@ -450,12 +451,13 @@ def _updating(
     for name, is_null in guards:
         conditions.append(f"{quote(str(by_name[name].column))} {'IS NULL' if is_null else '= %s'}")
     where = " AND ".join(conditions)
-    guarded = {name: by_name[name] for name, _is_null in guards}
-    return fields, guarded, f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {where} RETURNING 1"
+    guarded = {name: _column(by_name[name]) for name, _is_null in guards}
+    statement = f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {where} RETURNING 1"
+    return tuple(map(_column, fields)), guarded, statement
 
 
 @functools.cache
-def _insertion(model: type[Model], _vendor: str) -> tuple[tuple[Field[Any, Any], ...], str, str, str]:
+def _insertion(model: type[Model], _vendor: str) -> tuple[tuple[_Column, ...], str, str, str]:
     """Columns to give, the statement's head, one row's placeholders, and how a generated key comes back."""
     key = model._meta.pk
     is_generated = bool(getattr(key, "db_returning", False))
@@ -464,63 +466,70 @@ def _insertion(model: type[Model], _vendor: str) -> tuple[tuple[Field[Any, Any],
     columns = ", ".join(quote(str(field.column)) for field in fields)
     head = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES "
     returning = f" RETURNING {quote(str(key.column))}" if is_generated and key is not None else ""
-    return fields, head, "(" + ", ".join(["%s"] * len(fields)) + ")", returning
+    return tuple(map(_column, fields)), head, "(" + ", ".join(["%s"] * len(fields)) + ")", returning
 
 
-def _as_saved(field: Field[Any, Any], row: Model) -> Any:
-    """The value as ``save()`` would give it."""
-    if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
-        return field.get_db_prep_save(field.pre_save(row, add=True), connection=connections[DEFAULT_DB_ALIAS])
-    return _value_as_saved(field, row.__dict__.get(field.attname))
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A field as a statement writes it: what is the same for all its values, found out once."""
+
+    field: Field[Any, Any]
+    attribute: str
+    kept_as: type | None  # values of this type every database takes as they are
+    is_auto: bool  # a time that Django sets by itself
+    is_json: bool
+    is_time: bool
+
+    def of(self, row: Model, value_of: Callable[[_Column, Any], Any]) -> Any:
+        """The row's value, as ``value_of`` gives it to the database."""
+        if self.is_auto:
+            value = self.field.pre_save(row, add=True)
+            return self.field.get_db_prep_save(value, connection=connections[DEFAULT_DB_ALIAS])
+        return value_of(self, row.__dict__.get(self.attribute))
 
 
-def _value_as_saved(field: Field[Any, Any], value: Any) -> Any:
-    """A field's value as ``save()`` would give it. (What Django would leave as it is, it is not asked about.)"""
-    if isinstance(value, Model):
-        value = value.pk
-    if value is None or type(value) is _kept_as(field):
-        return value
-    if isinstance(field, JSONField):
-        return json.dumps(value, cls=field.encoder)
-    link = connections[DEFAULT_DB_ALIAS]
-    if type(value) is dt.datetime and value.tzinfo is not None and isinstance(field, DateTimeField):
-        return link.ops.adapt_datetimefield_value(value)
-    return field.get_db_prep_save(value, connection=link)
-
-
-@functools.cache
-def _kept_as(field: Field[Any, Any]) -> type | None:
-    """The type of values that every database takes of this field as they are; None where it makes something of them."""
+def _column(field: Field[Any, Any]) -> _Column:
     own = field.target_field if isinstance(field, ForeignKey) else field
     kinds = ((CharField, str), (TextField, str), (IntegerField, int), (FloatField, float), (BooleanField, bool))
-    return next((kind for known, kind in kinds if isinstance(own, known)), None)
+    is_auto = bool(getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False))
+    return _Column(
+        field, field.attname, next((kind for known, kind in kinds if isinstance(own, known)), None), is_auto,
+        isinstance(field, JSONField), isinstance(field, DateTimeField),
+    )  # fmt: skip
 
 
-def _as_text(field: Field[Any, Any], row: Model) -> Any:
-    """The same as text, which PostgreSQL reads by its column's type: one plan whatever is null, small or large."""
-    if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
-        return _as_saved(field, row)
-    return _value_as_text(field, row.__dict__.get(field.attname))
-
-
-def _value_as_text(field: Field[Any, Any], value: Any) -> Any:
-    """A field's value as that text."""
+def _as_saved(column: _Column, value: Any) -> Any:
+    """A field's value as ``save()`` would give it. (What Django would leave as it is, it is not asked about.)"""
+    if value is None or type(value) is column.kept_as:
+        return value
     if isinstance(value, Model):
-        value = value.pk
+        return _as_saved(column, value.pk)
+    if column.is_json:
+        return json.dumps(value, cls=column.field.encoder)  # type: ignore[attr-defined]
+    link = connections[DEFAULT_DB_ALIAS]
+    if column.is_time and type(value) is dt.datetime and value.tzinfo is not None:
+        return link.ops.adapt_datetimefield_value(value)
+    return column.field.get_db_prep_save(value, connection=link)
+
+
+def _as_text(column: _Column, value: Any) -> Any:
+    """The same as text, which PostgreSQL reads by its column's type: one plan whatever is null, small or large."""
     kind = type(value)
-    if kind is str and not isinstance(field, JSONField):
+    if kind is str and not column.is_json:
         return value
     if value is None:
         return None
-    if isinstance(field, JSONField):
-        return json.dumps(value, cls=field.encoder)
+    if isinstance(value, Model):
+        return _as_text(column, value.pk)
+    if column.is_json:
+        return json.dumps(value, cls=column.field.encoder)  # type: ignore[attr-defined]
     if kind is bool:
         return "t" if value else "f"
     if kind is int or kind is float:
         return repr(value)
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
         return value.isoformat()
-    return field.get_db_prep_save(value, connection=connections[DEFAULT_DB_ALIAS])
+    return column.field.get_db_prep_save(value, connection=connections[DEFAULT_DB_ALIAS])
 
 
 def _converted(row: Sequence[Any], converters: Converters, link: Any) -> list[Any]:
