@@ -15,6 +15,7 @@ from kernel.errors import Forbidden
 from kernel.principals import Principal
 from roasts import option_words
 from roasts.models import ControlLimit, Machine
+from roasts.recording import services_planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,16 @@ def add_machine(principal: Principal, machine: Machine, *, now: dt.datetime) -> 
 
 
 def change_machine(principal: Principal, machine: Machine, *, changed: dict[str, Any], now: dt.datetime) -> Machine:
-    """Keep a lead's edit of a machine; ``changed``: field → new value, for the trail. Forbidden: only a lead."""
+    """Keep a lead's edit of a machine; ``changed``: field → new value, for the trail. Forbidden: only a lead.
+
+    One that is put away takes its planned batch along: nobody could see it, or charge it.
+    """
     _require_lead(principal)
     with transaction.atomic():
         machine.save()
         _tell(principal, machine, "machine_changed", changed, now)
+        if machine.is_archived:
+            services_planned.withdraw_with_machine(principal, machine, now=now)
     return machine
 
 

@@ -12,6 +12,7 @@ from django.utils import translation
 
 from commands.commissioning import steps
 from commands.console import code_words, reason_words, sentence_words
+from commands.console.pages import PANELS
 from commands.loop import interlocks
 from commands.models import Proposal
 from commands.reasons import Code
@@ -19,9 +20,11 @@ from commands.rules import policy
 from commands.rules.significance import DEFAULT_TABLE
 from commands.tests import console_scene, german_scene
 from commands.tests.german_reader import english_in, no_english_left
-from kernel import clock, preferences
+from kernel import clock, preferences, principals
 from roasts.formats import reading
 from roasts.formats.imported import FormatError
+from roasts.models import Roast
+from roasts.recording import services_planned
 from roasts.tests.stored_roasts import store_roast
 
 pytestmark = pytest.mark.django_db
@@ -50,10 +53,9 @@ def paths_of(scene: console_scene.Scene) -> list[str]:
     closed = store_roast(scene.machine, title="Jigesa", bean="Jigesa", status="finished")
     other = store_roast(scene.machine, title="Sidamo", bean="Sidamo", days=1, status="finished")
     german_scene.taste(scene, closed, clock.now())
-    panels = ("queue", "orders", "halts", "hands", "drill", "roast", "alarms", "grants")
     orders = Proposal.objects.values_list("pk", flat=True)
     return [
-        "/", "/cards/", "/queue/", machine, *(f"{machine}panels/{panel}/" for panel in panels),
+        "/", "/cards/", "/queue/", machine, *(f"{machine}panels/{panel}/" for panel in PANELS),
         f"{machine}commissioning/", f"{machine}drill/", f"{machine}envelope/", "/alarms/", "/analytics/",
         "/analytics/?alerts=resolved", "/governor/", "/governor/?edit=1", "/grants/?show=all", "/orders/",
         "/orders/?status=open", *(f"/orders/{pk}/" for pk in orders), "/me/", "/switch/", "/roasts/", "/roasts/?q=xyz",
@@ -67,6 +69,16 @@ def test_no_page_has_an_english_word_left(full: console_scene.Scene) -> None:
     paths = paths_of(full)
     assert client.post(paths[-2]).status_code == 302  # its report is written
     no_english_left(client, paths)
+
+
+def test_the_next_batch_has_no_english_word_either_planned_or_passed_over(full: console_scene.Scene) -> None:
+    client, panel = german(full.lead), f"/machines/{full.machine.pk}/panels/next/"
+    planned = services_planned.plan_batch(
+        principals.for_user(full.lead), full.machine, said={"bean": "Sidamo", "lot": "7"}, version=None, now=clock.now()
+    )
+    no_english_left(client, [panel])
+    Roast.objects.open().update(started_at=planned.started_at + dt.timedelta(seconds=1))
+    no_english_left(client, [panel])
 
 
 def test_every_reason_code_has_a_sentence_and_a_word() -> None:

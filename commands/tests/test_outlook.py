@@ -6,17 +6,20 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 from commands.api import outlook as api_outlook
 from commands.models import Proposal
 from commands.tests.rows import AT, machine_row, organization_row, person_row
-from kernel import clock, keys
+from kernel import clock, keys, principals
 from kernel.models import AuditEntry
-from roasts import outlook, twin
+from roasts import outlook, services, twin
 from roasts.library import planning, profile
 from roasts.library.profile import ProfileDocument
 from roasts.models import Machine, Profile, ProfileVersion, Roast, RoastEvent, Sample, TwinFit
+from roasts.recording import recorder, services_planned
+from roasts.recording.filing import Filing
 
 pytestmark = pytest.mark.django_db
 FC_S = 400.0
@@ -75,6 +78,11 @@ def open_roast(machine: Machine, *, follows: bool = False, seconds: int = 0, **v
         profile_version=version,
         **values,
     )
+    sample_roast(roast, seconds)
+    return roast
+
+
+def sample_roast(roast: Roast, seconds: int) -> None:
     for second in range(seconds):
         bean_c = 156.0 - 1.0 * second if second < 55 else 101.0 + 0.23 * (second - 55)
         Sample.objects.create(
@@ -90,7 +98,6 @@ def open_roast(machine: Machine, *, follows: bool = False, seconds: int = 0, **v
             drum_step=9,
             voltage_v=200,
         )
-    return roast
 
 
 def test_without_a_profile_there_is_no_golden_curve_and_no_plan() -> None:
@@ -210,9 +217,7 @@ def test_the_estimator_catches_up_and_ends_where_one_that_saw_all_at_once_ends()
     assert caught_up.node == at_once.node and caught_up.elapsed_s == at_once.elapsed_s
 
 
-def test_a_held_order_shows_both_futures_and_less_heat_ends_cooler() -> None:
-    machine = machine_row()
-    roast = open_roast(machine, seconds=200)
+def hold(machine: Machine, roast: Roast, *, by: User) -> None:
     Proposal.objects.create(
         organization=machine.organization,
         machine=machine,
@@ -224,10 +229,16 @@ def test_a_held_order_shows_both_futures_and_less_heat_ends_cooler() -> None:
         status="PENDING_APPROVAL",
         decision="HOLD",
         digest="x",
-        proposer_user=person_row("anna", "operator"),
+        proposer_user=by,
         proposed_at=clock.now(),
         expires_at=clock.now() + dt.timedelta(seconds=60),
     )
+
+
+def test_a_held_order_shows_both_futures_and_less_heat_ends_cooler() -> None:
+    machine = machine_row()
+    roast = open_roast(machine, seconds=200)
+    hold(machine, roast, by=person_row("anna", "operator"))
     answer = caller().get(f"/v1/machines/{machine.pk}/outlook").json()
     (effect,) = answer["orders"].values()
     assert effect["with_c"][0] == effect["without_c"][0]
@@ -244,6 +255,34 @@ def test_a_batch_that_is_weighed_during_the_roast_is_followed_with_its_weight_fr
     assert later.state.mass_kg == 0.7 and not later.is_mass_assumed
     outlook.forget_all()
     assert later.state.node == outlook.outlook_of(machine).state.node
+
+
+def test_what_was_planned_before_the_charge_is_what_twin_curve_and_what_if_go_by() -> None:
+    machine, anna, browser = machine_row(), person_row("anna", "operator"), caller()
+    named = Profile.objects.create(organization=machine.organization, name="Kenya", created_at=AT)
+    version = ProfileVersion.objects.create(
+        profile=named, version=2, document=profile.to_json(golden()), digest="d", created_at=AT
+    )
+    said = {"bean": "Guji", "weight_in_g": 700.0}
+    planned = services_planned.plan_batch(principals.for_user(anna), machine, said=said, version=version, now=AT)
+    before = browser.get(f"/v1/machines/{machine.pk}/outlook").json()
+    assert before["roast_id"] is None, "a plan is no roast: nothing is looked ahead yet"
+    charged = recorder.OpenRoast(0, AT, is_late=False, is_spurious=False)
+    services.file_decisions(machine, [Filing(planned.pk, "boot1", 1, charged)], now=AT)
+    sample_roast(Roast.objects.get(), 200)
+    hold(machine, Roast.objects.get(), by=anna)
+    api_outlook.forget_answers()
+    answer = browser.get(f"/v1/machines/{machine.pk}/outlook").json()
+    assert answer["roast_id"] == planned.pk and "0.7 kg" in answer["says"] and "assumed" not in answer["says"]
+    assert (answer["plan"]["drop_temp_c"], answer["plan"]["source"]) == (200.0, "profile")
+    assert answer["next"] == {"heater": {"elapsed_s": 300.0, "step": 4}}
+    assert browser.get(f"/v1/roasts/{planned.pk}/golden").json()["profile_name"] == "Kenya"
+    assert outlook.outlook_of(machine).state.mass_kg == 0.7
+    (heavy,) = answer["orders"].values()
+    Roast.objects.update(weight_in_g=400.0)
+    api_outlook.forget_answers()
+    (usual,) = browser.get(f"/v1/machines/{machine.pk}/outlook").json()["orders"].values()
+    assert heavy["with_c"] != usual["with_c"], "an order's effect is of this batch, not of the usual one"
 
 
 @pytest.mark.parametrize("weight_in_g", [0.1, 19.9, 2000.1, 1_000_000.0])

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from commands.console.pages import PANELS
 from drivers import keeper_config
 from roastops.testing import servers
 from roastops.tests.stack import Stack, base_environment, tell, wait_for
@@ -59,6 +60,7 @@ from commands.models import Grant
 from kernel import clock, principals
 from kernel.models import Agent, Organization
 from roasts.models import Machine, Roast
+from roasts.recording import services_planned
 machine = Machine.objects.get(organization__slug="demo")
 roast = Roast.objects.filter(machine=machine).order_by("id").first()
 with transaction.atomic():
@@ -68,13 +70,16 @@ person = principals.for_user(User.objects.get(username="operator"))
 plan = services_plans.propose_plan(
     person, machine=machine, title="demo-secret-title", reasoning="demo-secret-plan", now=clock.now(),
     orders=[services_plans.PlannedOrder(OrderType.SET_FAN, 5, "step")])
+planned = services_planned.plan_batch(
+    person, machine, said={"bean": "demo-secret-bean"}, version=machine.profile_version, now=clock.now())
 now = clock.now()
 alert = services_alerts.raise_found(
     machine.organization,
     Found(Kind.HIGH_LATENCY, Severity.LOW, "demo-secret-subject", "demo-secret-alert", "", now, machine.pk), now=now)
 print(json.dumps({
     "alert_id": alert.pk,
-    "plan_id": plan.pk, "machine_id": machine.pk, "machine": machine.name, "roast_id": roast.pk, "alarm_id": alarm.pk,
+    "plan_id": plan.pk, "machine_id": machine.pk, "machine": machine.name, "roast_id": roast.pk,
+    "planned_id": planned.pk, "alarm_id": alarm.pk,
     "event_id": roast.events.order_by("id").first().pk, "grant_id": Grant.objects.get(machine=machine).pk,
     "agent_id": Agent.objects.get(organization__slug="demo").pk, "site_id": machine.site_id,
     "profile_id": machine.profile_version.profile_id,
@@ -155,7 +160,8 @@ def routes(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[st
 
 
 def addresses(ids: dict[str, str]) -> list[str]:
-    """Every route with the demo's own ids in it; the admin's pages with the id of what they show."""
+    """Every route with the demo's own ids in it; the admin's pages with the id of what they show. A roast's routes
+    twice: with one that was roasted, and with one that is only planned."""
     found = set()
     for route in routes():
         app_model = re.match(r"admin/(\w+)/(\w+)/", route)
@@ -163,10 +169,9 @@ def addresses(ids: dict[str, str]) -> list[str]:
         values = {"panel": "queue", "object_id": object_id, "app_label": "kernel", "url": "x", "number": "1", **ids}
         path = _PARAMETER.sub(functools.partial(_value, values, object_id), route)
         found.add("/" + re.sub(r"[\^$]|\\Z", "", path))
-    panels = {
-        f"/machines/{ids['machine_id']}/panels/{name}/" for name in ("orders", "halts", "hands", "roast", "alarms")
-    }
-    return sorted(found | panels)
+    planned = {path.replace(ids["roast_id"], ids["planned_id"]) for path in found}
+    panels = {f"/machines/{ids['machine_id']}/panels/{name}/" for name in PANELS}
+    return sorted(found | planned | panels)
 
 
 def _value(values: dict[str, str], default: str, match: re.Match[str]) -> str:

@@ -62,7 +62,9 @@ def posts(ids: dict[str, str]) -> list[str]:
         f"{machine}/suspend",
         f"{machine}/resume",
         f"{machine}/resume-orders",
+        "/v1/roasts",
         f"/v1/roasts/{ids['roast_id']}/events",
+        f"/v1/roasts/{ids['roast_id']}/withdraw",
         *(f"{proposal}/{act}" for act in ("approve", "reject", "adopt", "abort")),
         f"/v1/alarms/{ids['alarm_id']}/acknowledge",
     ]

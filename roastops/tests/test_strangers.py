@@ -55,6 +55,8 @@ def test_the_walk_meets_the_whole_house(house: Stack) -> None:
         "/v1/stream",
         f"/v1/machines/{ids['machine_id']}/stop",
         f"/v1/proposals/{ids['proposal_id']}/approve",
+        f"/v1/roasts/{ids['planned_id']}/withdraw",
+        f"/machines/{ids['machine_id']}/panels/next/",
         f"/machines/{ids['machine_id']}/",
         f"/admin/commands/proposal/{ids['proposal_id']}/change/",
     ):
@@ -70,6 +72,8 @@ def test_our_own_operator_sees_them(house: Stack, wire: httpx.Client) -> None:
         f"/v1/machines/{ids['machine_id']}",
         f"/v1/proposals/{ids['proposal_id']}",
         f"/v1/roasts/{ids['roast_id']}",
+        f"/v1/roasts/{ids['planned_id']}",
+        "/v1/roasts?status=planned",
         "/v1/grants",
         "/v1/envelopes",
     ):

@@ -303,8 +303,8 @@ class RoastNotes(Endpoint):
 # --- what people say of it --------------------------------------------------------------------------
 
 
-class DescriptionBody(StrictSerializer):
-    """Any of the fields; null empties a number. ``reason`` is needed where a closed roast's field stands already."""
+class BatchFields(StrictSerializer):
+    """What can be said of a batch before it is roasted."""
 
     title = TextField(max_length=200, required=False, allow_blank=True)
     bean = TextField(max_length=200, required=False, allow_blank=True)
@@ -313,8 +313,13 @@ class DescriptionBody(StrictSerializer):
     variety = TextField(max_length=100, required=False, allow_blank=True)
     lot = TextField(max_length=100, required=False, allow_blank=True)
     weight_in_g = NumberField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
-    weight_out_g = NumberField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
     moisture_in_percent = NumberField(required=False, allow_null=True, min_value=0, max_value=100)
+
+
+class DescriptionBody(BatchFields):
+    """Any of the fields; null empties a number. ``reason`` is needed where a closed roast's field stands already."""
+
+    weight_out_g = NumberField(required=False, allow_null=True, min_value=0.1, max_value=1_000_000)
     moisture_out_percent = NumberField(required=False, allow_null=True, min_value=0, max_value=100)
     colour_whole = NumberField(required=False, allow_null=True, min_value=0, max_value=1000)
     colour_ground = NumberField(required=False, allow_null=True, min_value=0, max_value=1000)

@@ -131,14 +131,34 @@ def profile_or_404(principal: Principal, profile_id: str) -> Profile:
     return made
 
 
-def version_or_none(principal: Principal, version_id: str | None) -> ProfileVersion | None:
-    """The version somebody chose, None for none; NotFound where it is not theirs."""
+def machine_or_404(principal: Principal, machine_id: str) -> Machine:
+    """A machine of the principal's organisation that is in use."""
+    machines = Machine.objects.for_principal(principal).select_related("organization")
+    machine = machines.filter(pk=machine_id, is_archived=False).first()
+    if machine is None:
+        raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
+    return machine
+
+
+def version_for(principal: Principal, machine_id: str, version_id: str | None) -> ProfileVersion | None:
+    """The version somebody chose for this machine, None for none; NotFound where it is not theirs.
+
+    Unprocessable `other_machines_profile`: a curve is of one machine's probe; one that names no machine of ours (a
+    document from outside) may be tried.
+    """
     if version_id is None:
         return None
     rows = ProfileVersion.objects.filter(pk=version_id, profile__organization=principal.organization)
     version = rows.select_related("profile").first()
     if version is None:
         raise NotFound("version_not_found", "There is no such version here.", "Look at GET /v1/profiles/{id}.")
+    of_machine = version.document.get("sensor", {}).get("machine", "")
+    if of_machine.startswith("mch_") and of_machine != machine_id:
+        raise Unprocessable(
+            "other_machines_profile",
+            "This profile was read by another machine's probe.",
+            "Make one of this machine's own roasts.",
+        )
     return version
 
 
@@ -258,11 +278,8 @@ class MachineProfile(Endpoint):
     @idempotent
     def post(self, request: Request, machine_id: str) -> Response:
         principal = require(request, "operate")
-        machine = Machine.objects.for_principal(principal).select_related("organization").filter(pk=machine_id).first()
-        if machine is None:
-            raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
-        version = version_or_none(principal, read_body(FollowBody, request)["version_id"])
-        check_sensor(version, machine.pk)
+        machine = machine_or_404(principal, machine_id)
+        version = version_for(principal, machine.pk, read_body(FollowBody, request)["version_id"])
         services_library.follow_profile(principal, machine, version, now=clock.now())
         return Response({"machine_id": machine.pk, "profile_version_id": machine.profile_version_id})
 
@@ -281,18 +298,6 @@ class RoastProfile(Endpoint):
         principal = require(request, "operate")
         roast = roast_or_404(request, roast_id, or_planned=True)
         body = read_body(FollowBody, request)
-        version = version_or_none(principal, body["version_id"])
-        check_sensor(version, roast.machine_id)
+        version = version_for(principal, roast.machine_id, body["version_id"])
         services_library.assign_profile(principal, roast, version, reason=body["reason"], now=clock.now())
         return Response({"roast_id": roast.pk, "profile_version_id": version.pk if version else None})
-
-
-def check_sensor(version: ProfileVersion | None, machine_id: str) -> None:
-    """A curve is of one machine's probe; one that names no machine of ours (a document from outside) may be tried."""
-    machine = version.document.get("sensor", {}).get("machine", "") if version is not None else ""
-    if machine.startswith("mch_") and machine != machine_id:
-        raise Unprocessable(
-            "other_machines_profile",
-            "This profile was read by another machine's probe.",
-            "Make one of this machine's own roasts.",
-        )

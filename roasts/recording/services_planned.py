@@ -32,13 +32,15 @@ def plan_batch(
     now: dt.datetime,
 ) -> Roast:
     """Plan the machine's next batch. ``said``: fields of `services_library.TEXTS` and NUMBERS; ``version`` None leaves
-    the profile to what the machine follows at the charge. Forbidden; Conflict `batch_planned`, `profile_archived`.
+    the profile to what the machine follows at the charge. Forbidden; NotFound for a machine that was put away;
+    Conflict `batch_planned`, `profile_archived`.
     """
     _require_operate(principal)
     if version is not None and version.profile.is_archived:
         raise Conflict("profile_archived", "This profile is put away.", "Take it out again, or choose another.")
     try:
         with transaction.atomic():
+            _hold_in_use(machine)
             roast = Roast.with_planned.create(
                 id=services.new_roast_id(),
                 organization_id=machine.organization_id,
@@ -72,16 +74,34 @@ def withdraw_batch(principal: Principal, roast: Roast, *, now: dt.datetime) -> R
     """Take a plan back: the row goes, the audit stays. Forbidden; NotFound; Conflict `roast_begun`."""
     _require_operate(principal)
     with transaction.atomic():
-        row = Roast.with_planned.planned().select_for_update().filter(pk=roast.pk).first()
+        rows = Roast.with_planned.planned().select_for_update(of=("self",)).select_related("organization")
+        row = rows.filter(pk=roast.pk).first()
         if row is None:
             if Roast.objects.filter(pk=roast.pk).exists():
                 raise Conflict("roast_begun", "The beans of this batch are in.", "A roast that has begun is kept.")
             raise NotFound("roast_not_found", "There is no such roast here.", "List them with GET /v1/roasts.")
-        payload = {"machine_id": row.machine_id, "bean": row.bean, "lot": row.lot, "weight_in_g": row.weight_in_g}
-        audit.record(roast.organization, principal, "roast_plan_withdrawn", "roast", row.pk, payload, now=now)
-        _show(row, "roast_plan_withdrawn", now)
-        Roast.with_planned.filter(pk=row.pk).delete()
+        _forget(principal, row, now)
     return row
+
+
+def withdraw_with_machine(principal: Principal, machine: Machine, *, now: dt.datetime) -> None:
+    """The machine is put away: what was planned on it will not happen. Its caller has the transaction."""
+    rows = Roast.with_planned.planned().select_for_update(of=("self",)).select_related("organization")
+    for row in rows.filter(machine=machine):
+        _forget(principal, row, now)
+
+
+def _forget(principal: Principal, row: Roast, now: dt.datetime) -> None:
+    payload = {"machine_id": row.machine_id, "bean": row.bean, "lot": row.lot, "weight_in_g": row.weight_in_g}
+    audit.record(row.organization, principal, "roast_plan_withdrawn", "roast", row.pk, payload, now=now)
+    _show(row, "roast_plan_withdrawn", now)
+    Roast.with_planned.filter(pk=row.pk).delete()
+
+
+def _hold_in_use(machine: Machine) -> None:
+    """The machine's row until we are done: who puts it away meanwhile waits, and then finds our plan. NotFound."""
+    if not Machine.objects.select_for_update(no_key=True).filter(pk=machine.pk, is_archived=False).exists():
+        raise NotFound("machine_not_found", "There is no such machine here.", "List them with GET /v1/machines.")
 
 
 def heat_up(machine_id: str, *, now: dt.datetime) -> bool:

@@ -14,7 +14,7 @@ from kernel import clock
 from kernel.errors import Conflict, Forbidden, NotFound
 from kernel.models import AuditEntry, Organization, Site
 from kernel.principals import Principal, for_user
-from roasts import services
+from roasts import machines, services
 from roasts.library import services_library
 from roasts.models import OPEN, PLANNED, Machine, MachineReading, Roast, RoastStatus
 from roasts.recording import recorder, services_by_hand, services_planned
@@ -168,6 +168,24 @@ def test_a_closed_roast_stays_whatever_is_planned_after_it(machine: Machine, ope
     second = plan(operator, machine, said={"bean": "Other"})
     services.file_decisions(machine, [opening(first.pk)], now=NOW)
     assert status_of(first.pk) == "finished" and status_of(second.pk) == "planned"
+
+
+def test_a_machine_that_is_put_away_takes_its_plan_along(machine: Machine, operator: Principal) -> None:
+    lead, planned = person(machine, "lead"), plan(operator, machine)
+    machine.name = "Another name"
+    machines.change_machine(lead, machine, changed={"name": machine.name}, now=NOW)
+    assert status_of(planned.pk) == "planned", "any other change leaves it"
+    machine.is_archived = True
+    machines.change_machine(lead, machine, changed={"is_archived": "True"}, now=NOW)
+    assert status_of(planned.pk) is None and verbs(machine) == ["roast_planned", "roast_plan_withdrawn"]
+    assert AuditEntry.objects.get(verb="roast_plan_withdrawn").actor_id == lead.id
+
+
+def test_a_machine_put_away_in_that_very_moment_takes_no_plan(machine: Machine, operator: Principal) -> None:
+    Machine.objects.filter(pk=machine.pk).update(is_archived=True)
+    with pytest.raises(NotFound):
+        plan(operator, machine)
+    assert not Roast.with_planned.exists()
 
 
 @pytest.mark.django_db(transaction=True)

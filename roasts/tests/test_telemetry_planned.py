@@ -56,3 +56,21 @@ def test_an_envelope_sent_twice_opens_it_once(send: Send, machine: Machine, peop
     told(send(1, span(0, 30)))
     told(send(1, span(0, 30)))  # answered as before
     assert Roast.objects.get().pk == planned.pk
+
+
+def test_opened_by_hand_where_the_points_say_nothing_it_is_the_planned_batch(
+    send: Send, machine: Machine, people, signed_in
+) -> None:
+    silent = [{k: v for k, v in each.items() if k != "state"} for each in span(0, 60, bean_temp_c=180.0)]
+    told(send(1, silent[:20]))
+    planned = plan(machine, people, BEGUN + dt.timedelta(seconds=15))
+    operator, path = signed_in(people.operator), f"/v1/telemetry/{machine.pk}"
+    assert told(operator.post(f"{path}/open-roast", {}))["roast_id"] == planned.pk
+    told(send(2, silent[20:50]))
+    roast = Roast.objects.get()
+    assert (roast.pk, roast.bean, roast.source, roast.samples.count()) == (planned.pk, "Guji", "telemetry", 30)
+    told(operator.post(f"{path}/close-roast", {"reason": "beans are out"}), 200)
+    after = plan(machine, people, BEGUN + dt.timedelta(seconds=50), bean="Sidamo")
+    told(send(3, silent[50:]))
+    assert told(operator.post(f"{path}/open-roast", {}))["roast_id"] == after.pk
+    assert [row.bean for row in Roast.objects.order_by("started_at")] == ["Guji", "Sidamo"]
