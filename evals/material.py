@@ -164,7 +164,8 @@ def _deviation(roast: Roast, curve: Curve, summary: CurveSummary) -> dict[str, A
     document = planning.document_of(roast)
     if document is None or roast.profile_version is None or not summary.total_s:
         return None
-    golden = planning.laid_out(document, summary.first_crack_s)
+    crack = summary.landmark("first_crack_start")
+    golden = planning.laid_out(document, summary.first_crack_s, crack.bean_temp_c if crack is not None else None)
     at_s = np.arange(0.0, summary.total_s + 1e-9, 1.0)
     bean_c = comparison.temps_at(curve, at_s)
     lines = [np.interp(at_s, golden["elapsed_s"], golden[name], left=np.nan, right=np.nan) for name in GOLDEN_LINES]

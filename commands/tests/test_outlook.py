@@ -124,6 +124,17 @@ def test_once_first_crack_is_marked_the_development_counts_from_it() -> None:
     assert max(t for t in at_s if t < 350.0) == 340.0
 
 
+def test_the_development_counts_its_degrees_from_the_crack_as_the_probe_read_it() -> None:
+    roast = open_roast(machine_row(), follows=True, seconds=380)
+    mark = {"kind": "first_crack_start", "source": "person", "at": AT}
+    RoastEvent.objects.create(roast=roast, elapsed_ms=350_500, **mark)  # between two samples
+    read_c = Sample.objects.get(roast=roast, elapsed_ms=350_000).bean_temp_c
+    laid = planning.golden_of(roast)
+    at_s = dict(zip(laid["elapsed_s"], laid["golden_c"], strict=True))
+    assert read_c < 170.0, "the golden one cracked at 180 °C"
+    assert at_s[350.5] == pytest.approx(read_c) and at_s[450.5] == pytest.approx(read_c + 14.0)
+
+
 def test_a_persons_plan_wins_over_the_profiles_and_is_audited() -> None:
     roast = open_roast(machine_row(), follows=True)
     assert planning.plan_of(roast) == planning.EndPlan(200.0, 100.0, "profile")

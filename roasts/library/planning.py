@@ -14,6 +14,7 @@ from kernel.principals import Principal
 from roasts.curve import Mark, first_of
 from roasts.library import profile
 from roasts.models import EventKind, Roast
+from roasts.store import stored_samples
 
 #: Points of a golden curve that a page is sent.
 GOLDEN_POINTS = 400
@@ -80,31 +81,40 @@ def first_crack_of(roast: Roast) -> float | None:
 def golden_of(roast: Roast) -> dict[str, Any]:
     """The golden curve and its corridor as columns for a chart; empty ones where there is no profile.
 
-    Once first crack is marked, the development counts from it, in seconds and degrees.
+    Once first crack is marked, the development counts from it, in seconds and in degrees.
     """
     document = document_of(roast)
     corridor = ("corridor_bean_c", "corridor_low", "corridor_high")
     if document is None or roast.profile_version is None:
         empty: dict[str, Any] = {name: [] for name in ("elapsed_s", "golden_c", "low_c", "high_c", *corridor)}
         return {"profile_name": "", "version": None, **empty, "turning_point_s": 0.0}
+    crack_s = first_crack_of(roast)
+    crack_c = None
+    if crack_s is not None:
+        crack_c = stored_samples.newest_value(roast.pk, "bean_temp_c", until_ms=round(crack_s * 1000))
     return {
         "profile_name": roast.profile_version.profile.name,
         "version": roast.profile_version.version,
-        **laid_out(document, first_crack_of(roast)),
+        **laid_out(document, crack_s, crack_c),
         **{name: list(getattr(document, name)) for name in corridor},
         "turning_point_s": document.landmarks_s.get("turning_point", 0.0),
     }
 
 
-def laid_out(document: profile.ProfileDocument, first_crack_s: float | None) -> dict[str, list[float]]:
-    """elapsed_s, golden_c, low_c, high_c: to first crack by the clock, from there by the development."""
+def laid_out(
+    document: profile.ProfileDocument, first_crack_s: float | None, first_crack_c: float | None
+) -> dict[str, list[float]]:
+    """elapsed_s, golden_c, low_c, high_c: to first crack by the clock, from there by the development.
+
+    ``first_crack_s``, ``first_crack_c``: when it really came, and what the probe read then (None: the golden one's).
+    """
     step = max(1, len(document.elapsed_s) // GOLDEN_POINTS)
     rows = [
         (at_s, document.golden_c[i], document.low_c[i], document.high_c[i])
         for i, at_s in enumerate(document.elapsed_s)
         if i % step == 0
     ]
-    crack_c = document.first_crack_c
+    crack_c = document.first_crack_c if first_crack_c is None else first_crack_c
     if first_crack_s is not None and crack_c is not None and document.development_s:
         half_c = profile.BAND_HALF_C
         rows = [row for row in rows if row[0] < first_crack_s]

@@ -118,15 +118,19 @@ class ProfileDocument:
         columns = (self.corridor_low, self.corridor_middle, self.corridor_high)
         return Corridor(*(float(np.interp(bean_temp_c, bean_c, column)) for column in columns))
 
-    def golden_at(self, elapsed_s: float, first_crack_s: float | None = None) -> float | None:
+    def golden_at(
+        self, elapsed_s: float, first_crack_s: float | None = None, first_crack_c: float | None = None
+    ) -> float | None:
         """Golden bean temperature at this time since charge; None before it begins and after it ends.
 
-        With ``first_crack_s``, when first crack really came, the development counts from there.
+        With ``first_crack_s``, when first crack really came, the development counts from there; its degrees from
+        ``first_crack_c``, what the probe read then (None: the golden crack's).
         """
         own_crack_s = self.landmarks_s.get("first_crack_start")
         if first_crack_s is not None and own_crack_s is not None and elapsed_s >= first_crack_s:
             rise_c = _at(elapsed_s - first_crack_s, self.development_s, self.development_rise_c)
-            return None if rise_c is None or self.first_crack_c is None else self.first_crack_c + rise_c
+            crack_c = self.first_crack_c if first_crack_c is None else first_crack_c
+            return None if rise_c is None or crack_c is None else crack_c + rise_c
         return _at(elapsed_s, self.elapsed_s, self.golden_c)
 
     def band_at(self, elapsed_s: float) -> tuple[float, float] | None:

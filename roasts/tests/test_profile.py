@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from roasts.curve import Curve, Mark
+from roasts.library import planning
 from roasts.library.profile import (
     BadProfile,
     GoodRoast,
@@ -87,6 +88,22 @@ def test_a_crack_that_comes_late_does_not_make_the_development_late() -> None:
     assert document.golden_at(540, first_crack_s=510) == pytest.approx(on_time, abs=0.05)
     assert document.golden_at(500, first_crack_s=510) == document.golden_at(500)
     assert document.golden_at(601, first_crack_s=510) is None, "90 s after the crack the golden roast is dropped"
+
+
+def test_the_degrees_of_the_development_count_from_the_crack_as_it_came() -> None:
+    document = from_roasts([roast_of(1)], SENSOR)
+    assert document.first_crack_c is not None
+    on_time_c = document.golden_at(480)
+    assert on_time_c is not None
+    colder = document.golden_at(540, first_crack_s=510, first_crack_c=document.first_crack_c - 4)
+    assert colder == pytest.approx(on_time_c - 4, abs=0.05)
+    for crack_c, shift_c in ((document.first_crack_c + 3, 3.0), (None, 0.0)):
+        laid = planning.laid_out(document, 510, crack_c)
+        at = laid["elapsed_s"].index(540.0)
+        assert laid["golden_c"][at] == pytest.approx(on_time_c + shift_c, abs=0.05)
+        assert laid["high_c"][at] - laid["low_c"][at] == pytest.approx(6.0, abs=0.05)
+        before = laid["elapsed_s"].index(500.0)
+        assert laid["golden_c"][before] == pytest.approx(document.golden_at(500), abs=0.05), "until then by the clock"
 
 
 def test_one_dry_end_holds_for_all_whatever_a_file_was_set_to() -> None:
