@@ -8,6 +8,7 @@ written, so that who looks again and again need not where nothing was.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import shutil
@@ -35,7 +36,21 @@ _SESSION = "SET session_replication_role = {}"  # triggers guard what only we ma
 
 
 class _Operations(SqliteOperations):
+    """Times as Django writes and reads them, without asking the settings for each: the house's are all in UTC."""
+
     compiler_module = "simulation.house_compiler"
+
+    def adapt_datetimefield_value(self, value: Any) -> Any:
+        if type(value) is dt.datetime and value.tzinfo is dt.UTC:
+            return value.replace(tzinfo=None).isoformat(" ")
+        return super().adapt_datetimefield_value(value)
+
+    def convert_datetimefield_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        if type(value) is str:
+            value = dt.datetime.fromisoformat(value)
+            if value.tzinfo is None:
+                return value.replace(tzinfo=dt.UTC)
+        return super().convert_datetimefield_value(value, expression, connection)
 
 
 class _Wrapper(SqliteWrapper):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
+from django.db.backends.sqlite3.operations import DatabaseOperations
 from django.db.models import Count, F
 
 from commands.models import BreakerTrip, Execution, Grant, Halt, Proposal
@@ -253,3 +255,22 @@ def test_a_write_that_breaks_a_law_is_found_at_the_next_look(store: Store) -> No
     found = [invariants._NAMES[place] for place, _ in invariants._rows(query, [])]
     assert "one open halt of a kind" in found
     store.restore()
+
+
+MOMENTS = (
+    BEGIN, BEGIN + dt.timedelta(microseconds=1), BEGIN + dt.timedelta(milliseconds=250),
+    BEGIN.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=45))), dt.datetime(1, 1, 1, tzinfo=dt.UTC),
+    dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_time_is_written_and_read_as_django_does(store: Store, moment: dt.datetime) -> None:
+    ours: Any = connection.ops
+    django: Any = DatabaseOperations(connection)  # type: ignore[no-untyped-call]
+    text = django.adapt_datetimefield_value(moment)
+    assert ours.adapt_datetimefield_value(moment) == text
+    for kept in (text, f"{text}+05:45", moment, None):
+        read = ours.convert_datetimefield_value(kept, None, connection)
+        assert read == django.convert_datetimefield_value(kept, None, connection)
+        assert read is None or read.tzinfo is not None
