@@ -58,6 +58,7 @@ class Story:
     reasons: tuple[ReasonView, ...]
     writes: tuple[Write, ...]
     more_writes: int
+    writes_known: int | None
     approvals: tuple[Any, ...]
     effect: tuple[tuple[str, str], ...]
     effect_says: str
@@ -117,6 +118,7 @@ def story_of(principal: Principal, proposal_id: str) -> Story | None:
         reasons=tuple(reason_view(reason, order) for reason in order.reasons if isinstance(reason, dict)),
         writes=writes[:WRITES_SHOWN],
         more_writes=max(0, len(writes) - WRITES_SHOWN),
+        writes_known=writes_known_of(attempt),
         approvals=tuple(order.given_approvals.all()),
         effect=effect_words(attempt),
         effect_says=str((attempt.effect or {}).get("says") or "") if attempt is not None else "",
@@ -166,6 +168,14 @@ def writes_of(order: Proposal) -> tuple[Write, ...]:
                     )
                 )
     return tuple(found)
+
+
+def writes_known_of(execution: Any) -> int | None:
+    """How many writes the keeper's wire log holds of an attempt whose executor died and which was settled by reading;
+    None where it was not settled so."""
+    stages = execution.stages.all() if execution is not None else ()
+    known = [stage.detail.get("writes_known") for stage in stages if stage.stage == "resolved"]
+    return known[-1] if known and isinstance(known[-1], int) else None
 
 
 def _spaced(data_hex: str) -> str:

@@ -27,7 +27,7 @@ class SaveViewBody(StrictSerializer):
 
     name = TextField(max_length=80)
     query = TextField(max_length=1000)
-    is_shared = FlagField(required=False, default=False)
+    is_shared = FlagField(required=False, help_text="left out: as it was; a new view is not shared")
 
 
 class ShareViewBody(StrictSerializer):

@@ -16,8 +16,13 @@ MAX_VIEWS = 50  # of one person
 KEPT_FILTERS = ("status", "machine", "roast", "order_type", "actor", "agent", "period", "from", "to")
 
 
-def save_view(principal: Principal, *, name: str, query: str, is_shared: bool, now: dt.datetime) -> SavedView:
-    """Keep a search under a name; the person's own view of that name is replaced. Forbidden: a key without a person."""
+def save_view(
+    principal: Principal, *, name: str, query: str, is_shared: bool | None = None, now: dt.datetime
+) -> SavedView:
+    """Keep a search under a name; the person's own view of that name is replaced. Forbidden: a key without a person.
+
+    ``is_shared`` None: one that is replaced stays shared or not, as it was; a new one is not.
+    """
     user, organization = principal.user, principal.organization
     if user is None or organization is None or not principal.is_person:
         raise Forbidden("not_allowed", "Saved views are people's.", "Sign in as a person.")
@@ -29,9 +34,8 @@ def save_view(principal: Principal, *, name: str, query: str, is_shared: bool, n
                 raise Conflict("too_many_views", f"You keep {MAX_VIEWS} views already.", "Delete one first.")
             view, _is_new = SavedView.objects.update_or_create(
                 organization=organization, user=user, name=name,
-                defaults={"query": kept, "is_shared": is_shared}, create_defaults={
-                    "query": kept, "is_shared": is_shared, "created_at": now,
-                },
+                defaults={"query": kept} | ({} if is_shared is None else {"is_shared": is_shared}),
+                create_defaults={"query": kept, "is_shared": bool(is_shared), "created_at": now},
             )  # fmt: skip
     except IntegrityError:
         raise Conflict("conflict", "This view was saved at the same moment.", "Look at your views again.") from None

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from commands import services
 from commands.console import order_story, pages_orders
 from commands.history import search
 from commands.models import Execution, Proposal, SavedView
@@ -257,6 +258,21 @@ def test_an_order_that_ran_at_once_asks_for_a_review_until_there_is_one(scene, o
     assert "In order" in body_of(operator, f"/orders/{order.pk}/")
 
 
+@pytest.mark.parametrize(("writes", "told"), [(4, "holds 4 writes of it"), (1, "holds 1 write of it"), (0, "")])
+def test_an_order_whose_sender_was_lost_says_what_the_wire_log_holds_and_never_that_nothing_was_sent(
+    scene, operator, now, writes, told
+):
+    order = asked_for(scene, now, decision="ALLOW", status="PROPOSED")
+    Proposal.objects.filter(pk=order.pk).update(status="APPROVED")
+    attempt = Execution.objects.create(proposal=order, machine=scene.machine, lease_token=1, claimed_at=now)
+    Proposal.objects.filter(pk=order.pk).update(status="EXECUTING")
+    services.mark_in_doubt(attempt, code="executor_lost", message="Whoever carried it out is gone.", now=now)
+    services.resolve_in_doubt(order, actual_step=5, writes_known=writes, now=now)
+    body = body_of(operator, f"/orders/{order.pk}/")
+    assert told in body and "the control stood there already" not in body
+    assert ("No write is recorded." in body) == (writes == 0)
+
+
 def test_the_effect_is_shown_in_words_and_its_lists_are_not():
     class Attempt:
         effect = {"rate_of_rise_change_c_per_min": -1.25, "is_extrapolating": True, "points": [[1, 2]], "note": None}
@@ -295,6 +311,9 @@ def test_a_view_saved_again_under_its_name_is_replaced_and_bounded(scene, operat
     assert save(operator, name="V", query="status=open")[0] == 201
     assert save(operator, name="V", query="actor=agent")[0] == 201
     assert SavedView.objects.get().query == "actor=agent"
+    SavedView.objects.update(is_shared=True)  # colleagues go on seeing it when its owner narrows it
+    assert save(operator, name="V", query="actor=person")[1]["is_shared"] is True
+    assert save(operator, name="V", query="actor=agent", is_shared=False)[1]["is_shared"] is False
     assert save(operator, name="W", query="cursor=abc")[0] == 400
     monkeypatch.setattr("commands.history.services_views.MAX_VIEWS", 1)
     status, answer = save(operator, name="W", query="actor=agent")

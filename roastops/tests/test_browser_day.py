@@ -231,6 +231,7 @@ def test_a_lead_sets_a_limit_and_signs_a_grant(house: Stack, browser: Browser, t
         page.keyboard.press("Enter")
         expect(page.locator("#grant-list")).to_contain_text("ran well for a week", timeout=8000)
         expect(page.locator("#grant-list")).to_contain_text("L4")
+        expect(page.locator("#grant-why")).to_have_value("")  # a second Enter signs nothing again
         take_picture(page, "grants")
     assert seen.complaints == []
 

@@ -80,6 +80,7 @@
     for (var i = 0; i + 2 < told.length; i++) told[i].remove();
     box.append(note);
     setTimeout(function () { note.remove(); }, isRefused ? 20000 : 6000);
+    return note;
   };
   roastops.state = function (name, word) {
     var box = document.getElementById("stream-state");
@@ -218,6 +219,7 @@
       if (refusal) roastops.notice(refusal, true);
       else if (form.dataset.approve && answer && answer.status === "PENDING_APPROVAL") roastops.notice(t("Your yes is noted. It needs another person's, too: nothing is sent yet."));
       else roastops.notice(form.dataset.done || t("Done."));
+      if ("clear" in form.dataset) form.reset();
       if ("reload" in form.dataset) setTimeout(function () { location.reload(); }, 300);
     }, function (error) {
       roastops.notice(error.status === 412 ? t("Somebody changed this while you wrote: nothing of yours was set. Here it is as it stands now.") : error.message, true);
@@ -240,7 +242,12 @@
     field.scrollIntoView({ block: "center" });
     field.focus({ preventScroll: true });
     var isEmpty = field.validity.valueMissing;
-    roastops.notice(t("Needed first: {what}", { what: (isEmpty && label && label.textContent.trim()) || field.validationMessage || field.name }), true);
+    var name = label ? label.textContent.trim() : field.name;
+    var words = isEmpty ? t("Needed first: {what}", { what: name }) : name + ": " + field.validationMessage;
+    roastops.notice(words, true).dataset.needed = "yes";
+  }, true);
+  document.addEventListener("submit", function () {  // nothing is lacking any more
+    document.querySelectorAll(".notice[data-needed]").forEach(function (note) { note.remove(); });
   }, true);
 
   // A panel is not swapped under the fingers of somebody typing in it or pressing a button; it catches up after.
