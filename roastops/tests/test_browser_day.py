@@ -184,6 +184,36 @@ def test_what_ran_at_once_is_reviewed_and_an_order_is_taken_back_by_key(
     assert seen.complaints == []
 
 
+def test_no_key_decides_on_what_the_page_does_not_show(house: Stack, browser: Browser, trusted: None) -> None:
+    """The last seconds before the drop hide the queue: a key must not approve what nobody can read there."""
+    with visit(browser, house, DESK) as seen:
+        page = seen.page
+        open_machine(page)
+        held = hold(house, page, "fan", 1)
+        page.evaluate("document.getElementById('queue').hidden = true")
+        page.keyboard.press("a")
+        page.keyboard.press("r")
+        page.keyboard.press("1")
+        expect(page.locator("#say")).to_have_text("No order to reject.")
+        assert house.proposal(held)["status"] == "PENDING_APPROVAL"
+        page.evaluate("document.getElementById('queue').hidden = false")
+        page.keyboard.press("a")
+        settled(house, held, "COMPLETED")
+
+        assert house.post(f"/v1/machines/{house.machine_id}/attend", {}).status_code == 200
+        grant(house, "L5")
+        order = house.order("SET_DRUM", int(house.reading()["drum_step"]) - 1, "agent")
+        assert order["verdict"]["decision"] == "ALLOW", order["verdict"]
+        expect(page.locator(f'[data-review="{order["proposal_id"]}"]')).to_be_visible(timeout=6000)
+        page.evaluate("document.getElementById('queue').hidden = true")
+        for key, said in (("n", "No order to review."), ("y", "No order to review.")):
+            page.evaluate("document.getElementById('say').textContent = ''")
+            page.keyboard.press(key)
+            expect(page.locator("#say")).to_have_text(said)
+        assert house.proposal(order["proposal_id"])["review"] is None
+    assert seen.complaints == []
+
+
 def test_new_orders_are_announced_and_the_list_stays_where_it_is(house: Stack, browser: Browser) -> None:
     with visit(browser, house, DESK) as seen:
         page = seen.page

@@ -242,8 +242,7 @@
     field.scrollIntoView({ block: "center" });
     field.focus({ preventScroll: true });
     var isEmpty = field.validity.valueMissing;
-    var name = label ? label.textContent.trim() : field.name;
-    var words = isEmpty ? t("Needed first: {what}", { what: name }) : name + ": " + field.validationMessage;
+    var name = label ? label.textContent.trim() : field.name, words = isEmpty ? t("Needed first: {what}", { what: name }) : name + ": " + field.validationMessage;
     roastops.notice(words, true).dataset.needed = "yes";
   }, true);
   document.addEventListener("submit", function () {  // nothing is lacking any more
@@ -510,7 +509,7 @@
     keysBox.checked = recall("roastops.keys") !== "off";
     keysBox.addEventListener("change", function () { store("roastops.keys", keysBox.checked ? "on" : "off"); });
   }
-  var help = document.getElementById("help");
+  var help = document.getElementById("help"), helpButton = document.getElementById("help-open");
   // A dialog stands on the page and shuts nothing out: STOP, orders and messages can be pressed and read beside it.
   roastops.openDialog = function (dialog) { if (dialog && !dialog.open) dialog.show(); };
   document.addEventListener("keydown", function (event) {
@@ -518,43 +517,49 @@
     if (dialog) dialog.close();
   });
   function openHelp() { roastops.openDialog(help); }
-  var helpButton = document.getElementById("help-open");
   if (helpButton) helpButton.addEventListener("click", openHelp);
   var APPROVE_AFTER_MS = 800;  // a key pressed for the order before must not approve the one that just appeared
+  // A key decides only on what can be read: the last seconds hide the queue, and show one order of it or none.
+  function isOnShow(element) { return !!element && element.getClientRects().length > 0; }
+  function isAsked(held) {
+    var ask = document.getElementById("ending-ask");
+    return isOnShow(held) || (isOnShow(ask) && ask.dataset.shown === held.dataset.held);
+  }
   roastops.keys["a"] = function () {
     var held = document.querySelector("[data-held]");
-    var form = held && held.querySelector("form[data-approve]");
+    var form = held && isAsked(held) && held.querySelector("form[data-approve]");
     if (!form) return roastops.say(t("No order to approve."));
     if (performance.now() - (seen.get(held.dataset.held) || 0) < APPROVE_AFTER_MS) return roastops.notice(t("This order has only just appeared. Read it, then press A again."), true);
     var button = form.querySelector("button");
     if (!button.disabled) form.requestSubmit(button);
   };
-  function first(selector, none) {
+  function first(selector, none, isSafe) {
     return function () {
       var button = document.querySelector(selector);
-      if (!button) return roastops.say(none);
+      if (!button || !(isSafe || isOnShow(button))) return roastops.say(none);
       if (button.disabled) return;
-      if (button.form) button.form.requestSubmit(button);
-      else button.click();
+      if (button.form) button.form.requestSubmit(button); else button.click();
     };
   }
-  roastops.keys["v"] = first("[data-veto] button", t("No order to veto."));
+  roastops.keys["v"] = first("[data-veto] button", t("No order to veto."), true);
   roastops.keys["y"] = first("form button[id^=review-good-]", t("No order to review."));
-  roastops.keys["x"] = first("#abort-order", t("Nothing to call off here."));
+  roastops.keys["x"] = first("#abort-order", t("Nothing to call off here."), true);
   roastops.keys["b"] = first("#rollback-order", t("Nothing to take back here."));
-  roastops.keys["c"] = first("[data-abort-plan]", t("No plan to call off."));
+  roastops.keys["c"] = first("[data-abort-plan]", t("No plan to call off."), true);
   roastops.keys["t"] = first("[data-compensate-plan]", t("No plan to take back."));
   roastops.keys["n"] = function () {
     var more = document.getElementById("news-show"), details = document.querySelector("details[id^=review-bad-]");
     if (more && !more.hidden) return more.click();
     if (!details) return;
+    if (!isOnShow(details)) return roastops.say(t("No order to review."));
     details.open = true;
     details.dataset.byHand = "yes";
     details.querySelector("input:not([type=hidden])").focus();
   };
   roastops.keys["r"] = function () {
     var details = document.querySelector("[data-held] details.reject");
-    if (!details) return roastops.say(t("No order to reject."));
+    var inEnding = document.querySelector("#ending-ask .decide button:last-of-type");  // its Reject: Enter presses it
+    if (!isOnShow(details)) return isOnShow(inEnding) ? inEnding.focus() : roastops.say(t("No order to reject."));
     details.open = true;
     details.dataset.byHand = "yes";
     details.querySelector(".reasons button").focus();
