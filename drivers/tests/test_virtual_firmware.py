@@ -266,6 +266,19 @@ def test_too_hot_a_drum_is_cut_off_by_the_firmware() -> None:
     assert struct.unpack_from("<H", asked(firmware, b"\x30\x03"), 24)[0] != 0
 
 
+def test_nobody_sets_a_heater_by_hand_that_no_order_could_lower() -> None:
+    firmware = FirmwareR1(settings_from({"controls_when_off": False}), seed=1, initial_state="off")
+    assert firmware.turn_knob("heater", 5) == 0
+    assert firmware.turn_knob("fan", 5) == 5
+    roasting = made()
+    assert roasting.turn_knob("heater", 5) == 5
+    roasting.drop_beans()
+    roasting.press_prs()
+    live(roasting, 5)
+    assert roasting.state == 8
+    assert roasting.turn_knob("heater", 5) == 0
+
+
 @pytest.mark.parametrize("corner", matrix(), ids=lambda corner: corner.name)
 def test_every_corner_of_the_matrix_answers_and_steps(corner) -> None:
     firmware = FirmwareR1(settings_from(corner.settings), seed=1, initial_state="roasting")

@@ -357,7 +357,10 @@ class Firmware:
         self.warmth = heat.pour_out(self.warmth)
 
     def turn_knob(self, control: str, target_step: int) -> int:
-        """A person turns a knob at the machine to an absolute step; returns the step reached."""
+        """A person turns a knob at the machine to an absolute step; returns the step reached. The heater's does nothing
+        where an order for it would do nothing: keys and orders are the same to the firmware (nobody measured it)."""
+        if control == "heater" and not self._accepts(control):
+            return self._step_of(control)
         while self._step_of(control) != target_step:
             before = self._step_of(control)
             self._move(control, 1 if target_step > before else -1)
