@@ -82,12 +82,15 @@ def drill_page(request: HttpRequest, principal: Principal, machine_id: str) -> H
     machine = machine_or_404(principal, machine_id)
     context = page_context(request, principal, "machine", [machine])
     drills = StopDrill.objects.filter(machine=machine).select_related("user")[: facts.HISTORY]
-    halts = Halt.objects.filter(machine=machine, closed_at__isnull=True)
+    halts = list(Halt.objects.filter(machine=machine, closed_at__isnull=True))
+    shown = [{**api_commissioning.render_drill(drill), "at": drill.at} for drill in drills]
     reading, link = facts.reading_of(machine, context["server_now"])
     more = {
         **gathering.gather_drill(principal, machine, context["server_now"]),
-        "drills": [{**api_commissioning.render_drill(drill), "at": drill.at} for drill in drills],
-        "halts": list(halts),
+        "drills": shown,
+        "halts": halts,
+        # Any other halt is reset on the machine's page, where the lead says that they have looked.
+        "is_drills_own": {halt.pk for halt in halts} <= {each["halt_id"] for each in shown},
         "reading": reading or {},
         "link": link,
         "asked_at": render_time(context["server_now"]),

@@ -207,6 +207,23 @@ def test_a_drill_of_a_halted_machine_is_refused(machine, operator):
     assert (answer.status_code, answer.json()["error"]) == (409, "already_halted")
 
 
+@pytest.mark.parametrize(("kind", "is_drilled", "is_offered"), [("stop", True, True), ("interlock", False, False)])
+def test_the_drills_page_resets_the_drills_own_halt_and_no_other(machine, kind, is_drilled, is_offered):
+    """“STOP drill” stands there as the reason already: it must not become the reason why an interlock was reset."""
+    halt = Halt.objects.create(
+        organization=machine.organization, machine=machine, kind=kind, opened_at=clock.now(),
+        opened_by_kind="person", opened_by_id="usr_1", opened_by_name="x",
+    )  # fmt: skip
+    if is_drilled:
+        StopDrill.objects.create(
+            organization=machine.organization, machine=machine, user=person_row("x", "operator"), is_passed=True,
+            result="heat_off", at=clock.now(), proof={"halt_id": halt.pk},
+        )  # fmt: skip
+    body = page("lena", "lead", f"/machines/{machine.pk}/drill/")
+    assert ('id="reset-drill"' in body) == is_offered
+    assert f'<a href="/machines/{machine.pk}/">' in body
+
+
 def test_a_failed_drill_voids_the_one_that_passed_before(machine, operator):
     user = person_row("x", "operator")
     for is_passed, ago_s in ((True, 60), (False, 10)):
