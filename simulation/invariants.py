@@ -293,6 +293,11 @@ class Watch:
         """When it was claimed for the wire."""
         return seconds(self._scalar(f"SELECT claimed_at FROM {_E} WHERE proposal_id = %s", order_id))
 
+    def halted_s(self, kind: str) -> float | None:
+        """When the open halt of this kind began: by the keeper, however late it was written down."""
+        statement = f"SELECT opened_at FROM {_H} WHERE closed_at IS NULL AND kind = %s ORDER BY opened_at DESC LIMIT 1"
+        return seconds(self._scalar(statement, kind))
+
     def writes_of(self, order_id: str) -> int:
         """Bytes of this order that may have left, by the keeper's wire log."""
         keeper = self._house.keeper

@@ -389,7 +389,7 @@ class Play:
     def _follow_halts(self, facts: invariants.Facts) -> None:
         """Halts and pauses that the machine's side made must have a reason we gave; those we know of must stand."""
         for kind in sorted(facts.halts - self.model.halts):
-            if not self.is_disturbed:
+            if not self.is_disturbed and not self._began_in_trouble(kind):
                 raise Broken(f"a halt that nothing explains: {facts.halt_words}")
             self.sometimes.met("halt", kind)
         if self.model.halts - facts.halts:
@@ -402,6 +402,11 @@ class Play:
         self.model.is_paused = facts.is_paused
         if facts.is_suspended != self.model.suspended:
             raise Broken(f"suspended is {facts.is_suspended}, expected {self.model.suspended}")
+
+    def _began_in_trouble(self, kind: str) -> bool:
+        """A halt of the keeper's that a dead worker wrote down later, when things were quiet again."""
+        halted_s = self.watch.halted_s(kind)
+        return halted_s is not None and halted_s < self.was_disturbed_at_s + QUIET_AFTER_S
 
     def _follow_grants(self, facts: invariants.Facts) -> None:
         """Every grant that should be live is, and is worth what its agent's orders left of it."""
