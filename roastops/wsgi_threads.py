@@ -69,13 +69,18 @@ class WsgiInThreads:
             encoded = [(name.lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers]
             started.append((int(status[:3]), encoded))
 
-        parts = self.app(environment, start_response)
         try:
-            content = b"".join(parts)
+            parts = self.app(environment, start_response)
+            try:
+                content = b"".join(parts)
+            finally:
+                close = getattr(parts, "close", None)
+                if close is not None:
+                    close()
         finally:
-            close = getattr(parts, "close", None)
-            if close is not None:
-                close()
+            # A request of the API holds itself in a circle, and what was sent with it, until Python looks for garbage:
+            # seldom (kernel/garbage.py). A hundred files of 8 MB would stand in memory meanwhile.
+            environment["wsgi.input"].close()
         status, headers = started[-1]
         return status, headers, content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any
 
@@ -37,8 +38,8 @@ class RawFileParser(BaseParser):
     media_type = "application/octet-stream"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        """The body, bounded."""
-        return bytes(stream.read(MAX_FILE_BYTES + 1))
+        """The body, bounded; whoever reads it closes it: the request lives on in a circle with its context."""
+        return io.BytesIO(stream.read(MAX_FILE_BYTES + 1))
 
 
 #: What an export may come as.
@@ -118,9 +119,11 @@ class Imports(APIView):
 
 def _sent(request: Request) -> tuple[bytes, str, str]:
     """The file's bytes, its name and the machine's id, from a form or from the body and the address."""
-    if isinstance(request.data, bytes):
+    if isinstance(request.data, io.BytesIO):
+        with request.data as sent:
+            data = sent.getvalue()
         asked = read_filters(ImportFilters, request)
-        return request.data, asked.get("file_name", "upload"), asked.get("machine_id", "")
+        return data, asked.get("file_name", "upload"), asked.get("machine_id", "")
     form: Any = request.data
     for name in form:
         if name not in FIELDS:

@@ -30,6 +30,7 @@ from roasts.files import exporting, import_rows, importing, services_imports
 from roasts.formats.imported import MAX_FILE_BYTES, Metadata
 from roasts.formats.reading import read_roast
 from roasts.formats.writing import FORMATS, write_roast
+from roasts.management.commands import exportroast
 from roasts.models import ImportedFile, Machine, Roast, RoastEvent, Sample
 from roasts.recording import sample_rows
 from roasts.recording.sample_rows import SampleColumns
@@ -435,6 +436,17 @@ def test_commands_refuse_wrong_words(organization: Organization, people: People,
         call_command("importroasts", str(tmp_path / "none"), "--organization", organization.slug)
     with pytest.raises(CommandError, match="no roast"):
         call_command("exportroast", "rst_none")
+
+
+def test_exportroast_leaves_no_half_file_and_says_where_it_cannot_write(people: People, tmp_path: Path) -> None:
+    roast = import_one(people, file_of()).roast
+    for target in ("", str(tmp_path), str(tmp_path / "none" / "a.json")):
+        with pytest.raises(CommandError, match="cannot be written"):
+            call_command("exportroast", roast.pk, "--to", target)
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
+        (tmp_path / "half").write_bytes(b"")
+        exportroast._write_whole(full, b"x" * 10, tmp_path / "half")
+    assert not (tmp_path / "half").exists()
 
 
 def test_exportroast_writes_a_new_file_and_never_over_an_old_one(people: People, tmp_path: Path) -> None:

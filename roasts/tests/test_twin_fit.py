@@ -22,6 +22,7 @@ from roasts import twin
 from roasts.alog import read_alog, write_alog
 from roasts.curve import Mark
 from roasts.formats.imported import ImportedRoast, Metadata
+from roasts.management.commands import fittwin
 from roasts.models import Machine
 from roasts.models_library import TwinFit
 from roasts.tests import real_logs
@@ -357,8 +358,30 @@ def test_fittwin_judges_what_it_did_not_see_and_leaves_out_what_it_did(tmp_path:
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({}, "nothing to fit"), ({"machine": "nobody"}, "no machine"), ({"logs": ["/nowhere"]}, "There is no")],
+    [
+        ({}, "nothing to fit"),
+        ({"machine": "nobody"}, "no machine"),
+        ({"logs": ["/nowhere"]}, "There is no"),
+        ({"held_out": ["/nowhere"]}, "There is no"),
+        ({"out": "/dev/null"}, "Nothing can be written"),
+    ],
 )
 def test_fittwin_says_what_is_missing(options: dict, words: str) -> None:
     with pytest.raises(CommandError, match=words):
         call_command("fittwin", **options)
+
+
+def test_a_roast_that_was_not_watched_from_its_charge_is_left_out_and_the_others_stay(
+    tmp_path: Path, logs_of_made: Path
+) -> None:
+    whole = MADE[3].curve
+    late = replace(whole, state=None, bean_temp_c=np.where(whole.elapsed_s < 200.0, np.nan, whole.bean_temp_c))
+    marks = (Mark("charge", 0.0), Mark("drop", 435.0))
+    folder = tmp_path / "late"
+    folder.mkdir()
+    (folder / "late.alog").write_bytes(write_alog(ImportedRoast("alog", late, marks, Metadata(weight_in_g=410.0))))
+    (folder / "good.alog").write_bytes((logs_of_made / "1.alog").read_bytes())
+    complained = StringIO()
+    kept = list(fittwin.Command(stderr=complained)._logged([str(folder)]))
+    assert [roast.name for roast in kept] == ["good"]
+    assert "late.alog" in complained.getvalue() and "probe reading at charge" in complained.getvalue()

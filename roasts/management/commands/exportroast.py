@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -12,6 +12,16 @@ from kernel.errors import ApiError
 from roasts.files import exporting
 from roasts.formats.writing import FORMATS
 from roasts.models import Roast
+
+
+def _write_whole(file: BinaryIO, data: bytes, path: Path) -> None:
+    """All of it, or no file: half a roast (the disk was full) must not be taken for one."""
+    try:
+        file.write(data)
+        file.flush()
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class Command(BaseCommand):
@@ -31,12 +41,16 @@ class Command(BaseCommand):
         except ApiError as error:
             raise CommandError(f"{error.message} {error.how_to_fix}") from error
         if options["to"] is None:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except OSError as error:
+                raise CommandError(f"Standard output cannot be written: {error.strerror}") from error
             return
+        path = Path(options["to"])
         try:
-            with Path(options["to"]).open("xb") as file:
-                file.write(data)
+            with path.open("xb") as file:
+                _write_whole(file, data, path)
         except OSError as error:
-            raise CommandError(f"{options['to']} cannot be written: {error.strerror}") from error
+            raise CommandError(f"{options['to']!r} cannot be written: {error.strerror}") from error
         self.stderr.write(f"{len(data)} bytes written to {options['to']}")

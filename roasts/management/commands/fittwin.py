@@ -53,12 +53,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         machine = _machine(options["machine"]) if options["machine"] else None
+        aside = list(_alogs(options["held_out"]))  # what cannot be is said before minutes of fitting
+        if options["out"]:
+            _make_folder(Path(options["out"]))
         roasts = [*self._recorded(machine, options["roasts"]), *self._logged(options["logs"])]
         if not roasts:
             raise CommandError("There is nothing to fit on: name a --machine with finished roasts, or --logs.")
         try:
             found = calibrate(roasts, fold_count=max(0, options["folds"]), seed=options["seed"])
-            judged = self._judged(found, options["held_out"])
+            judged = self._judged(found, aside)
         except TwinError as error:
             raise CommandError(f"{error}.") from error
         self._tell(found.parameters)
@@ -85,29 +88,33 @@ class Command(BaseCommand):
                 raise CommandError(f"No finished roasts of {machine.name}: {', '.join(missing)}.")
         for row in rows[:MOST_ROASTS]:
             try:
-                yield roast_of_curve(
+                yield _readable(roast_of_curve(
                     load_curve(row), load_marks(row), mass_g=row.weight_in_g,
                     began_s=row.started_at.timestamp(), name=row.pk, bean=row.bean,
-                )  # fmt: skip
+                ))  # fmt: skip
             except TwinError as error:
                 self.stderr.write(f"left out: {error}")
 
     def _logged(self, paths: Sequence[str]) -> Iterator[TwinRoast]:
-        for path in _alogs(paths):
+        yield from self._read(_alogs(paths))
+
+    def _read(self, paths: Iterable[Path]) -> Iterator[TwinRoast]:
+        for path in paths:
             try:
                 with path.open("rb") as file:
-                    yield roast_of_file(read_alog(file.read(MAX_FILE_BYTES + 1)), path.stem)
-            except (AlogError, TwinError) as error:
+                    data = file.read(MAX_FILE_BYTES + 1)
+                yield _readable(roast_of_file(read_alog(data), path.stem))
+            except (AlogError, TwinError, OSError) as error:
                 self.stderr.write(f"left out: {path.name}: {error}")
 
-    def _judged(self, found: Calibration, paths: Sequence[str]) -> Judged | None:
+    def _judged(self, found: Calibration, paths: Sequence[Path]) -> Judged | None:
         """What the fit is worth on roasts that had no part in it; None without any. One that had is left out, and said.
 
         It is judged on what it did not see: the same roast under another name was seen, too.
         """
         known = {lanes.roast_digest(roast) for roast in found.roasts}
         roasts = []
-        for roast in self._logged(paths):
+        for roast in self._read(paths):
             if lanes.roast_digest(roast) in known:
                 self.stderr.write(f"left out: {roast.name}: the twin was fitted on this roast")
             else:
@@ -144,7 +151,6 @@ class Command(BaseCommand):
     def _write(self, folder: Path, found: Calibration, judged: Judged | None) -> None:
         from roasts.twin import plots  # matplotlib takes a second to load
 
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "twin.json").write_text(_json(parameters_to_json(found.parameters)), encoding="utf-8")
         report = dict(found.parameters.report) | {"judged": judged.report() if judged else {}}
         (folder / "report.json").write_text(_json(report), encoding="utf-8")
@@ -153,6 +159,19 @@ class Command(BaseCommand):
             same = [judged.parameters] * len(judged.roasts)
             pictures += plots.draw_judged(folder, judged.roasts, same, judged.errors)
         self.stdout.write(f"Written to {folder}: twin.json, report.json" + "".join(f", {p.name}" for p in pictures))
+
+
+def _readable(roast: TwinRoast) -> TwinRoast:
+    """TwinError for one that the twin cannot read (it was watched from its middle on, say): the others are fitted."""
+    lanes.lay_out([roast])
+    return roast
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"Nothing can be written to {folder}: {error.strerror}.") from error
 
 
 def _json(record: dict[str, Any]) -> str:
