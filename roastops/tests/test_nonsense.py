@@ -62,6 +62,7 @@ def posts(ids: dict[str, str]) -> list[str]:
         f"{machine}/suspend",
         f"{machine}/resume",
         f"{machine}/resume-orders",
+        f"{machine}/alarms/acknowledge",
         "/v1/roasts",
         f"/v1/roasts/{ids['roast_id']}/events",
         f"/v1/roasts/{ids['roast_id']}/withdraw",
