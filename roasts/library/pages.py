@@ -96,6 +96,7 @@ def roast_library(request: HttpRequest, principal: Principal) -> HttpResponse:
         "first_page": urlencode(kept),
         "is_further": bool(request.GET.get("cursor")),
         "machines": Machine.objects.for_principal(principal).only("id", "name"),
+        "profiles": Profile.objects.for_principal(principal).filter(is_archived=False).only("id", "name"),
         "orders": ORDER_WORDS,
         "left_out": library.MEASURES.get(search.order),
     }

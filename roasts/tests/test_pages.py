@@ -16,7 +16,7 @@ from kernel.models import Organization
 from roasts import services
 from roasts.library import questions as library
 from roasts.library import services_library
-from roasts.models import Machine, PackedRoast, Roast
+from roasts.models import Machine, PackedRoast, Profile, Roast
 from roasts.tests.stored_roasts import MARKS, curve_of, machine_of, store_roast
 
 pytestmark = pytest.mark.django_db
@@ -248,6 +248,15 @@ def test_a_viewer_looks_and_changes_nothing(machine: Machine, people: Any) -> No
     body = text_of(viewer, f"/roasts/{roast.pk}/")
     assert "data-mark=" not in body and 'id="describe"' not in body and 'id="note"' not in body
     assert "make-profile" not in text_of(viewer, "/roasts/")
+
+
+def test_a_lead_makes_a_new_version_of_a_profile_that_is_in_use(machine: Machine, lead: Client) -> None:
+    store_roast(machine)
+    own = {"organization": machine.organization, "created_at": clock.now()}
+    Profile.objects.create(name="House", **own)
+    Profile.objects.create(name="Old", is_archived=True, **own)
+    body = text_of(lead, "/roasts/")
+    assert "a new version of House" in body and "a new version of Old" not in body
 
 
 def test_a_roast_asks_a_fixed_number_of_times(

@@ -238,8 +238,9 @@
     profile: function (form) {
       var ids = chosen();
       if (!ids.length) return refuse(t("Choose at least one roast first."), null);
-      var body = { name: form.elements.name.value, bean: form.elements.bean.value, change_note: form.elements.change_note.value, roast_ids: ids };
-      send(form, "/v1/profiles", body, function (made) { location.assign("/profiles/" + made.profile_id + "/"); });
+      var body = { change_note: form.elements.change_note.value, roast_ids: ids }, of = form.elements.profile_id.value;
+      if (!of) Object.assign(body, { name: form.elements.name.value, bean: form.elements.bean.value });
+      send(form, of ? "/v1/profiles/" + of + "/versions" : "/v1/profiles", body, function (made) { location.assign("/profiles/" + made.profile_id + "/"); });
     }
   };
   document.addEventListener("submit", function (event) {
@@ -266,5 +267,7 @@
       if (chosen().length) roastops.openDialog(dialog); else roastops.notice(t("Choose the roasts first."), true);
     });
     dialog.querySelector("[data-close]").addEventListener("click", function () { dialog.close(); });
+    var newOnly = document.getElementById("profile-new");  // a version has its profile's name and bean
+    document.getElementById("profile-of").addEventListener("change", function () { newOnly.hidden = newOnly.disabled = this.value !== ""; });
   }
 })();
