@@ -22,6 +22,7 @@ ENGLISH = frozenset(
 #: Codes and names that stand on a page as they are.
 AS_IT_IS = ("Bench Bullet", "Demo Roastery", "roastrunner", "Drop", "Release", "Bullet R1", "First in", "order watch")
 _WORD = re.compile(r"[A-Za-zÄÖÜäöüß][\wÄÖÜäöüß']+")
+_MASKED = re.compile(r"\S*\*{6,}")  # the begin of a password's digest may spell a word
 _NOT_READ = frozenset({"code", "kbd", "script", "style", "textarea"})
 _VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "use", "rect", "path", "circle", "line", "wbr"})
 
@@ -57,7 +58,7 @@ def english_in(body: str) -> list[str]:
     reader.feed(body)
     found = []
     for said in reader.said:
-        rest = said
+        rest = _MASKED.sub("", said)
         for name in AS_IT_IS:
             rest = rest.replace(name, "")
         words = {word if word == "Not" else word.lower() for word in _WORD.findall(rest)}

@@ -72,18 +72,25 @@ def go_to(page: Page, link: str) -> None:
     page.wait_for_url(lambda url: url != before, timeout=10_000)
 
 
-def hold(house: Stack, page: Page, control: str, by: int) -> str:
-    """The agent asks for a step; the page shows it, long enough for a key to count."""
+def asked(house: Stack, control: str, by: int) -> dict[str, Any]:
+    """The agent asks for a step, as soon as it may after what the test before asked for this control."""
     order_type = {"heater": "SET_POWER", "fan": "SET_FAN", "drum": "SET_DRUM"}[control]
     order: dict[str, Any] = {}
 
     def is_taken() -> bool:
         order.update(house.order(order_type, int(house.reading()[f"{control}_step"]) + by, "agent"))
         codes = {reason["code"] for reason in order["verdict"]["reasons"] if reason["decision"] == "REFUSE"}
-        assert codes <= {"too_soon"}, order["verdict"]  # the test before asked for this control
-        return bool(order["status"] == "PENDING_APPROVAL")
+        assert codes <= {"too_soon"}, order["verdict"]
+        return not codes
 
     wait_for(is_taken, f"an order on the {control}", 25, every_s=1.5)
+    return order
+
+
+def hold(house: Stack, page: Page, control: str, by: int) -> str:
+    """The agent asks for a step; the page shows it, long enough for a key to count."""
+    order = asked(house, control, by)
+    assert order["status"] == "PENDING_APPROVAL", order["verdict"]
     expect(page.locator(f'[data-held="{order["proposal_id"]}"]')).to_be_visible(timeout=6000)
     page.wait_for_timeout(APPROVE_AFTER_MS)
     return str(order["proposal_id"])
@@ -202,7 +209,7 @@ def test_no_key_decides_on_what_the_page_does_not_show(house: Stack, browser: Br
 
         assert house.post(f"/v1/machines/{house.machine_id}/attend", {}).status_code == 200
         grant(house, "L5")
-        order = house.order("SET_DRUM", int(house.reading()["drum_step"]) - 1, "agent")
+        order = asked(house, "drum", -1)
         assert order["verdict"]["decision"] == "ALLOW", order["verdict"]
         expect(page.locator(f'[data-review="{order["proposal_id"]}"]')).to_be_visible(timeout=6000)
         page.evaluate("document.getElementById('queue').hidden = true")
@@ -220,8 +227,9 @@ def test_new_orders_are_announced_and_the_list_stays_where_it_is(house: Stack, b
         page.goto(house.url("/orders/?actor=agent"))
         expect(page.locator("#stream-state")).to_have_attribute("data-state", "live", timeout=10_000)
         shown = page.locator("#order-rows tr").count()
-        order = house.order("SET_FAN", int(house.reading()["fan_step"]) + 1, "agent")
-        expect(page.locator("[data-news-words]")).to_contain_text("1 new order: Fan", timeout=8000)
+        order = house.order("SET_POWER", int(house.reading()["heater_step"]) - 1, "agent")  # not asked for just now
+        assert order["status"] == "PENDING_APPROVAL", order["verdict"]
+        expect(page.locator("[data-news-words]")).to_contain_text("1 new order: ", timeout=8000)
         assert page.locator("#order-rows tr").count() == shown
         page.keyboard.press("n")
         row = page.locator(f'[data-order="{order["proposal_id"]}"]')
