@@ -204,6 +204,9 @@ PATTERNS = (
     _("drum {a}"),
     _("mains voltage {a}"),
     _("{a}; {b}"),
+    # the library
+    _("{a}: a golden roast needs a turning point and a drop."),
+    _("another imported roast began at the very same moment ({a}, {b}): the same roast, edited?"),
     # the drivers
     _("{a} reads {b} after {c} step(s) from {d}"),
     _("{a} reads {b}, asked was {c}"),

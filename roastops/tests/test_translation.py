@@ -144,6 +144,7 @@ KNOWN = (
 )
 #: Sentences put together from pieces at run time: no source has one whole.
 MADE_OF_PIECES = {
+    "{a}: a golden roast needs a turning point and a drop.",
     "This order is not awaiting approval: {a} by {b} ({c}).", "This order is not awaiting approval: {a} by {b}.",
     "{a} Power {b} → {c}.", "{a} Fan {b} → {c}.", "{a} looked: the machine reads {b}. {c}", "{a} gap(s): {b}",
     "{a} and {b}", "{a}; {b}", "{a} is outside {b}", "extrapolating: {a}", "batch mass {a}", "preheat {a}",
