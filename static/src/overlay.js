@@ -129,7 +129,7 @@
         ctx.font = 12 * ratio + "px " + getComputedStyle(document.body).fontFamily;
         ctx.fillStyle = colour("quiet");
         ctx.textAlign = "right";
-        ctx.fillText(name, u.bbox.left - 6 * ratio, u.valToPos(i + 0.35, "c", true));
+        ctx.fillText(name, u.bbox.left - 6 * ratio, u.valToPos(i + 0.35, "c", true), u.bbox.left - 8 * ratio);  // a long word is drawn narrower, not cut
         ctx.textAlign = "left";
       });
       (o.labels || []).forEach(function (label) {
