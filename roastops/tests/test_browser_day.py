@@ -218,6 +218,17 @@ def test_no_key_decides_on_what_the_page_does_not_show(house: Stack, browser: Br
             page.keyboard.press(key)
             expect(page.locator("#say")).to_have_text(said)
         assert house.proposal(order["proposal_id"])["review"] is None
+        page.evaluate("document.getElementById('queue').hidden = false")
+        page.keyboard.press("n")
+        page.keyboard.press("Enter")  # without a word it is not taken
+        assert house.proposal(order["proposal_id"])["review"] is None
+        page.keyboard.type("The drum was slow enough.")
+        page.keyboard.press("Enter")
+        wait_for(lambda: house.proposal(order["proposal_id"])["review"], "a review", 10)
+        review = house.proposal(order["proposal_id"])["review"]
+        assert (review["finding"], review["text"]) == ("not_in_order", "The drum was slow enough.")
+        page.goto(house.url(f"/orders/{order['proposal_id']}/"))
+        expect(page.locator("#story")).to_contain_text("The drum was slow enough.")
     assert seen.complaints == []
 
 
