@@ -13,16 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kernel import ids
-from roasts.telemetry import door
+from roasts.telemetry import door, turns
 from roasts.telemetry.envelope import MAX_BODY_BYTES
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 PATHS = frozenset({"/v1/telemetry", "/v1/telemetry/"})
-#: Filing is one process's Python most of the time: one files while the other waits for the database. With four, which
-#: took the interpreter from each other, a batch cost a quarter more CPU (docs/benchmarks.md).
-THREADS = 2
+#: Most wait for the database; one computes (`roasts.telemetry.turns`).
+THREADS = 6
 _threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="telemetry")
 #: One: two would take the interpreter from the others twice as often, and be ready no sooner.
 _restoring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="telemetry-restore")
@@ -38,7 +37,7 @@ async def telemetry_asgi(scope: dict[str, Any], receive: Receive, send: Send) ->
     loop = asyncio.get_running_loop()
     begun = await loop.run_in_executor(
         _threads,
-        door.begin,
+        _begin,
         headers.get(b"authorization", b"").decode("latin-1"),
         headers.get(b"content-type", b"").decode("latin-1"),
         body,
@@ -55,6 +54,12 @@ async def telemetry_asgi(scope: dict[str, Any], receive: Receive, send: Send) ->
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": sent})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+def _begin(authorization: str, content_type: str, body: bytes) -> door.Answer | door.Later:
+    """:func:`door.begin` in its turn."""
+    with turns.computing():
+        return door.begin(authorization, content_type, body)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -37,7 +37,7 @@ from roasts.recording.filing import Filing
 from roasts.recording.planned import HEATING_UP
 from roasts.recording.recorder import MarkEvent, OpenRoast
 from roasts.services import LinkState
-from roasts.telemetry import admission, late, resuming, rows, signing, stream_state, swift
+from roasts.telemetry import admission, late, resuming, rows, signing, stream_state, swift, turns
 from roasts.telemetry.admission import Admission
 from roasts.telemetry.envelope import MAX_REFUSALS_TOLD, Envelope, Refusal
 from roasts.telemetry.following import StreamState, Taken, close_by_hand, open_by_hand, take
@@ -129,7 +129,8 @@ def file_envelope(
     kept, taken = _streams.pop(envelope.machine_id), None
     if _is_swift_possible():
         if kept is None or not _is_next(kept.admitted, organization_id, envelope):
-            kept = _read_anew(incoming) or kept
+            with turns.waiting():
+                kept = _read_anew(incoming) or kept
         if kept is not None and _is_next(kept.admitted, organization_id, envelope):
             verdict = _judged(kept.admitted, incoming)
             name_roast = services_planned.ids_for(envelope.machine_id, envelope.at)
@@ -139,9 +140,10 @@ def file_envelope(
                 if filed is not None:
                     return filed
                 kept = taken = None  # what we knew does not stand any more
-    if look_again is not None:
-        look_again()
-    return _file_slowly(incoming, kept, taken)
+    with turns.waiting():  # many statements, and locks
+        if look_again is not None:
+            look_again()
+        return _file_slowly(incoming, kept, taken)
 
 
 @dataclass(frozen=True, slots=True)

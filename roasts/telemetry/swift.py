@@ -28,7 +28,7 @@ from roasts.models import (
     TelemetryPolicy,
     TelemetryStream,
 )
-from roasts.telemetry import rows
+from roasts.telemetry import rows, turns
 from roasts.telemetry.envelope import Envelope
 from roasts.telemetry.following import Taken
 from roasts.telemetry.resuming import Watch
@@ -112,8 +112,9 @@ def write(grounds: Grounds, writing: Writing) -> bool:
             if raw.prepare_threshold is None:
                 raw.prepare_threshold = 5
             sql, names = _numbered(bool(samples), writing.watch is not None)
-            with psycopg.RawCursor(raw) as cursor:
-                found = cursor.execute(sql, [_text(values[name]) for name in names], prepare=True).fetchone()
+            given = [_text(values[name]) for name in names]
+            with turns.waiting(), psycopg.RawCursor(raw) as cursor:
+                found = cursor.execute(sql, given, prepare=True).fetchone()
     except IntegrityError:
         return False  # a sample of this moment is there already: the long way counts it
     return bool(found and found[0])
