@@ -13,20 +13,18 @@ WAIT_S = 10.0
 
 
 def test_two_never_compute_together() -> None:
-    inside, most = 0, 0
+    has_entered = threading.Event()
 
-    def work() -> None:
-        nonlocal inside, most
-        for _ in range(200):
-            with turns.computing():
-                inside += 1
-                most = max(most, inside)
-                inside -= 1
+    def compute() -> None:
+        with turns.computing():
+            has_entered.set()
 
-    with ThreadPoolExecutor(8) as pool:
-        for each in [pool.submit(work) for _ in range(8)]:
-            each.result(WAIT_S)
-    assert most == 1
+    with ThreadPoolExecutor(1) as pool:
+        with turns.computing():
+            second = pool.submit(compute)
+            assert not has_entered.wait(0.1), "it computes beside the first"
+        second.result(WAIT_S)
+    assert has_entered.is_set()
 
 
 def test_while_one_waits_for_the_database_another_computes() -> None:
